@@ -1,0 +1,31 @@
+//! Compiles `src/autograd.cpp` against the libtorch that torch-sys found, and tells the linker to
+//! leave that libtorch's path in the binaries, so that they start from anywhere.
+
+use std::env;
+use std::path::PathBuf;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/autograd.cpp");
+    println!("cargo::rerun-if-env-changed=LIBTORCH_INCLUDE");
+    println!("cargo::rerun-if-env-changed=LIBTORCH_CXX11_ABI");
+    let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else {
+        println!("cargo::error=torch-sys found no libtorch: run scripts/setup, or set LIBTORCH");
+        return;
+    };
+    let include = match env::var_os("LIBTORCH_INCLUDE") {
+        Some(root) => PathBuf::from(root).join("include"),
+        None => lib.with_file_name("include"),
+    };
+    let cxx11_abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .define("_GLIBCXX_USE_CXX11_ABI", &*cxx11_abi)
+        // libtorch's headers are not ours to lint.
+        .flag("-isystem")
+        .flag(include)
+        .file("src/autograd.cpp")
+        .compile("tch_parity_autograd");
+    println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
+}

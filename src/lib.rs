@@ -1,0 +1,29 @@
+//! Proves that a PyTorch computation ported to Rust with [`tch`] is the same computation: same
+//! forward, same intermediate gradients, same parameter gradients, same optimizer steps, to the bit.
+//!
+//! From the bottom up, each module using only those above it:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `autograd` | [`RetainGrad`]: `retain_grad`, which tch does not bind; the only unsafe code |
+//! | `tensor_str` | [`repr`]: a tensor printed as Python prints it |
+//! | `linear` | [`Linear`]: `nn.Linear` with PyTorch's initial values |
+//! | `model` | [`ThreeLayerNet`]: the notebook's net |
+//! | `trace` | [`Trace`]: the named tensors of a run, and their file |
+//! | `training` | [`train`]: zero_grad, forward, backward, step; recorded |
+//! | [`notebook`] | the notebook's cells |
+
+mod autograd;
+mod linear;
+mod model;
+pub mod notebook;
+mod tensor_str;
+mod trace;
+mod training;
+
+pub use autograd::RetainGrad;
+pub use linear::Linear;
+pub use model::{Intermediate, ThreeLayerNet};
+pub use tensor_str::repr;
+pub use trace::Trace;
+pub use training::train;

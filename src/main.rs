@@ -1,0 +1,53 @@
+//! `tch-parity`: the command line's exit codes and its one-line errors.
+
+mod cli;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Could not run: wrong arguments, a file that cannot be read or written, an error of libtorch's.
+const COULD_NOT_RUN: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(err) if !err.use_stderr() => err.exit(), // --help and --version
+        Err(err) => return could_not_run(&first_paragraph(&err.to_string())),
+    };
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads the output has seen enough.
+        Err(err) if is_broken_pipe(&err) => ExitCode::SUCCESS,
+        Err(err) => could_not_run(&format!("error: {}", one_line(&err))),
+    }
+}
+
+fn could_not_run(message: &str) -> ExitCode {
+    eprintln!("{message}");
+    ExitCode::from(COULD_NOT_RUN)
+}
+
+/// clap's message without the usage and the tips below it, in one line.
+fn first_paragraph(text: &str) -> String {
+    let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+/// The chain of an error's causes, of each its first line: libtorch adds a C++ backtrace.
+fn one_line(err: &anyhow::Error) -> String {
+    let mut causes = Vec::<String>::new();
+    for cause in err.chain() {
+        let cause = cause.to_string().lines().next().unwrap_or_default().to_owned();
+        // Some errors quote their source in their own text.
+        if !causes.last().is_some_and(|last| last.ends_with(&cause)) {
+            causes.push(cause);
+        }
+    }
+    causes.join(": ")
+}
+
+fn is_broken_pipe(err: &anyhow::Error) -> bool {
+    err.downcast_ref::<io::Error>().is_some_and(|err| err.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,95 @@
+//! The notebook's code cells, in their order: first those that compute, then what they print.
+
+use std::io::Write;
+
+use anyhow::Result;
+use tch::nn::Sgd;
+use tch::{TchError, Tensor};
+
+use crate::model::ThreeLayerNet;
+use crate::tensor_str::repr;
+use crate::trace::Trace;
+use crate::training::train;
+
+/// The learning rate of the notebook's `torch.optim.SGD`.
+pub const LR: f64 = 0.1;
+
+/// The notebook, run.
+#[derive(Debug)]
+pub struct Notebook {
+    /// The net after the last step.
+    pub model: ThreeLayerNet,
+    /// Every tensor of the run, under the names that [`train`] gives them.
+    pub trace: Trace,
+    steps: u32,
+}
+
+impl Notebook {
+    /// Builds the net, sets its weights, and repeats zero_grad, forward, backward and step `steps`
+    /// times (at least once).
+    ///
+    /// # Errors
+    /// Those of [`train`].
+    pub fn run(lr: f64, steps: u32) -> Result<Notebook> {
+        let steps = steps.max(1);
+        let mut model = ThreeLayerNet::new(2, 2, 3)?;
+
+        // Manually initialize some weights
+        model.fc1.weight = parameter(Tensor::from_slice2(&[[1f32, 0.], [0., 1.]]))?;
+        model.fc1.bias = parameter(Tensor::from_slice(&[0f32, 0.]))?;
+        model.fc2.weight = parameter(Tensor::from_slice2(&[[1f32, 1.], [-1., 1.], [1., 0.]]))?;
+        model.fc2.bias = parameter(Tensor::from_slice(&[0f32, 0., 0.]))?;
+        model.fc3.weight = parameter(Tensor::from_slice2(&[[1f32, -1., 0.]]))?;
+        model.fc3.bias = parameter(Tensor::from_slice(&[0f32]))?;
+
+        // Create some data
+        let x = Tensor::from_slice2(&[[1f32, -1.]]).f_set_requires_grad(true)?;
+        let y = Tensor::from_slice2(&[[0f32]]);
+
+        // Forward pass, backward pass, and the step that the notebook stops short of. The optimizer
+        // takes the parameters that the model has now, not those it was built with.
+        let trace = train(&model, &x, &y, Sgd::default(), lr, steps)?;
+        Ok(Notebook { model, trace, steps })
+    }
+
+    /// Writes what the cells print under PyTorch.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn print(&self, out: &mut impl Write) -> Result<()> {
+        let names = |section| self.trace.names().filter_map(move |name| name.strip_prefix(section));
+        let repr = |name: String| anyhow::Ok(repr(&self.trace.tensor(&name)?)?);
+
+        writeln!(out, "{}", self.model)?;
+
+        // Initial model weights
+        for name in names("param/") {
+            writeln!(out, "- {name}\n{}\n", repr(format!("param/{name}"))?)?;
+        }
+
+        // Forward pass
+        for name in names("forward/") {
+            writeln!(out, "{name} \t {}", repr(format!("forward/{name}"))?)?;
+        }
+
+        // Backward pass: the intermediate tensors, then the parameters
+        for name in names("forward/").filter(|&name| name != "L") {
+            writeln!(out, "Gradient of {name} \t {}", repr(format!("grad/{name}"))?)?;
+        }
+        for name in names("param/") {
+            writeln!(out, "Gradient of {name}\n{}\n", repr(format!("grad/{name}"))?)?;
+        }
+
+        // Optimizer step
+        for name in names("param/") {
+            let step = self.steps;
+            writeln!(out, "Updated {name}\n{}\n", repr(format!("step/{step}/{name}"))?)?;
+        }
+        Ok(())
+    }
+}
+
+/// `torch.nn.Parameter(data)`
+fn parameter(data: Tensor) -> Result<Tensor, TchError> {
+    data.f_set_requires_grad(true)
+}
