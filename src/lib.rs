@@ -13,6 +13,9 @@
 //! | `training` | [`train`]: zero_grad, forward, backward, step; recorded |
 //! | [`notebook`] | the notebook's cells |
 
+// What a user hands in becomes an error, never a panic: libtorch is called through tch's `f_` forms.
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod autograd;
 mod linear;
 mod model;

@@ -45,8 +45,9 @@ impl Linear {
                 let bound = 3f64.sqrt() * (gain / fan_in.sqrt());
                 let _ = weight.f_uniform_(-bound, bound)?;
             }
+            // Python's bound is the integer 0 where there are no inputs, and its negative is no -0.
             let bound = if in_features > 0 { 1. / fan_in.sqrt() } else { 0. };
-            let _ = bias.f_uniform_(-bound, bound)?;
+            let _ = bias.f_uniform_(0. - bound, bound)?;
             Ok(())
         })?;
         Ok(Linear {

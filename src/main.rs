@@ -1,5 +1,7 @@
 //! `tch-parity`: the command line's exit codes and its one-line errors.
 
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod cli;
 
 use std::io;

@@ -1,0 +1,96 @@
+//! What the tests share: PyTorch to ask, the binary to run, and a comparison to the bit.
+
+#![allow(dead_code)] // each test file uses its part
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::SystemTime;
+
+use tch_parity::Trace;
+
+pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A file of `tests/data/`; the README there says where each comes from.
+pub(crate) fn data(name: &str) -> PathBuf {
+    Path::new(ROOT).join("tests/data").join(name)
+}
+
+/// An empty folder of the test's own.
+pub(crate) fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// A new seed for every run; TCH_PARITY_SEED repeats one that a failure names.
+pub(crate) fn seed() -> String {
+    env::var("TCH_PARITY_SEED").unwrap_or_else(|_| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        now.as_nanos().to_string()
+    })
+}
+
+/// The built `tch-parity`.
+pub(crate) fn tch_parity() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_tch-parity"))
+}
+
+/// What a Python script of this repository prints under the reference's PyTorch: that of `.venv`, or
+/// of the interpreter that TCH_PARITY_PYTHON names.
+pub(crate) fn pytorch(script: &str, args: &[&str]) -> String {
+    let python = env::var_os("TCH_PARITY_PYTHON");
+    let python = python.map_or_else(|| Path::new(ROOT).join(".venv/bin/python"), PathBuf::from);
+    let output = Command::new(&python).arg(Path::new(ROOT).join(script)).args(args).output();
+    let output = output.unwrap_or_else(|err| {
+        panic!(
+            "no PyTorch to compare with: {} does not start ({err}); run scripts/setup, or name in \
+             TCH_PARITY_PYTHON a Python that has scripts/requirements.txt installed",
+            python.display()
+        )
+    });
+    stdout(&output)
+}
+
+/// The stdout of a run that has to succeed.
+pub(crate) fn stdout(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{stderr}", output.status);
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Everything in which two traces differ: names, order, dtypes, shapes, bits.
+pub(crate) fn differences(actual: &Trace, expected: &Trace) -> Vec<String> {
+    let mut differences = Vec::new();
+    for (name, expected) in expected.iter() {
+        let Some(actual) = actual.get(name) else {
+            differences.push(format!("{name} is missing"));
+            continue;
+        };
+        if (actual.dtype(), actual.shape()) != (expected.dtype(), expected.shape()) {
+            differences.push(format!(
+                "{name} is {} {:?}, not {} {:?}",
+                actual.dtype(),
+                actual.shape(),
+                expected.dtype(),
+                expected.shape()
+            ));
+        } else if actual.data() != expected.data() {
+            let at = actual.data().iter().zip(expected.data()).position(|(a, b)| a != b);
+            differences.push(format!("{name} differs at byte {}", at.unwrap()));
+        }
+    }
+    for name in actual.names().filter(|name| expected.get(name).is_none()) {
+        differences.push(format!("{name} is not expected"));
+    }
+    if differences.is_empty() && !actual.names().eq(expected.names()) {
+        differences.push("the order differs".to_owned());
+    }
+    differences
+}
+
+pub(crate) fn assert_same(actual: &Trace, expected: &Trace) {
+    assert_eq!(differences(actual, expected), Vec::<String>::new());
+}

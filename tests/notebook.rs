@@ -1,0 +1,93 @@
+//! The notebook prints and computes what PyTorch does, to the byte and to the bit.
+
+mod common;
+
+use std::fs;
+
+use common::{assert_same, data, pytorch, scratch, stdout, tch_parity};
+use tch_parity::Trace;
+use tch_parity::notebook::{LR, Notebook};
+
+#[test]
+fn stdout_is_the_stored_text_and_stderr_is_empty() {
+    let output = tch_parity().arg("notebook").output().unwrap();
+    assert_eq!(stdout(&output), fs::read_to_string(data("notebook.txt")).unwrap());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn stdout_and_recording_are_what_pytorch_writes_now() {
+    let folder = scratch("notebook_live");
+    for args in [
+        ["--lr", "0.1", "--steps", "1"],
+        ["--lr", "0.7", "--steps", "20"],
+        ["--lr", "1e30", "--steps", "3"],
+    ] {
+        let (ours, theirs) = (folder.join("ours.safetensors"), folder.join("theirs.safetensors"));
+        let output =
+            tch_parity().arg("notebook").args(args).arg("--record").arg(&ours).output().unwrap();
+        let mut reference = vec!["notebook"];
+        reference.extend(args);
+        reference.extend(["--record", theirs.to_str().unwrap()]);
+        assert_eq!(stdout(&output), pytorch("scripts/reference.py", &reference), "{args:?}");
+        assert_same(&Trace::load(&ours).unwrap(), &Trace::load(&theirs).unwrap());
+        assert!(
+            fs::read(&ours).unwrap() == fs::read(&theirs).unwrap(),
+            "{args:?}: other bytes in the file"
+        );
+    }
+}
+
+#[test]
+fn every_tensor_of_20_steps_is_the_stored_one() {
+    let stored = Trace::load(&data("notebook.safetensors")).unwrap();
+    assert_same(&Notebook::run(LR, 20).unwrap().trace, &stored);
+    // What has to be in it, in case both sides forgot the same.
+    let expected = 2 + 6 + 8 + 7 + 6 + 20 * 7;
+    assert_eq!(stored.names().count(), expected);
+}
+
+#[test]
+fn one_step_is_the_start_of_20() {
+    let stored = Trace::load(&data("notebook.safetensors")).unwrap();
+    let one = Notebook::run(LR, 1).unwrap().trace;
+    assert_eq!(one.names().count(), 2 + 6 + 8 + 7 + 6 + 7);
+    for (name, tensor) in one.iter() {
+        assert_eq!(Some(tensor), stored.get(name), "{name}");
+    }
+}
+
+#[test]
+fn recording_comes_back_as_it_went() {
+    let file = scratch("notebook_record").join("run.safetensors");
+    let trace = Notebook::run(LR, 2).unwrap().trace;
+    trace.save(&file).unwrap();
+    assert_same(&Trace::load(&file).unwrap(), &trace);
+    trace.save(&file).unwrap(); // over the first one
+    assert_eq!(
+        fs::read_dir(file.parent().unwrap()).unwrap().count(),
+        1,
+        "a temporary file was left"
+    );
+}
+
+#[test]
+fn reference_script_reproduces_what_is_stored() {
+    let folder = scratch("notebook_stored");
+    pytorch("scripts/reference.py", &["stored", "--out", folder.to_str().unwrap()]);
+    for name in ["notebook.txt", "notebook.safetensors"] {
+        assert!(
+            fs::read(folder.join(name)).unwrap() == fs::read(data(name)).unwrap(),
+            "{name} differs"
+        );
+    }
+}
+
+#[test]
+fn the_notebooks_own_optimizer_would_step_nothing() {
+    assert_eq!(
+        pytorch("tests/pytorch.py", &["optimizer"]),
+        "notebook: holds 0 of the model's 6 parameters, changed 0\n\
+         ours: holds 6 of the model's 6 parameters, changed 6\n"
+    );
+}

@@ -1,0 +1,149 @@
+//! Tensors print as under PyTorch, byte for byte.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{ROOT, data, pytorch, scratch, seed, stdout, tch_parity};
+use tch::{Kind, Reduction, Tensor};
+use tch_parity::notebook::{LR, Notebook};
+use tch_parity::{ThreeLayerNet, Trace, repr};
+
+/// Every tensor of `folder`, as the library prints it and as `show` does, against PyTorch's text.
+fn assert_prints_as_pytorch(folder: &Path) -> usize {
+    let file = folder.join("tensors.safetensors");
+    let trace = Trace::load(&file).unwrap();
+    let is_float = |tensor: &Tensor| {
+        matches!(tensor.kind(), Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double)
+    };
+    let (mut show, mut requires_grad) = (String::new(), String::new());
+    for name in trace.names() {
+        let tensor = trace.tensor(name).unwrap();
+        show += &format!("{name}\t{}\n", repr(&tensor).unwrap());
+        if is_float(&tensor) {
+            requires_grad +=
+                &format!("{name}\t{}\n", repr(&tensor.set_requires_grad(true)).unwrap());
+        }
+    }
+    assert_same_text(&show, &fs::read_to_string(folder.join("show.txt")).unwrap());
+    assert_same_text(
+        &requires_grad,
+        &fs::read_to_string(folder.join("requires_grad.txt")).unwrap(),
+    );
+    assert!(stdout(&tch_parity().arg("show").arg(&file).output().unwrap()) == show);
+    trace.names().count()
+}
+
+/// Names the first line that differs, with the lines around it: the texts are long.
+fn assert_same_text(actual: &str, expected: &str) {
+    if actual == expected {
+        return;
+    }
+    let same = actual.lines().zip(expected.lines()).take_while(|(a, b)| a == b).count();
+    let around = |text: &str| {
+        text.lines().skip(same.saturating_sub(4)).take(6).collect::<Vec<_>>().join("\n")
+    };
+    panic!("line {}:\nactual\n{}\nexpected\n{}", same + 1, around(actual), around(expected));
+}
+
+#[test]
+fn random_tensors_print_as_under_pytorch_now() {
+    let folder = scratch("tensor_str_random");
+    let seed = seed();
+    let args = ["tensors", "--seed", &seed, "--count", "2400", "--out", folder.to_str().unwrap()];
+    pytorch("tests/pytorch.py", &args);
+    println!("to repeat: TCH_PARITY_SEED={seed}");
+    assert_eq!(assert_prints_as_pytorch(&folder), 2400);
+}
+
+#[test]
+fn stored_hard_cases_print_as_under_pytorch() {
+    assert!(assert_prints_as_pytorch(&data("tensor_str")) > 50);
+}
+
+#[test]
+fn stored_hard_cases_are_what_pytorch_prints_now() {
+    let folder = scratch("tensor_str_hard");
+    pytorch("tests/pytorch.py", &["hard", "--out", folder.to_str().unwrap()]);
+    for name in ["tensors.safetensors", "show.txt", "requires_grad.txt"] {
+        let stored = data("tensor_str").join(name);
+        assert!(
+            fs::read(folder.join(name)).unwrap() == fs::read(stored).unwrap(),
+            "{name} differs"
+        );
+    }
+}
+
+#[test]
+fn results_of_operations_print_their_grad_fn() {
+    let model: ThreeLayerNet = Notebook::run(LR, 1).unwrap().model;
+    let stored = Trace::load(&data("notebook.safetensors")).unwrap();
+    tch::no_grad(|| {
+        for (name, p) in model.named_parameters() {
+            p.shallow_clone().copy_(&stored.tensor(&format!("param/{name}")).unwrap());
+        }
+    });
+    let x = stored.tensor("input/x").unwrap().set_requires_grad(true);
+    let (h, results) = model.forward(&x).unwrap();
+    let loss =
+        h.binary_cross_entropy::<Tensor>(&stored.tensor("input/y").unwrap(), None, Reduction::Mean);
+
+    let repr = |tensor: &Tensor| repr(tensor).unwrap();
+    let mut actual = String::new();
+    for (_, v) in &results {
+        actual += &(repr(v) + "\n");
+    }
+    actual += &(repr(&loss) + "\n");
+    let last = [
+        x.sum(Kind::Float),
+        &x * &x,
+        x.view(2),
+        Tensor::cat(&[&x, &x], 0),
+        x.select(0, 0),
+        x.detach(),
+        x.grad(),
+    ];
+    actual += &(last.iter().map(repr).collect::<Vec<_>>().join(" ") + "\n");
+    assert_eq!(actual, pytorch("tests/pytorch.py", &["grad_fn"]));
+}
+
+#[test]
+fn layout_in_memory_does_not_show() {
+    let matrix = Tensor::arange(6, (Kind::Float, tch::Device::Cpu)).reshape([2, 3]);
+    assert_eq!(
+        repr(&matrix.transpose(0, 1)).unwrap(),
+        repr(&matrix.transpose(0, 1).contiguous()).unwrap()
+    );
+    assert_eq!(repr(&matrix.select(1, 1)).unwrap(), "tensor([1., 4.])");
+    let one = Tensor::from_slice(&[1.5f32]).expand([1500], false);
+    assert_eq!(
+        repr(&one).unwrap(),
+        "tensor([1.5000, 1.5000, 1.5000,  ..., 1.5000, 1.5000, 1.5000])"
+    );
+}
+
+#[test]
+fn what_cannot_be_printed_is_an_error() {
+    let complex = Tensor::zeros([2], (Kind::ComplexFloat, tch::Device::Cpu));
+    let message = repr(&complex).unwrap_err().to_string();
+    assert_eq!(message, "tensor kind error: cannot print a tensor of dtype ComplexFloat");
+    let sparse = Tensor::eye(3, (Kind::Float, tch::Device::Cpu)).to_sparse(None, None::<i64>, None);
+    assert!(repr(&sparse).unwrap_err().to_string().contains("not strided"));
+}
+
+#[test]
+fn show_takes_names_in_the_order_given() {
+    let file = Path::new(ROOT).join("tests/data/notebook.safetensors");
+    let output = tch_parity().arg("show").arg(file).args(["grad/z", "forward/L"]).output().unwrap();
+    assert_eq!(stdout(&output), "grad/z\ttensor([[0.7311]])\nforward/L\ttensor(1.3133)\n");
+}
+
+#[test]
+fn show_sorts_a_file_that_records_no_order() {
+    let file = scratch("tensor_str_sorted").join("plain.safetensors");
+    let tensors = ["b", "a", "c"].map(|name| (name, Tensor::from(true)));
+    Tensor::write_safetensors(&tensors, &file).unwrap();
+    let output = tch_parity().arg("show").arg(file).output().unwrap();
+    assert_eq!(stdout(&output), "a\ttensor(True)\nb\ttensor(True)\nc\ttensor(True)\n");
+}
