@@ -15,7 +15,7 @@ const MAX_STEPS: i64 = 100_000;
 ///
 /// Exit codes: 0 done, 2 could not run.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, subcommand_required = true, arg_required_else_help = false)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -72,7 +72,7 @@ fn notebook(lr: f64, steps: u32, record: Option<&Path>, mut out: impl Write) -> 
     if let Some(file) = record {
         notebook.trace.save(file)?;
     }
-    notebook.print(&mut out)?;
+    notebook.print(&mut out).context("stdout")?;
     out.flush().context("stdout")
 }
 
@@ -83,7 +83,7 @@ fn show(file: &Path, names: Vec<String>, mut out: impl Write) -> Result<()> {
     }
     let names = if names.is_empty() { trace.names().map(str::to_owned).collect() } else { names };
     for name in names {
-        let text = trace.tensor(&name).and_then(|tensor| Ok(repr(&tensor)?));
+        let text = trace.tensor(&name).and_then(|tensor| repr(&tensor).context(name.clone()));
         writeln!(out, "{name}\t{}", text.with_context(|| file.display().to_string())?)?;
     }
     out.flush().context("stdout")

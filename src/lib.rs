@@ -30,3 +30,8 @@ pub use model::{Intermediate, ThreeLayerNet};
 pub use tensor_str::repr;
 pub use trace::Trace;
 pub use training::train;
+
+/// Compiles and runs the README's Rust.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

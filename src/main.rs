@@ -4,10 +4,12 @@
 
 mod cli;
 
+use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tch::TchError;
 
 /// Could not run: wrong arguments, a file that cannot be read or written, an error of libtorch's.
 const COULD_NOT_RUN: u8 = 2;
@@ -39,15 +41,13 @@ fn first_paragraph(text: &str) -> String {
 
 /// The chain of an error's causes, of each its first line: libtorch adds a C++ backtrace.
 fn one_line(err: &anyhow::Error) -> String {
-    let mut causes = Vec::<String>::new();
-    for cause in err.chain() {
-        let cause = cause.to_string().lines().next().unwrap_or_default().to_owned();
-        // Some errors quote their source in their own text.
-        if !causes.last().is_some_and(|last| last.ends_with(&cause)) {
-            causes.push(cause);
-        }
-    }
-    causes.join(": ")
+    let message = |cause: &(dyn Error + 'static)| match cause.downcast_ref::<TchError>() {
+        Some(TchError::Torch(message)) => message.clone(), // in libtorch's words alone
+        _ => cause.to_string(),
+    };
+    let causes =
+        err.chain().map(|cause| message(cause).lines().next().unwrap_or_default().to_owned());
+    causes.collect::<Vec<_>>().join(": ")
 }
 
 fn is_broken_pipe(err: &anyhow::Error) -> bool {

@@ -130,8 +130,10 @@ impl Column {
                 Column::of_floats(&Vec::<f64>::try_from(flat.f_to_kind(Kind::Double)?)?)
             }
             Kind::Bool => {
-                let python = |value: bool| if value { "True" } else { "False" };
-                Column::as_wide_as_its_widest(Vec::<bool>::try_from(flat)?.into_iter().map(python))
+                // By its byte: a file can hold a bool that is neither 0 nor 1.
+                let bytes = Vec::<u8>::try_from(flat.f_view_dtype(Kind::Uint8)?)?;
+                let python = |byte| if byte == 0 { "False" } else { "True" };
+                Column::as_wide_as_its_widest(bytes.into_iter().map(python))
             }
             _ => Column::as_wide_as_its_widest(Vec::<i64>::try_from(flat.f_to_kind(Kind::Int64)?)?),
         };

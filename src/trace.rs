@@ -95,7 +95,10 @@ impl Trace {
         let kind =
             kind.with_context(|| format!("{name}: dtype {} is not supported", view.dtype()))?.0;
         let size = view.shape().iter().map(|&n| i64::try_from(n)).collect::<Result<Vec<_>, _>>();
-        Tensor::f_from_data_size(view.data(), &size?, kind).with_context(|| name.to_owned())
+        let tensor = size
+            .map_err(anyhow::Error::from)
+            .and_then(|size| Ok(Tensor::f_from_data_size(view.data(), &size, kind)?));
+        tensor.with_context(|| name.to_owned())
     }
 
     fn view(&self, entry: &Entry) -> Option<TensorView<'_>> {
@@ -116,7 +119,7 @@ impl Trace {
         ensure!(fs::metadata(path)?.is_file(), "not a regular file");
         let bytes = fs::read(path)?;
         let (header_len, header) = SafeTensors::read_metadata(&bytes)
-            .map_err(|err| anyhow!("not a safetensors file: {err}"))?;
+            .map_err(|err| anyhow!("not a safetensors file, or a damaged one: {err}"))?;
         let data_start = size_of::<u64>() + header_len;
         let mut tensors = header.tensors();
         let order = match header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY))

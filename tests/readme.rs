@@ -1,0 +1,49 @@
+//! The README shows what its commands really print.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::{ROOT, scratch, stdout};
+
+/// What CI runs, rather than a test: it would run itself.
+const LEFT_TO_CI: &str = "scripts/test";
+
+#[test]
+fn every_command_prints_what_the_readme_shows() {
+    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    // As in the repository, but what a command writes does not land there.
+    let folder = scratch("readme");
+    std::os::unix::fs::symlink(Path::new(ROOT).join("scripts"), folder.join("scripts")).unwrap();
+    let mut run = Vec::new();
+    for block in readme.split("```console\n").skip(1) {
+        let block = block.split("```").next().unwrap();
+        for example in format!("\n{block}").split("\n$ ").skip(1) {
+            let (command, shown) = example.split_once('\n').unwrap_or((example, ""));
+            run.push(command.to_owned());
+            if command == LEFT_TO_CI {
+                continue;
+            }
+            let output =
+                Command::new("bash").args(["-c", command]).current_dir(&folder).output().unwrap();
+            assert_eq!(stdout(&output).trim_end(), shown.trim_end(), "{command}");
+        }
+    }
+    assert!(run.iter().any(|command| command == "scripts/run"), "{run:?}");
+    let ci = fs::read_to_string(Path::new(ROOT).join(".ci/run")).unwrap();
+    assert!(
+        ci.lines().any(|line| line == LEFT_TO_CI)
+            && run.iter().any(|command| command == LEFT_TO_CI)
+    );
+}
+
+#[test]
+fn every_file_of_the_source_is_on_the_map() {
+    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    for entry in fs::read_dir(Path::new(ROOT).join("src")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(name == "lib.rs" || readme.contains(&format!("`{name}`")), "{name}");
+    }
+}

@@ -1,0 +1,159 @@
+//! `scripts/setup` says in one line what is missing, and does nothing twice.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{ROOT, scratch};
+
+/// A Python that is new enough, has venv, and makes virtual environments whose pip fails.
+const PYTHON: &str = r#"
+case "$*" in
+    "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+    "-m pip install "*) echo "Collecting torch"; echo "ERROR: No matching distribution found"; exit 1 ;;
+esac"#;
+
+/// A copy of the scripts on a machine of stand-ins.
+struct Machine {
+    root: PathBuf,
+    bin: PathBuf,
+}
+
+impl Machine {
+    fn new(name: &str) -> Machine {
+        let root = scratch(name);
+        let bin = root.join("bin");
+        fs::create_dir_all(root.join("scripts")).unwrap();
+        fs::create_dir(&bin).unwrap();
+        for script in ["setup", "requirements.txt"] {
+            fs::copy(
+                Path::new(ROOT).join("scripts").join(script),
+                root.join("scripts").join(script),
+            )
+            .unwrap();
+        }
+        for tool in ["awk", "bash", "cmp", "cp", "dirname", "env", "grep", "ln", "mkdir", "tail"] {
+            let found = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(tool));
+            symlink(found.iter().find(|path| path.exists()).expect(tool), bin.join(tool)).unwrap();
+        }
+        let machine = Machine { root, bin };
+        let machine = machine.tool("cargo", "").tool("c++", "").tool("python3", PYTHON);
+        machine.tool("df", "printf 'Filesystem\nX 0 0 99000000 0 /\n'")
+    }
+
+    /// Puts a program of this text in place of the one that is there.
+    fn tool(self, name: &str, text: &str) -> Machine {
+        self.put(name, text);
+        self
+    }
+
+    fn put(&self, name: &str, text: &str) {
+        let path = self.bin.join(name);
+        fs::write(&path, format!("#!/usr/bin/env bash\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn without(self, name: &str) -> Machine {
+        fs::remove_file(self.bin.join(name)).unwrap();
+        self
+    }
+
+    fn setup(&self, libtorch: Option<&str>) -> (Option<i32>, String) {
+        let mut command = Command::new(self.root.join("scripts/setup"));
+        command.env_clear().env("PATH", &self.bin).current_dir("/");
+        if let Some(libtorch) = libtorch {
+            command.env("LIBTORCH", libtorch);
+        }
+        let output = command.output().unwrap();
+        assert!(output.stdout.is_empty());
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    fn assert_refuses(&self, libtorch: Option<&str>, says: &str) {
+        let (code, stderr) = self.setup(libtorch);
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains(says), "{stderr}");
+        assert_eq!(stderr.matches('\n').count(), 1, "{stderr}");
+        assert!(!self.root.join(".venv").exists());
+    }
+}
+
+#[test]
+fn a_missing_tool_is_named_with_what_to_install() {
+    Machine::new("setup_cargo")
+        .without("cargo")
+        .assert_refuses(None, "no cargo on the PATH: install Rust");
+    let no_compiler = "no C++17 compiler (c++): install one";
+    Machine::new("setup_compiler").without("c++").assert_refuses(None, no_compiler);
+    Machine::new("setup_old_compiler").tool("c++", "exit 1").assert_refuses(None, no_compiler);
+    let no_python = "no python3 on the PATH: install Python 3.10 or newer";
+    Machine::new("setup_python").without("python3").assert_refuses(None, no_python);
+    let old = r#"case "$*" in *version_info*) exit 1 ;; --version) echo Python 3.8.10 ;; esac"#;
+    Machine::new("setup_old_python")
+        .tool("python3", old)
+        .assert_refuses(None, "python3 is Python 3.8.10, and 3.10");
+    let no_venv = r#"case "$*" in *ensurepip*) echo Traceback >&2; exit 1 ;; esac"#;
+    Machine::new("setup_venv")
+        .tool("python3", no_venv)
+        .assert_refuses(None, "the package python3-venv");
+    let full = "printf 'Filesystem\nX 0 0 3000000 0 /\n'";
+    Machine::new("setup_disk").tool("df", full).assert_refuses(None, "2 GiB free in ");
+}
+
+#[test]
+fn what_pip_says_is_one_line_and_the_next_run_starts_again() {
+    let machine = Machine::new("setup_pip");
+    for _ in 0..2 {
+        let (code, stderr) = machine.setup(None);
+        assert_eq!(code, Some(2), "{stderr}");
+        let last = stderr.lines().last().unwrap();
+        assert!(
+            last.contains("could not install PyTorch: ERROR: No matching distribution found"),
+            "{stderr}"
+        );
+        assert_eq!(stderr.matches('\n').count(), 2, "{stderr}"); // what it is about to do, and that
+        assert!(!machine.root.join("libtorch").exists());
+    }
+}
+
+#[test]
+fn a_libtorch_of_the_users_own_is_all_that_is_needed() {
+    let machine = Machine::new("setup_own").without("python3");
+    let own = machine.root.join("own");
+    fs::create_dir_all(own.join("lib")).unwrap();
+    machine.assert_refuses(Some("own"), "LIBTORCH=own is a relative path");
+    machine.assert_refuses(own.to_str(), "holds no lib/libtorch_cpu");
+    fs::write(own.join("lib/libtorch_cpu.so"), "").unwrap();
+    assert_eq!(machine.setup(own.to_str()), (Some(0), String::new()));
+    assert!(!machine.root.join(".venv").exists() && !machine.root.join("libtorch").exists());
+}
+
+#[test]
+fn a_folder_in_the_place_of_the_link_is_not_touched() {
+    let machine = Machine::new("setup_folder");
+    fs::create_dir(machine.root.join("libtorch")).unwrap();
+    machine.assert_refuses(None, "libtorch is not a link of this script's");
+}
+
+#[test]
+fn a_second_run_has_nothing_to_do() {
+    let machine = Machine::new("setup_again").without("python3");
+    fs::create_dir_all(machine.root.join("torch/lib")).unwrap();
+    fs::write(machine.root.join("torch/lib/libtorch_cpu.so"), "").unwrap();
+    symlink("torch", machine.root.join("libtorch")).unwrap();
+    fs::create_dir(machine.root.join(".venv")).unwrap();
+    fs::copy(
+        machine.root.join("scripts/requirements.txt"),
+        machine.root.join(".venv/installed.txt"),
+    )
+    .unwrap();
+    assert_eq!(machine.setup(None), (Some(0), String::new()));
+
+    // Other requirements are set up anew.
+    fs::write(machine.root.join("scripts/requirements.txt"), "torch==9\n").unwrap();
+    machine.put("python3", PYTHON);
+    assert_eq!(machine.setup(None).0, Some(2));
+}
