@@ -1,4 +1,4 @@
-//! Compiles `src/autograd.cpp` against the libtorch that torch-sys found, and tells the linker to
+//! Compiles `src/libtorch.cpp` against the libtorch that torch-sys found, and tells the linker to
 //! leave that libtorch's path in the binaries, so that they start from anywhere.
 
 use std::env;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=src/autograd.cpp");
+    println!("cargo::rerun-if-changed=src/libtorch.cpp");
     println!("cargo::rerun-if-env-changed=LIBTORCH_INCLUDE");
     println!("cargo::rerun-if-env-changed=LIBTORCH_CXX11_ABI");
     let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else {
@@ -25,7 +25,7 @@ fn main() {
         // libtorch's headers are not ours to lint.
         .flag("-isystem")
         .flag(include)
-        .file("src/autograd.cpp")
-        .compile("tch_parity_autograd");
+        .file("src/libtorch.cpp")
+        .compile("tch_parity_libtorch");
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
 }

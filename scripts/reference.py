@@ -1,13 +1,19 @@
 #!/usr/bin/env python3
-"""The notebook under PyTorch: the reference for `tch-parity notebook`.
+"""Runs of the notebook's net under PyTorch: what tch-parity is compared with.
 
     reference.py notebook [--lr LR] [--steps N] [--record FILE]   prints, and records, as tch-parity does
-    reference.py stored                                           rewrites what tests/data/ keeps of it
+    reference.py random --count N --seed S --out DIR              records N random cases
+    reference.py stored                                           rewrites what tests/data/ keeps
+
+Every command takes --numerics portable (the default: the same bits on every machine) or native.
 """
 
 import argparse
 import contextlib
 import json
+import os
+import random
+import re
 from pathlib import Path
 
 import torch
@@ -37,19 +43,53 @@ class ThreeLayerNet(nn.Module):
         return h, intermediate
 
 
+def compute_with(numerics):
+    """To be called before torch first computes: only then do ATen and MKL read the variables."""
+    if numerics == "portable":
+        os.environ.update(ATEN_CPU_CAPABILITY="default", MKL_CBWR="COMPATIBLE")
+        torch.set_num_threads(1)  # MKL chooses other kernels for small matrices where it has two
+    return environment(numerics)
+
+
+def environment(numerics):
+    """The fingerprint that the crate's Environment::current makes."""
+    config = torch.__config__.show()
+
+    def line(start):
+        found = re.search(rf"^ *- {re.escape(start)}(.*)$", config, re.MULTILINE)
+        return found[1].strip() if found else ""
+
+    cpu = Path("/proc/cpuinfo")
+    name = re.search(r"^model name\s*:(.*)$", cpu.read_text(), re.MULTILINE) if cpu.exists() else None
+    return {
+        "torch": re.search(r"TORCH_VERSION=([^,]*)", config)[1],
+        "cpu_capability": line("CPU capability usage:"),
+        "threads": torch.get_num_threads(),
+        "numerics": numerics,
+        "device": "cpu",
+        "device_name": name[1].strip() if name else "",
+        "mkl": line("Intel(R) oneAPI Math Kernel Library Version"),
+        "onednn": line("Intel(R) MKL-DNN"),
+    }
+
+
 class Trace:
     """Named tensors in order, as they are when they come in; the same file as the crate's Trace."""
 
     def __init__(self):
         self.tensors = {}
+        self.about = {}
 
     def push(self, name, tensor):
         assert name not in self.tensors, f"two tensors named {name}"
         self.tensors[name] = tensor.detach().clone()
 
+    def describe(self, run, environment):
+        self.about = {"run": run, "environment": environment}
+
     def save(self, path):
-        metadata = json.dumps({"order": list(self.tensors)}, separators=(",", ":"))
-        save_file(self.tensors, path, {"tch-parity": metadata})
+        metadata = {"format": 1, "order": list(self.tensors), **self.about}
+        save_file(self.tensors, path, {"tch-parity": json.dumps(metadata, separators=(",", ":"), ensure_ascii=False)})
 
 
 def notebook_model():
@@ -72,23 +112,28 @@ def notebook_data():
     return torch.tensor([[1.0, -1.0]], requires_grad=True), torch.tensor([[0.0]])
 
 
-def notebook(lr, steps):
-    """Runs the cells, printing what they print, and returns the trace."""
-    model, _ = notebook_model()
-    # The notebook's own optimizer holds the parameters that were there before the weights were set:
-    # its step would change nothing. This one steps the parameters that the model has.
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    criterion = nn.BCELoss()
-    x, y = notebook_data()
-    trace = Trace()
+def sgd(lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
+    """What a run says of its optimizer."""
+    return dict(name="SGD", lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
 
-    print(model)
+
+def train(model, x, y, optimizer_args, steps, environment, show=lambda *_: None):
+    """zero_grad, forward, backward and step, `steps` times; shows what the notebook's cells print."""
+    # Of the parameters that the model has now. The notebook's own optimizer holds those that were there
+    # before the weights were set: its step would change nothing.
+    optimizer = torch.optim.SGD(model.parameters(), **{k: v for k, v in optimizer_args.items() if k != "name"})
+    criterion = nn.BCELoss()
+    trace = Trace()
+    run = {"model": "ThreeLayerNet", "loss": "BCELoss", "optimizer": optimizer_args, "steps": steps}
+    trace.describe(run, environment)
+
+    show(model)
     trace.push("input/x", x)
     trace.push("input/y", y)
     for name, p in model.named_parameters():
-        print("-", name)
-        print(p.data)
-        print()
+        show("-", name)
+        show(p.data)
+        show()
         trace.push(f"param/{name}", p)
 
     for k in range(1, steps + 1):
@@ -98,17 +143,17 @@ def notebook(lr, steps):
         loss.backward()
         if k == 1:
             for name, v in results.items():
-                print(name, "\t", v.data)
+                show(name, "\t", v.data)
                 trace.push(f"forward/{name}", v)
-            print("L", "\t", loss.data)
+            show("L", "\t", loss.data)
             trace.push("forward/L", loss)
             for name, v in results.items():
-                print("Gradient of", name, "\t", v.grad)
+                show("Gradient of", name, "\t", v.grad)
                 trace.push(f"grad/{name}", v.grad)
             for name, p in model.named_parameters():
-                print("Gradient of", name)
-                print(p.grad)
-                print()
+                show("Gradient of", name)
+                show(p.grad)
+                show()
                 trace.push(f"grad/{name}", p.grad)
         optimizer.step()
         trace.push(f"step/{k}/L", loss)
@@ -116,19 +161,112 @@ def notebook(lr, steps):
             trace.push(f"step/{k}/{name}", p)
 
     for name, p in model.named_parameters():
-        print("Updated", name)
-        print(p.data)
-        print()
+        show("Updated", name)
+        show(p.data)
+        show()
     return trace
 
 
-def stored(folder):
-    """What the tests compare with where no PyTorch is asked: the default run's text, 20 steps' tensors."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "notebook.txt", "w") as text, contextlib.redirect_stdout(text):
-        notebook(lr=0.1, steps=1)
-    with contextlib.redirect_stdout(None):
-        notebook(lr=0.1, steps=20).save(folder / "notebook.safetensors")
+def notebook(lr, steps, environment, show=print):
+    model, _ = notebook_model()
+    return train(model, *notebook_data(), sgd(lr), steps, environment, show)
+
+
+def drawn(rng, d1, d2, d3, batch, dtype=torch.float32, soft=False, scale=1.0):
+    """A net with the initial parameters of a seed, and random data."""
+    torch.manual_seed(rng.randrange(2**63))
+    model = ThreeLayerNet(d1, d2, d3).to(dtype)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(scale)
+    x = torch.randn(batch, d1, dtype=dtype).requires_grad_()
+    y = torch.rand(batch, 1, dtype=dtype)
+    return model, x, y if soft else y.round()
+
+
+def with_edge(name, model, x):
+    """Changes a drawn net so that it meets a case that is easy to get wrong."""
+    with torch.no_grad():
+        if name == "saturated":
+            # The sigmoid ends at exactly 0 and 1, so that BCELoss clamps its logs at -100.
+            model.fc3.weight.mul_(1e4)
+            model.fc3.bias.mul_(1e4)
+        elif name == "dead":
+            model.fc1.bias.fill_(-1e3)
+        elif name == "zero":
+            # Pre-activations of exactly 0, of which the relu's derivative is 0.
+            model.fc1.weight.zero_()
+            model.fc1.bias.zero_()
+        elif name == "subnormal":
+            tiny = 1e-310 if x.dtype == torch.float64 else 1e-40
+            model.fc2.weight.mul_(tiny)
+            model.fc2.bias.zero_()
+            x.mul_(1e-3)
+
+
+EDGES = ["saturated", "dead", "zero", "subnormal"]
+
+
+def random_case(rng, environment):
+    def size(largest):
+        return rng.choice([rng.randint(1, 4), rng.randint(1, largest)])
+
+    model, x, y = drawn(
+        rng, size(64), size(64), size(64), size(64),
+        dtype=rng.choice([torch.float32, torch.float64]),
+        soft=rng.random() < 0.5,
+        scale=rng.choice([1.0, 1.0, 3.0]),
+    )
+    edge = rng.choice([None] * 6 + EDGES)
+    with_edge(edge, model, x)
+    momentum = rng.choice([0.0, 0.9, rng.random()])
+    nesterov = momentum > 0 and rng.random() < 0.5
+    optimizer = sgd(
+        lr=rng.choice([0.1, 10 ** rng.uniform(-6, 0), 0.0]),
+        momentum=momentum,
+        dampening=0.0 if nesterov else rng.choice([0.0, 0.5, rng.random()]),
+        weight_decay=rng.choice([0.0, 0.01, rng.random()]),
+        nesterov=nesterov,
+    )
+    return train(model, x, y, optimizer, rng.randint(1, 20), environment), edge
+
+
+def record_random(count, seed, out, environment):
+    rng = random.Random(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        trace, edge = random_case(rng, environment)
+        trace.save(out / f"{i:04}{'-' + edge if edge else ''}.safetensors")
+
+
+def stored(out, environment):
+    """What the tests compare with where no PyTorch is asked."""
+    cases = out / "cases"
+    cases.mkdir(parents=True, exist_ok=True)
+    with open(out / "notebook.txt", "w") as text, contextlib.redirect_stdout(text):
+        notebook(0.1, 1, environment)
+
+    def quiet(*_):
+        pass
+
+    notebook(0.1, 20, environment, show=quiet).save(out / "notebook.safetensors")
+
+    def store(name, net, optimizer, steps):
+        model, x, y = net
+        train(model, x, y, optimizer, steps, environment).save(cases / f"{name}.safetensors")
+
+    rng = random.Random(20)
+    momentum = dict(momentum=0.9, weight_decay=0.01)
+    store("batch-of-16", drawn(rng, 4, 8, 8, 16), sgd(0.1), 5)
+    store("float64", drawn(rng, 4, 8, 8, 16, dtype=torch.float64), sgd(0.1), 5)
+    store("nesterov", drawn(rng, 3, 5, 4, 8, soft=True), sgd(0.05, nesterov=True, **momentum), 10)
+    store("dampening", drawn(rng, 3, 5, 4, 8, soft=True), sgd(0.05, dampening=0.5, **momentum), 10)
+    # Large enough for MKL to choose kernels by the instruction set, and to use threads.
+    store("instruction-sets", drawn(rng, 64, 64, 16, 64), sgd(0.1), 2)
+    for edge in EDGES:
+        net = drawn(rng, 3, 5, 4, 6)
+        with_edge(edge, *net[:2])
+        store(edge, net, sgd(0.1), 3)
 
 
 def main():
@@ -138,13 +276,22 @@ def main():
     command.add_argument("--lr", type=float, default=0.1)
     command.add_argument("--steps", type=int, default=1)
     command.add_argument("--record", type=Path)
+    command = commands.add_parser("random")
+    command.add_argument("--count", type=int, required=True)
+    command.add_argument("--seed", type=int, required=True)
+    command.add_argument("--out", type=Path, required=True)
     command = commands.add_parser("stored")
     command.add_argument("--out", type=Path, default=DATA)
+    for command in commands.choices.values():
+        command.add_argument("--numerics", choices=["portable", "native"], default="portable")
     args = parser.parse_args()
+    environment = compute_with(args.numerics)
     if args.command == "stored":
-        stored(args.out)
+        stored(args.out, environment)
+    elif args.command == "random":
+        record_random(args.count, args.seed, args.out, environment)
     else:
-        trace = notebook(args.lr, args.steps)
+        trace = notebook(args.lr, args.steps, environment)
         if args.record:
             trace.save(args.record)
 

@@ -2,18 +2,23 @@
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::{env, fmt};
 
 use anyhow::{Context, Result, ensure};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tch_parity::notebook::{self, Notebook};
-use tch_parity::{Trace, repr};
+use tch_parity::report::{self, Report};
+use tch_parity::selftest::selftest;
+use tch_parity::{Case, Criterion, Environment, Numerics, Run, Trace, compare, dataflow, repr};
+
+use crate::check::{self, Checked};
 
 /// A recording of more steps would outgrow the header that safetensors allows (100 MB).
 const MAX_STEPS: i64 = 100_000;
 
 /// PyTorch's notebook on backpropagation, on libtorch, to the bit.
 ///
-/// Exit codes: 0 done, 2 could not run.
+/// Exit codes: 0 done, or the same; 1 differs; 2 could not run.
 #[derive(Parser)]
 #[command(version, subcommand_required = true, arg_required_else_help = false)]
 pub(crate) struct Cli {
@@ -33,9 +38,12 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1, allow_hyphen_values = true,
               value_parser = clap::value_parser!(u32).range(1..=MAX_STEPS))]
         steps: u32,
-        /// Write every tensor of the run to this safetensors file
+        /// Write every tensor of the run to this safetensors file, a case for `check`
         #[arg(long, value_name = "FILE")]
         record: Option<PathBuf>,
+        /// Compute with the same bits on every machine, or with what is fastest on this one
+        #[arg(long, value_enum, default_value_t = NumericsArg::Portable)]
+        numerics: NumericsArg,
     },
     /// Print tensors of a safetensors file, each as its name, a tab and Python's repr
     Show {
@@ -44,16 +52,108 @@ enum Command {
         /// The tensors to print [default: all, in the order that the file records, else by name]
         names: Vec<String>,
     },
+    /// Replay recorded runs from their inputs and compare every other tensor
+    Check {
+        /// Case files, or folders of them
+        #[arg(value_name = "CASE", required = true)]
+        cases: Vec<PathBuf>,
+        /// How to compute [default: as the cases were recorded]
+        #[arg(long, value_enum)]
+        numerics: Option<NumericsArg>,
+        /// Print the whole table of every case, not only of those that differ
+        #[arg(long)]
+        verbose: bool,
+        #[command(flatten)]
+        options: ReportOptions,
+    },
+    /// Compare two safetensors files without running anything
+    Compare {
+        /// What is to be judged
+        actual: PathBuf,
+        /// What it is judged by
+        expected: PathBuf,
+        #[command(flatten)]
+        options: ReportOptions,
+    },
+    /// Damage a replay in every tensor, one thing at a time, and see whether `check` would notice
+    Selftest {
+        /// A case file
+        case: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct ReportOptions {
+    /// What is required; `auto`: bitwise where the environments promise it, else close
+    #[arg(long, value_enum, default_value_t = CriterionArg::Auto)]
+    criterion: CriterionArg,
+    /// Write the reports as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the reports as JUnit XML to this file, a test case per tensor
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CriterionArg {
+    Auto,
+    Bitwise,
+    Close,
+}
+
+impl CriterionArg {
+    fn given(self) -> Option<Criterion> {
+        match self {
+            CriterionArg::Auto => None,
+            CriterionArg::Bitwise => Some(Criterion::Bitwise),
+            CriterionArg::Close => Some(Criterion::Close),
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum NumericsArg {
+    Portable,
+    Native,
+}
+
+impl From<NumericsArg> for Numerics {
+    fn from(arg: NumericsArg) -> Numerics {
+        match arg {
+            NumericsArg::Portable => Numerics::Portable,
+            NumericsArg::Native => Numerics::Native,
+        }
+    }
+}
+
+/// What the exit code says.
+pub(crate) enum Outcome {
+    Done,
+    Differs,
+    CouldNotRun,
 }
 
 impl Cli {
-    /// Does what the command line asks for, writing to stdout.
-    pub(crate) fn run(self) -> Result<()> {
-        let out = BufWriter::new(io::stdout().lock());
-        match self.command {
-            Command::Notebook { lr, steps, record } => notebook(lr, steps, record.as_deref(), out),
-            Command::Show { file, names } => show(&file, names, out),
-        }
+    /// Does what the command line asks for, writing to stdout. To be called while the process has one
+    /// thread.
+    pub(crate) fn run(self) -> Result<Outcome> {
+        let mut out = BufWriter::new(io::stdout().lock());
+        let outcome = match self.command {
+            Command::Notebook { lr, steps, record, numerics } => {
+                notebook(lr, steps, record.as_deref(), numerics.into(), &mut out)
+            }
+            Command::Show { file, names } => show(&file, names, &mut out),
+            Command::Check { cases, numerics, verbose, options } => {
+                check(&cases, numerics.map(Numerics::from), verbose, &options, &mut out)
+            }
+            Command::Compare { actual, expected, options } => {
+                compare_files(&actual, &expected, &options, &mut out)
+            }
+            Command::Selftest { case } => control(&case, &mut out),
+        }?;
+        out.flush().context("stdout")?;
+        Ok(outcome)
     }
 }
 
@@ -67,16 +167,34 @@ fn learning_rate(text: &str) -> Result<f64, String> {
     }
 }
 
-fn notebook(lr: f64, steps: u32, record: Option<&Path>, mut out: impl Write) -> Result<()> {
-    let notebook = Notebook::run(lr, steps)?;
-    if let Some(file) = record {
-        notebook.trace.save(file)?;
+/// Decides how the process computes, and says where that is.
+fn compute_with(numerics: Numerics) -> Result<Environment> {
+    // SAFETY: `Cli::run` is called while there is one thread, and nothing before this starts another.
+    #[allow(unsafe_code)]
+    unsafe {
+        numerics.set();
     }
-    notebook.print(&mut out).context("stdout")?;
-    out.flush().context("stdout")
+    Environment::current(numerics)
 }
 
-fn show(file: &Path, names: Vec<String>, mut out: impl Write) -> Result<()> {
+fn notebook(
+    lr: f64,
+    steps: u32,
+    record: Option<&Path>,
+    numerics: Numerics,
+    out: &mut impl Write,
+) -> Result<Outcome> {
+    let environment = compute_with(numerics)?;
+    let mut notebook = Notebook::run(lr, steps)?;
+    if let Some(file) = record {
+        notebook.trace.describe(&notebook.run, &environment)?;
+        notebook.trace.save(file)?;
+    }
+    notebook.print(out).context("stdout")?;
+    Ok(Outcome::Done)
+}
+
+fn show(file: &Path, names: Vec<String>, out: &mut impl Write) -> Result<Outcome> {
     let trace = Trace::load(file)?;
     for name in &names {
         ensure!(trace.get(name).is_some(), "{} holds no tensor {name:?}", file.display());
@@ -84,7 +202,122 @@ fn show(file: &Path, names: Vec<String>, mut out: impl Write) -> Result<()> {
     let names = if names.is_empty() { trace.names().map(str::to_owned).collect() } else { names };
     for name in names {
         let text = trace.tensor(&name).and_then(|tensor| repr(&tensor).context(name.clone()));
-        writeln!(out, "{name}\t{}", text.with_context(|| file.display().to_string())?)?;
+        print(
+            out,
+            format_args!("{name}\t{}\n", text.with_context(|| file.display().to_string())?),
+        )?;
     }
-    out.flush().context("stdout")
+    Ok(Outcome::Done)
+}
+
+fn print(out: &mut impl Write, text: fmt::Arguments) -> Result<()> {
+    out.write_fmt(text).context("stdout")
+}
+
+fn check(
+    paths: &[PathBuf],
+    numerics: Option<Numerics>,
+    verbose: bool,
+    options: &ReportOptions,
+    out: &mut impl Write,
+) -> Result<Outcome> {
+    let load = |file: PathBuf| {
+        let case = Case::load(&file);
+        (file, case)
+    };
+    let cases = check::case_files(paths)?.into_iter().map(load).collect::<Vec<_>>();
+    let numerics = numerics.map_or_else(|| check::recorded_numerics(&cases), Ok)?;
+    let here = compute_with(numerics)?;
+    let checked = check::check(cases, options.criterion.given(), &here);
+    let count = checked.reports.len() + checked.errors.len();
+    for report in &checked.reports {
+        if count == 1 {
+            print(out, format_args!("{}", report.text()))?;
+        } else if verbose || !report.comparison.passes() {
+            print(out, format_args!("{}\n", report.text()))?;
+        } else {
+            print(out, format_args!("{}\n", report.line()))?;
+        }
+    }
+    if count > 1 {
+        let same = checked.reports.iter().filter(|report| report.comparison.passes()).count();
+        let (differ, failed) = (checked.reports.len() - same, checked.errors.len());
+        print(
+            out,
+            format_args!(
+                "{count} cases: {same} same, {differ} differ, {failed} could not be compared\n"
+            ),
+        )?;
+    }
+    finish(&checked, options, out)
+}
+
+fn compare_files(
+    actual: &Path,
+    expected: &Path,
+    options: &ReportOptions,
+    out: &mut impl Write,
+) -> Result<Outcome> {
+    let name = format!("{} against {}", actual.display(), expected.display());
+    let (actual, expected) = (Trace::load(actual)?, Trace::load(expected)?);
+    let environments =
+        actual.environment::<Environment>()?.zip(expected.environment::<Environment>()?);
+    let (criterion, reason) = match (options.criterion.given(), environments) {
+        (Some(criterion), _) => (criterion, "as asked".to_owned()),
+        (None, Some((ours, theirs))) => check::required(&ours, &theirs),
+        (None, None) => (Criterion::Close, "no record of both environments".to_owned()),
+    };
+    let comparison = compare(&actual, &expected, criterion);
+    // The dataflow of a run that this program knows; of any other, the order of the file.
+    let dataflow =
+        expected.run::<Run>().ok().flatten().map_or(Vec::new(), |run| dataflow(run.steps));
+    let origin = comparison.origin(&dataflow);
+    let report = Report { name, reason, origin, comparison };
+    print(out, format_args!("{}", report.text()))?;
+    finish(&Checked { reports: vec![report], errors: Vec::new() }, options, out)
+}
+
+/// What CI reads, and the outcome.
+fn finish(checked: &Checked, options: &ReportOptions, out: &mut impl Write) -> Result<Outcome> {
+    let Checked { reports, errors } = checked;
+    if env::var_os("GITHUB_ACTIONS").is_some() {
+        for annotation in reports.iter().filter_map(Report::annotation) {
+            print(out, format_args!("{annotation}\n"))?;
+        }
+    }
+    if let Some(file) = &options.json {
+        report::save_json(file, reports, errors)?;
+    }
+    if let Some(file) = &options.junit {
+        report::save_junit(file, reports, errors)?;
+    }
+    for error in errors {
+        eprintln!("error: {error}");
+    }
+    let same = reports.iter().all(|report| report.comparison.passes());
+    Ok(match (errors.is_empty(), same) {
+        (false, _) => Outcome::CouldNotRun,
+        (true, false) => Outcome::Differs,
+        (true, true) => Outcome::Done,
+    })
+}
+
+fn control(file: &Path, out: &mut impl Write) -> Result<Outcome> {
+    let case = Case::load(file)?;
+    compute_with(case.environment.numerics)?;
+    let controls = selftest(&case).with_context(|| file.display().to_string())?;
+    print(out, format_args!("{:<22}{:>9}{:>9}\n", "damage", "injected", "caught"))?;
+    for control in &controls {
+        let caught = control.injected - control.passed.len();
+        print(out, format_args!("{:<22}{:>9}{caught:>9}\n", control.damage, control.injected))?;
+    }
+    for control in &controls {
+        for name in &control.passed {
+            print(out, format_args!("PASSED: {} in {name}\n", control.damage))?;
+        }
+    }
+    let injected = controls.iter().map(|control| control.injected).sum::<usize>();
+    let passed = controls.iter().map(|control| control.passed.len()).sum::<usize>();
+    print(out, format_args!("{injected} injected, {} caught\n", injected - passed))?;
+    Ok(if passed == 0 { Outcome::Done } else { Outcome::Differs })
 }

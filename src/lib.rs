@@ -16,20 +16,34 @@
 // What a user hands in becomes an error, never a panic: libtorch is called through tch's `f_` forms.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod autograd;
+mod case;
+mod compare;
+mod element;
+mod environment;
+mod libtorch;
 mod linear;
 mod model;
 pub mod notebook;
+mod python_float;
+pub mod report;
+pub mod selftest;
 mod tensor_str;
 mod trace;
 mod training;
+mod whole_file;
 
-pub use autograd::RetainGrad;
+pub use case::{Case, dataflow};
+pub use compare::{
+    Comparison, Criterion, Edge, Statistics, TOLERANCES, TensorComparison, Tolerance, Verdict,
+    Worst, compare,
+};
+pub use environment::{Environment, Numerics};
+pub use libtorch::RetainGrad;
 pub use linear::Linear;
 pub use model::{Intermediate, ThreeLayerNet};
 pub use tensor_str::repr;
 pub use trace::Trace;
-pub use training::train;
+pub use training::{Loss, Model, Optimizer, Run, train};
 
 /// Compiles and runs the README's Rust.
 #[cfg(doctest)]

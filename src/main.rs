@@ -2,14 +2,19 @@
 
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod check;
 mod cli;
 
+use cli::Outcome;
 use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
 use tch::TchError;
+
+/// What was compared differs.
+const DIFFERS: u8 = 1;
 
 /// Could not run: wrong arguments, a file that cannot be read or written, an error of libtorch's.
 const COULD_NOT_RUN: u8 = 2;
@@ -21,7 +26,9 @@ fn main() -> ExitCode {
         Err(err) => return could_not_run(&first_paragraph(&err.to_string())),
     };
     match cli.run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Differs) => ExitCode::from(DIFFERS),
+        Ok(Outcome::CouldNotRun) => ExitCode::from(COULD_NOT_RUN),
         // Whoever reads the output has seen enough.
         Err(err) if is_broken_pipe(&err) => ExitCode::SUCCESS,
         Err(err) => could_not_run(&format!("error: {}", one_line(&err))),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use tch::{TchError, Tensor};
 
-use crate::autograd::RetainGrad;
+use crate::libtorch::RetainGrad;
 use crate::linear::Linear;
 
 /// Two hidden layers with ReLU, and one output with a sigmoid.

@@ -3,13 +3,12 @@
 use std::io::Write;
 
 use anyhow::Result;
-use tch::nn::Sgd;
 use tch::{TchError, Tensor};
 
 use crate::model::ThreeLayerNet;
 use crate::tensor_str::repr;
 use crate::trace::Trace;
-use crate::training::train;
+use crate::training::{Loss, Model, Optimizer, Run, train};
 
 /// The learning rate of the notebook's `torch.optim.SGD`.
 pub const LR: f64 = 0.1;
@@ -19,19 +18,19 @@ pub const LR: f64 = 0.1;
 pub struct Notebook {
     /// The net after the last step.
     pub model: ThreeLayerNet,
-    /// Every tensor of the run, under the names that [`train`] gives them.
+    /// What was run.
+    pub run: Run,
+    /// Every tensor of it, under the names that [`train`] gives them.
     pub trace: Trace,
-    steps: u32,
 }
 
 impl Notebook {
     /// Builds the net, sets its weights, and repeats zero_grad, forward, backward and step `steps`
-    /// times (at least once).
+    /// times, at least once.
     ///
     /// # Errors
     /// Those of [`train`].
     pub fn run(lr: f64, steps: u32) -> Result<Notebook> {
-        let steps = steps.max(1);
         let mut model = ThreeLayerNet::new(2, 2, 3)?;
 
         // Manually initialize some weights
@@ -48,8 +47,14 @@ impl Notebook {
 
         // Forward pass, backward pass, and the step that the notebook stops short of. The optimizer
         // takes the parameters that the model has now, not those it was built with.
-        let trace = train(&model, &x, &y, Sgd::default(), lr, steps)?;
-        Ok(Notebook { model, trace, steps })
+        let run = Run {
+            model: Model::ThreeLayerNet,
+            loss: Loss::BCELoss,
+            optimizer: Optimizer::sgd(lr),
+            steps: steps.max(1),
+        };
+        let trace = train(&model, &x, &y, &run)?;
+        Ok(Notebook { model, run, trace })
     }
 
     /// Writes what the cells print under PyTorch.
@@ -82,7 +87,7 @@ impl Notebook {
 
         // Optimizer step
         for name in names("param/") {
-            let step = self.steps;
+            let step = self.run.steps;
             writeln!(out, "Updated {name}\n{}\n", repr(format!("step/{step}/{name}"))?)?;
         }
         Ok(())

@@ -5,9 +5,9 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::autograd::grad_fn_name;
+use crate::libtorch::grad_fn_name;
+use crate::python_float;
 
-const PRECISION: usize = 4;
 const THRESHOLD: usize = 1000;
 const EDGEITEMS: usize = 3;
 const LINEWIDTH: usize = 80;
@@ -156,13 +156,13 @@ impl Column {
         let max = deciding().map(f64::abs).fold(0., f64::max);
         let min = deciding().map(f64::abs).fold(f64::INFINITY, f64::min);
         let format = if max == 0. {
-            python_integer
+            python_float::integer
         } else if max / min > 1000. || max > 1e8 || min < 1e-4 {
-            python_scientific
+            python_float::scientific
         } else if deciding().all(|value| value == value.ceil()) {
-            python_integer
+            python_float::integer
         } else {
-            python_fixed
+            python_float::fixed
         };
         let width = deciding().map(|value| format(value).len()).max().unwrap_or(1);
         Column { cells: values.iter().copied().map(format).collect(), width }
@@ -198,24 +198,6 @@ impl Column {
         let lines = cells.chunks(per_line).map(|line| line.join(", ")).collect::<Vec<_>>();
         format!("[{}]", lines.join(&format!(",\n{}", " ".repeat(indent + 1))))
     }
-}
-
-/// Python's `f"{value:.0f}"`, with a point to show that it is a float.
-fn python_integer(value: f64) -> String {
-    if value.is_finite() { format!("{value:.0}.") } else { python_fixed(value) }
-}
-
-/// Python's `f"{value:.4f}"`.
-fn python_fixed(value: f64) -> String {
-    if value.is_nan() { "nan".to_owned() } else { format!("{value:.PRECISION$}") }
-}
-
-/// Python's `f"{value:.4e}"`, whose exponent has a sign and at least two digits.
-fn python_scientific(value: f64) -> String {
-    let rust = format!("{value:.PRECISION$e}");
-    let Some((mantissa, exponent)) = rust.split_once('e') else { return python_fixed(value) };
-    let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
-    format!("{mantissa}e{sign}{digits:0>2}")
 }
 
 /// `_add_suffixes`: after the elements, or on a line of its own where it would not fit.

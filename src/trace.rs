@@ -1,20 +1,32 @@
 //! A trace: the named tensors of a run, in order, as plain bytes, and the safetensors file of them.
 
-use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use indexmap::IndexMap;
+use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde_json::{Value, json};
+use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 use tch::{Kind, Tensor};
+
+use crate::whole_file::write_whole;
 
 /// The one metadata key of a file: safetensors itself keeps neither the order of the tensors nor, of
 /// several keys, theirs.
 const METADATA_KEY: &str = "tch-parity";
+
+/// The version of the format that `docs/format.md` describes.
+const FORMAT: u32 = 1;
+
+/// Files from this size on are mapped, smaller ones read.
+const MAP_FROM: u64 = 1 << 20;
 
 /// dtypes as libtorch and as safetensors name them.
 const DTYPES: [(Kind, Dtype); 10] = [
@@ -30,11 +42,85 @@ const DTYPES: [(Kind, Dtype); 10] = [
     (Kind::Double, Dtype::F64),
 ];
 
-/// Named tensors in order. A tensor is copied in, so what happens to it later does not show here.
+/// Named tensors in order, and what is known of the run that they come from. A tensor is copied in, so
+/// what happens to it later does not show here.
+///
+/// ```
+/// use tch_parity::{Criterion, Trace, compare};
+///
+/// let mut trace = Trace::new();
+/// trace.push("forward/h", &tch::Tensor::from_slice(&[0.5f32, 1.]))?;
+/// let file = std::env::temp_dir().join("trace_example.safetensors");
+/// trace.save(&file)?;
+/// assert!(compare(&Trace::load(&file)?, &trace, Criterion::Bitwise).passes());
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Trace {
     tensors: IndexMap<String, Entry>,
-    bytes: Vec<u8>,
+    bytes: Bytes,
+    run: Option<Box<RawValue>>,
+    environment: Option<Box<RawValue>>,
+}
+
+/// What a file holds under the metadata key. `run` and `environment` are kept as they were written:
+/// what they mean is for those to say who wrote them.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Metadata {
+    format: u32,
+    order: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<Box<RawValue>>,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Owned(Vec<u8>),
+    Mapped(Mmap),
+}
+
+impl Default for Bytes {
+    fn default() -> Bytes {
+        Bytes::Owned(Vec::new())
+    }
+}
+
+impl Bytes {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Owned(bytes) => bytes,
+            Bytes::Mapped(map) => map,
+        }
+    }
+
+    /// To add to; a mapped file is copied first.
+    fn to_mut(&mut self) -> &mut Vec<u8> {
+        if let Bytes::Mapped(map) = self {
+            *self = Bytes::Owned(map.to_vec());
+        }
+        match self {
+            Bytes::Owned(bytes) => bytes,
+            Bytes::Mapped(_) => unreachable!("copied above"),
+        }
+    }
+
+    fn read(path: &Path) -> Result<Bytes> {
+        ensure!(fs::metadata(path)?.is_file(), "not a regular file");
+        let mut file = File::open(path)?;
+        if file.metadata()?.len() < MAP_FROM {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            return Ok(Bytes::Owned(bytes));
+        }
+        // SAFETY: the map is read as plain bytes, of which any are valid. Whoever shortens or rewrites
+        // the file meanwhile stops the process or sees mixed values: the price of comparing files of
+        // any size; a file that is replaced, as `save` does, stays as it was.
+        #[allow(unsafe_code)]
+        Ok(Bytes::Mapped(unsafe { Mmap::map(&file)? }))
+    }
 }
 
 #[derive(Debug)]
@@ -63,10 +149,27 @@ impl Trace {
         let dtype = DTYPES.iter().find(|dtype| dtype.0 == kind);
         let dtype = dtype.with_context(|| format!("{name}: a trace keeps no {kind:?}"))?.1;
         let shape = tensor.size().iter().map(|&n| n as usize).collect();
-        let start = self.bytes.len();
-        self.bytes.resize(start + tensor.numel() * kind.elt_size_in_bytes(), 0);
-        tensor.f_copy_data_u8(&mut self.bytes[start..], tensor.numel())?;
-        self.tensors.insert(name, Entry { dtype, shape, range: start..self.bytes.len() });
+        let bytes = self.bytes.to_mut();
+        let start = bytes.len();
+        bytes.resize(start + tensor.numel() * kind.elt_size_in_bytes(), 0);
+        tensor.f_copy_data_u8(&mut bytes[start..], tensor.numel())?;
+        self.tensors.insert(name, Entry { dtype, shape, range: start..bytes.len() });
+        Ok(())
+    }
+
+    /// Adds a tensor that is plain data already.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn push_view(&mut self, name: impl Into<String>, view: &TensorView) -> Result<()> {
+        let name = name.into();
+        ensure!(!self.tensors.contains_key(&name), "two tensors named {name}");
+        let bytes = self.bytes.to_mut();
+        let start = bytes.len();
+        bytes.extend_from_slice(view.data());
+        let range = start..bytes.len();
+        self.tensors
+            .insert(name, Entry { dtype: view.dtype(), shape: view.shape().to_vec(), range });
         Ok(())
     }
 
@@ -102,7 +205,12 @@ impl Trace {
     }
 
     fn view(&self, entry: &Entry) -> Option<TensorView<'_>> {
-        TensorView::new(entry.dtype, entry.shape.clone(), &self.bytes[entry.range.clone()]).ok()
+        TensorView::new(
+            entry.dtype,
+            entry.shape.clone(),
+            &self.bytes.as_slice()[entry.range.clone()],
+        )
+        .ok()
     }
 
     /// Reads a safetensors file, in the order that the file records under the metadata key
@@ -116,34 +224,68 @@ impl Trace {
     }
 
     fn read(path: &Path) -> Result<Trace> {
-        ensure!(fs::metadata(path)?.is_file(), "not a regular file");
-        let bytes = fs::read(path)?;
-        let (header_len, header) = SafeTensors::read_metadata(&bytes)
+        let bytes = Bytes::read(path)?;
+        let (header_len, header) = SafeTensors::read_metadata(bytes.as_slice())
             .map_err(|err| anyhow!("not a safetensors file, or a damaged one: {err}"))?;
         let data_start = size_of::<u64>() + header_len;
-        let mut tensors = header.tensors();
+        serde_json::from_slice::<NoNameTwice>(&bytes.as_slice()[size_of::<u64>()..data_start])
+            .map_err(|err| anyhow!("a damaged safetensors file: {err}"))?;
+        let mut infos = header.tensors();
+        let mut trace = Trace::new();
         let order = match header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY))
         {
-            Some(text) => recorded_order(text)?,
+            Some(text) => {
+                let metadata = parse_metadata(text)?;
+                (trace.run, trace.environment) = (metadata.run, metadata.environment);
+                metadata.order
+            }
             None => {
-                let mut names = tensors.keys().cloned().collect::<Vec<_>>();
+                let mut names = infos.keys().cloned().collect::<Vec<_>>();
                 names.sort();
                 names
             }
         };
-        let mut ordered = IndexMap::with_capacity(order.len());
         for name in order {
-            let info = tensors.remove(&name).with_context(|| {
+            let info = infos.remove(&name).with_context(|| {
                 format!("the recorded order names {name} twice, or there is no such tensor")
             })?;
             let (start, end) = info.data_offsets;
             let range = data_start + start..data_start + end;
-            ordered.insert(name, Entry { dtype: info.dtype, shape: info.shape.clone(), range });
+            trace
+                .tensors
+                .insert(name, Entry { dtype: info.dtype, shape: info.shape.clone(), range });
         }
-        if let Some(name) = tensors.keys().min() {
+        if let Some(name) = infos.keys().min() {
             bail!("the recorded order leaves out {name}");
         }
-        Ok(Trace { tensors: ordered, bytes })
+        trace.bytes = bytes;
+        Ok(trace)
+    }
+
+    /// Says what run the tensors come from, and where it was made: both are written into the file.
+    ///
+    /// # Errors
+    /// One of them has no JSON form.
+    pub fn describe(&mut self, run: &impl Serialize, environment: &impl Serialize) -> Result<()> {
+        self.run = Some(serde_json::value::to_raw_value(run)?);
+        self.environment = Some(serde_json::value::to_raw_value(environment)?);
+        Ok(())
+    }
+
+    /// What the file says of the run; none where it says nothing.
+    ///
+    /// # Errors
+    /// It says something else than an `R`.
+    pub fn run<'a, R: Deserialize<'a>>(&'a self) -> Result<Option<R>> {
+        parse_part("run", self.run.as_deref())
+    }
+
+    /// What the file says of where the run was made; none where it says nothing.
+    ///
+    /// # Errors
+    /// It says something else than an `E`.
+    pub fn environment<'a, E: Deserialize<'a>>(&'a self) -> Result<Option<E>> {
+        parse_part("environment", self.environment.as_deref())
     }
 
     /// Writes a safetensors file: the same bytes for the same tensors, here and from
@@ -157,42 +299,57 @@ impl Trace {
     }
 
     fn write(&self, path: &Path) -> Result<()> {
-        let order = json!({ "order": self.names().collect::<Vec<_>>() });
-        let metadata = HashMap::from([(METADATA_KEY.to_owned(), order.to_string())]);
+        let metadata = serde_json::to_string(&Metadata {
+            format: FORMAT,
+            order: self.names().map(str::to_owned).collect(),
+            run: self.run.clone(),
+            environment: self.environment.clone(),
+        })?;
+        let metadata = HashMap::from([(METADATA_KEY.to_owned(), metadata)]);
         let bytes = safetensors::serialize(self.iter(), Some(metadata))?;
         write_whole(path, &bytes)
     }
 }
 
-fn recorded_order(text: &str) -> Result<Vec<String>> {
-    let metadata: Value = serde_json::from_str(text)
-        .with_context(|| format!("the metadata under {METADATA_KEY} is not JSON"))?;
-    let order = metadata.get("order").and_then(Value::as_array);
-    let names = order.and_then(|names| {
-        names.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
-    });
-    names.with_context(|| {
-        format!("the metadata under {METADATA_KEY} holds no list of names, `order`")
-    })
+fn parse_metadata(text: &str) -> Result<Metadata> {
+    /// Read first: a newer format may hold anything else.
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    let in_metadata = || format!("in the metadata under {METADATA_KEY}");
+    let version = serde_json::from_str::<Version>(text).with_context(in_metadata)?.format;
+    ensure!(version == FORMAT, "format {version} is unknown: this program reads format {FORMAT}");
+    serde_json::from_str(text).with_context(in_metadata)
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    // Renaming onto a device or a folder would replace it, or fail late.
-    if let Ok(metadata) = fs::metadata(path) {
-        ensure!(metadata.is_file(), "not a regular file");
+fn parse_part<'a, T: Deserialize<'a>>(name: &str, part: Option<&'a RawValue>) -> Result<Option<T>> {
+    let parsed = part.map(|part| serde_json::from_str(part.get())).transpose();
+    parsed.with_context(|| format!("in the metadata under {METADATA_KEY}: {name}"))
+}
+
+/// A header in which no name stands twice: of two tensors of one name, JSON readers keep the last.
+struct NoNameTwice;
+
+impl<'de> Deserialize<'de> for NoNameTwice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = NoNameTwice;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a map of tensors")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NoNameTwice, A::Error> {
+                let mut names = HashSet::new();
+                while let Some((name, _)) = map.next_entry::<String, IgnoredAny>()? {
+                    if names.contains(&name) {
+                        return Err(A::Error::custom(format!("two tensors named {name}")));
+                    }
+                    names.insert(name);
+                }
+                Ok(NoNameTwice)
+            }
+        }
+        deserializer.deserialize_map(Names)
     }
-    let name = path.file_name().context("not a file's name")?;
-    let mut sibling = name.to_owned();
-    sibling.push(format!(".{}.tmp", std::process::id()));
-    let sibling = path.with_file_name(sibling);
-    let mut file = OpenOptions::new().write(true).create_new(true).open(&sibling)?;
-    let written = file
-        .write_all(bytes)
-        .and_then(|()| File::sync_all(&file))
-        .and_then(|()| fs::rename(&sibling, path));
-    if written.is_err() {
-        // What went wrong first is what matters.
-        let _ = fs::remove_file(&sibling);
-    }
-    Ok(written?)
 }

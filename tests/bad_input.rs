@@ -106,12 +106,15 @@ fn files_that_hold_what_cannot_be_shown() {
 fn files_that_record_an_order_of_other_names() {
     let folder = scratch("bad_input_order");
     for (metadata, says) in [
-        (r#"{\"order\":[\"a\",\"b\"]}"#, "names b"),
-        (r#"{\"order\":[\"a\",\"a\"]}"#, "names a twice"),
-        (r#"{\"order\":[]}"#, "leaves out a"),
-        (r#"{\"order\":[1]}"#, "no list of names"),
-        ("3", "no list of names"),
-        ("{", "not JSON"),
+        (r#"{\"format\":1,\"order\":[\"a\",\"b\"]}"#, "names b"),
+        (r#"{\"format\":1,\"order\":[\"a\",\"a\"]}"#, "names a twice"),
+        (r#"{\"format\":1,\"order\":[]}"#, "leaves out a"),
+        (r#"{\"format\":1,\"order\":[1]}"#, "expected a string"),
+        (r#"{\"format\":1}"#, "missing field `order`"),
+        (r#"{\"format\":1,\"order\":[\"a\"],\"runs\":1}"#, "unknown field `runs`"),
+        (r#"{\"format\":2,\"anything\":[]}"#, "format 2 is unknown"),
+        ("3", "in the metadata under tch-parity"),
+        ("{", "in the metadata under tch-parity"),
     ] {
         let header = format!(
             r#"{{"__metadata__":{{"tch-parity":"{metadata}"}},"a":{{"dtype":"F32","shape":[],"data_offsets":[0,4]}}}}"#

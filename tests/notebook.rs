@@ -3,10 +3,11 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
 use common::{assert_same, data, pytorch, scratch, stdout, tch_parity};
-use tch_parity::Trace;
 use tch_parity::notebook::{LR, Notebook};
+use tch_parity::{Case, Trace};
 
 #[test]
 fn stdout_is_the_stored_text_and_stderr_is_empty() {
@@ -38,19 +39,26 @@ fn stdout_and_recording_are_what_pytorch_writes_now() {
     }
 }
 
+/// A run of the binary: portable numerics are a process's choice, made before libtorch computes.
+fn recorded(steps: &str) -> Trace {
+    let file = scratch(&format!("notebook_{steps}")).join("run.safetensors");
+    let args = ["notebook", "--steps", steps, "--record", file.to_str().unwrap()];
+    stdout(&tch_parity().args(args).output().unwrap());
+    Trace::load(&file).unwrap()
+}
+
 #[test]
 fn every_tensor_of_20_steps_is_the_stored_one() {
     let stored = Trace::load(&data("notebook.safetensors")).unwrap();
-    assert_same(&Notebook::run(LR, 20).unwrap().trace, &stored);
+    assert_same(&recorded("20"), &stored);
     // What has to be in it, in case both sides forgot the same.
-    let expected = 2 + 6 + 8 + 7 + 6 + 20 * 7;
-    assert_eq!(stored.names().count(), expected);
+    assert_eq!(stored.names().count(), 2 + 6 + 8 + 7 + 6 + 20 * 7);
 }
 
 #[test]
 fn one_step_is_the_start_of_20() {
     let stored = Trace::load(&data("notebook.safetensors")).unwrap();
-    let one = Notebook::run(LR, 1).unwrap().trace;
+    let one = recorded("1");
     assert_eq!(one.names().count(), 2 + 6 + 8 + 7 + 6 + 7);
     for (name, tensor) in one.iter() {
         assert_eq!(Some(tensor), stored.get(name), "{name}");
@@ -75,11 +83,19 @@ fn recording_comes_back_as_it_went() {
 fn reference_script_reproduces_what_is_stored() {
     let folder = scratch("notebook_stored");
     pytorch("scripts/reference.py", &["stored", "--out", folder.to_str().unwrap()]);
-    for name in ["notebook.txt", "notebook.safetensors"] {
-        assert!(
-            fs::read(folder.join(name)).unwrap() == fs::read(data(name)).unwrap(),
-            "{name} differs"
-        );
+    let text = |path: &Path| fs::read_to_string(path).unwrap();
+    assert_eq!(text(&folder.join("notebook.txt")), text(&data("notebook.txt")));
+    let mut files = vec![Path::new("notebook.safetensors").to_owned()];
+    for entry in fs::read_dir(data("cases")).unwrap() {
+        files.push(Path::new("cases").join(entry.unwrap().file_name()));
+    }
+    assert!(files.len() >= 10);
+    for file in files {
+        // The environment in the file is that of the machine that wrote it; the rest is the same.
+        let [now, stored] =
+            [folder.clone(), data("")].map(|folder| Case::load(&folder.join(&file)).unwrap());
+        assert_eq!(now.run, stored.run, "{}", file.display());
+        assert_same(&now.trace, &stored.trace);
     }
 }
 

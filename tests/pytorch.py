@@ -5,6 +5,7 @@
     pytorch.py tensors --seed S --count N --out DIR   N random tensors and their repr
     pytorch.py hard --out DIR                         the hard cases of repr that tests/data/ keeps
     pytorch.py grad_fn                                the repr of a few results of differentiable operations
+    pytorch.py refused --out DIR                      cases that PyTorch refuses, and what it says
     pytorch.py optimizer                              which parameters the notebook's optimizer steps
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-from reference import ThreeLayerNet, Trace, notebook_data, notebook_model  # noqa: E402
+from reference import ThreeLayerNet, Trace, compute_with, notebook_data, notebook_model, sgd, train  # noqa: E402
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 INTEGERS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8]
@@ -190,17 +191,54 @@ def optimizer():
         print(f"{name}: holds {sum(held)} of the model's {len(held)} parameters, changed {sum(changed)}")
 
 
+def refused(out):
+    """Writes each case as if it had been run, and prints its name and PyTorch's message."""
+    out.mkdir(parents=True, exist_ok=True)
+    nan = float("nan")
+    environment = compute_with("portable")
+    cases = {
+        "label-above-1": dict(y=1.5),
+        "label-below-0": dict(y=-0.25),
+        "label-nan": dict(y=nan),
+        "input-nan": dict(x=nan),
+        "nesterov-without-momentum": dict(nesterov=True),
+        "nesterov-with-dampening": dict(nesterov=True, momentum=0.9, dampening=0.5),
+        "negative-lr": dict(lr=-0.1),
+        "negative-momentum": dict(momentum=-0.5),
+        "negative-weight-decay": dict(weight_decay=-1.0),
+        "lr-beyond-float32": dict(lr=1e300),
+    }
+    for name, changes in cases.items():
+        model, _ = notebook_model()
+        x, y = notebook_data()
+        trace = train(model, x, y, sgd(0.1), 1, environment)
+        with torch.no_grad():
+            x[0, 0] = changes.pop("x", 1.0)
+            y[0, 0] = changes.pop("y", 0.0)
+        optimizer = sgd(**{"lr": 0.1, **changes})
+        trace.tensors["input/x"], trace.tensors["input/y"] = x.detach(), y
+        trace.about["run"]["optimizer"] = optimizer
+        trace.save(out / f"{name}.safetensors")
+        try:
+            train(notebook_model()[0], x, y, optimizer, 1, environment)
+        except (ValueError, RuntimeError) as error:
+            # libtorch leaves out the number that Python's own check adds.
+            print(name, str(error).splitlines()[0].split(": -")[0], sep="\t")
+        else:
+            raise AssertionError(f"PyTorch does not refuse {name}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["init", "tensors", "hard", "grad_fn", "optimizer"])
+    parser.add_argument("command", choices=["init", "tensors", "hard", "grad_fn", "refused", "optimizer"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     if args.command in ("init", "tensors"):
         globals()[args.command](random.Random(args.seed), args.count, args.out)
-    elif args.command == "hard":
-        hard(args.out)
+    elif args.command in ("hard", "refused"):
+        globals()[args.command](args.out)
     else:
         globals()[args.command]()
 

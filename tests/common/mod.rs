@@ -38,17 +38,19 @@ pub(crate) fn tch_parity() -> Command {
     Command::new(env!("CARGO_BIN_EXE_tch-parity"))
 }
 
-/// What a Python script of this repository prints under the reference's PyTorch: that of `.venv`, or
-/// of the interpreter that TCH_PARITY_PYTHON names.
+/// The reference's Python: that of `.venv`, or the interpreter that TCH_PARITY_PYTHON names.
+pub(crate) fn python() -> Command {
+    let named = env::var_os("TCH_PARITY_PYTHON").map(PathBuf::from);
+    Command::new(named.unwrap_or_else(|| Path::new(ROOT).join(".venv/bin/python")))
+}
+
+/// What a Python script of this repository prints under the reference's PyTorch.
 pub(crate) fn pytorch(script: &str, args: &[&str]) -> String {
-    let python = env::var_os("TCH_PARITY_PYTHON");
-    let python = python.map_or_else(|| Path::new(ROOT).join(".venv/bin/python"), PathBuf::from);
-    let output = Command::new(&python).arg(Path::new(ROOT).join(script)).args(args).output();
+    let output = python().arg(Path::new(ROOT).join(script)).args(args).output();
     let output = output.unwrap_or_else(|err| {
         panic!(
-            "no PyTorch to compare with: {} does not start ({err}); run scripts/setup, or name in \
-             TCH_PARITY_PYTHON a Python that has scripts/requirements.txt installed",
-            python.display()
+            "no PyTorch to compare with ({err}): run scripts/setup, or name in TCH_PARITY_PYTHON a Python \
+             that has scripts/requirements.txt installed"
         )
     });
     stdout(&output)

@@ -1,7 +1,8 @@
-// What autograd offers in C++ and tch does not bind. No exception leaves these functions: each
+// What libtorch offers in C++ and tch does not bind. No exception leaves these functions: each
 // returns null, or PyTorch's message without the C++ backtrace, which stays valid until the next
 // call on the same thread.
 
+#include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
 #include <torch/csrc/autograd/function.h>
 
@@ -37,5 +38,16 @@ extern "C" const char *tch_parity_grad_fn_name(const at::Tensor *tensor, const c
       last_name = grad_fn->name();
       *name = last_name.c_str();
     }
+  });
+}
+
+// Sets *config to what torch.__config__.show() returns in Python, valid until the next call on the
+// same thread.
+extern "C" const char *tch_parity_show_config(const char **config) {
+  static thread_local std::string last_config;
+  *config = nullptr;
+  return message_of([&] {
+    last_config = at::show_config();
+    *config = last_config.c_str();
   });
 }

@@ -1,6 +1,5 @@
-//! What autograd offers in PyTorch and tch does not bind: `retain_grad`, and the name of `grad_fn`.
-//!
-//! This is the crate's only unsafe code. The C++ side is `src/autograd.cpp`.
+//! What libtorch offers and tch does not bind: `retain_grad`, the name of `grad_fn`, and what
+//! `torch.__config__.show()` says of the build and the machine. The C++ side is `src/libtorch.cpp`.
 
 #![allow(unsafe_code)]
 
@@ -13,6 +12,7 @@ use torch_sys::C_tensor;
 unsafe extern "C" {
     fn tch_parity_retain_grad(tensor: *const C_tensor) -> *const c_char;
     fn tch_parity_grad_fn_name(tensor: *const C_tensor, name: *mut *const c_char) -> *const c_char;
+    fn tch_parity_show_config(config: *mut *const c_char) -> *const c_char;
 }
 
 /// PyTorch's [`Tensor.retain_grad`](https://docs.pytorch.org/docs/2.13/generated/torch.Tensor.retain_grad.html)
@@ -64,6 +64,17 @@ pub(crate) fn grad_fn_name(tensor: &Tensor) -> Result<Option<String>, TchError> 
         let name = name.to_string_lossy();
         name.rsplit("::").next().unwrap_or(&name).to_owned()
     }))
+}
+
+/// `torch.__config__.show()`
+pub(crate) fn show_config() -> Result<String, TchError> {
+    let mut config = ptr::null();
+    // SAFETY: `config` is a valid place for the pointer that the call writes; no exception gets out.
+    let message = unsafe { tch_parity_show_config(&mut config) };
+    // SAFETY: null or the message of the call just made, on this thread.
+    unsafe { check(message)? };
+    // SAFETY: no error, so a NUL-terminated string that lives until this thread's next call.
+    Ok(unsafe { CStr::from_ptr(config) }.to_string_lossy().into_owned())
 }
 
 /// # Safety

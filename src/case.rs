@@ -1,0 +1,173 @@
+//! A recorded run of the notebook's net: checked when it is read, and replayed from its inputs.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use safetensors::tensor::Dtype;
+
+use crate::compare::Edge;
+use crate::environment::Environment;
+use crate::linear::Linear;
+use crate::model::ThreeLayerNet;
+use crate::trace::Trace;
+use crate::training::{Run, train};
+
+const PARAMETERS: [&str; 6] =
+    ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias", "fc3.weight", "fc3.bias"];
+const INTERMEDIATE: [&str; 7] = ["x", "z2", "h2", "z3", "h3", "z", "h"];
+
+/// A recording of [`train`], complete and consistent.
+#[derive(Debug)]
+pub struct Case {
+    /// What was run.
+    pub run: Run,
+    /// Where it was run.
+    pub environment: Environment,
+    /// Every tensor of it.
+    pub trace: Trace,
+}
+
+impl Case {
+    /// Reads a case file (`docs/format.md`).
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not a case: what is missing, extra, misnamed or of another shape
+    /// or dtype is named.
+    pub fn load(path: &Path) -> Result<Case> {
+        let trace = Trace::load(path)?;
+        Case::new(trace).with_context(|| format!("{} is not a case", path.display()))
+    }
+
+    /// A case of what `trace` holds.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn new(trace: Trace) -> Result<Case> {
+        let run = trace.run::<Run>()?.context("no metadata that says what was run")?;
+        let environment = trace.environment()?.context("no metadata that says where it was run")?;
+        validate(&trace, run.steps)?;
+        Ok(Case { run, environment, trace })
+    }
+
+    /// Runs it again, from the recorded inputs and initial parameters.
+    ///
+    /// # Errors
+    /// Those of [`train`].
+    pub fn replay(&self) -> Result<Trace> {
+        let leaf = |name: &str| anyhow::Ok(self.trace.tensor(name)?.f_set_requires_grad(true)?);
+        let linear = |name: &str| {
+            anyhow::Ok(Linear {
+                weight: leaf(&format!("param/{name}.weight"))?,
+                bias: leaf(&format!("param/{name}.bias"))?,
+            })
+        };
+        let model = ThreeLayerNet { fc1: linear("fc1")?, fc2: linear("fc2")?, fc3: linear("fc3")? };
+        train(&model, &leaf("input/x")?, &self.trace.tensor("input/y")?, &self.run)
+    }
+}
+
+fn validate(trace: &Trace, steps: u32) -> Result<()> {
+    ensure!(steps > 0, "a run of 0 steps");
+    let matrix = |name: &str| {
+        let view = trace.get(name).with_context(|| format!("{name} is missing"))?;
+        let &[rows, columns] = view.shape() else {
+            bail!("{name} is of shape {:?}: a matrix is needed", view.shape());
+        };
+        Ok((rows, columns, view.dtype()))
+    };
+    let (batch, d1, dtype) = matrix("input/x")?;
+    let (d2, d3) = (matrix("param/fc1.weight")?.0, matrix("param/fc2.weight")?.0);
+    ensure!(matches!(dtype, Dtype::F32 | Dtype::F64), "input/x is {dtype}: F32 or F64 is needed");
+
+    // Before a list as long as the metadata says is made.
+    let expected = 2 + 6 + 8 + 13 + 7 * steps as usize;
+    let count = trace.names().count();
+    ensure!(count == expected, "{count} tensors: a run of {steps} steps has {expected}");
+
+    let mut names = trace.names();
+    for (name, shape) in layout(steps, [batch, d1, d2, d3]) {
+        ensure!(trace.get(&name).is_some(), "{name} is missing");
+        let next = names.next().unwrap_or_default();
+        ensure!(next == name, "{next} stands where {name} is expected");
+        let view = trace.get(&name).with_context(|| format!("{name} is missing"))?;
+        ensure!(
+            view.shape() == shape,
+            "{name} is of shape {:?}: {shape:?} is expected",
+            view.shape()
+        );
+        ensure!(view.dtype() == dtype, "{name} is {}: {dtype} is expected", view.dtype());
+    }
+    Ok(())
+}
+
+/// Every tensor of a case, in order, with its shape.
+fn layout(steps: u32, [batch, d1, d2, d3]: [usize; 4]) -> Vec<(String, Vec<usize>)> {
+    let parameters = [vec![d2, d1], vec![d2], vec![d3, d2], vec![d3], vec![1, d3], vec![1]];
+    let parameters = || PARAMETERS.iter().zip(parameters.clone());
+    let intermediate = [d1, d2, d2, d3, d3, 1, 1].map(|columns| vec![batch, columns]);
+    let intermediate = || INTERMEDIATE.iter().zip(intermediate.clone());
+    let mut layout =
+        vec![("input/x".to_owned(), vec![batch, d1]), ("input/y".to_owned(), vec![batch, 1])];
+    layout.extend(parameters().map(|(name, shape)| (format!("param/{name}"), shape)));
+    layout.extend(intermediate().map(|(name, shape)| (format!("forward/{name}"), shape)));
+    layout.push(("forward/L".to_owned(), vec![]));
+    layout.extend(intermediate().map(|(name, shape)| (format!("grad/{name}"), shape)));
+    layout.extend(parameters().map(|(name, shape)| (format!("grad/{name}"), shape)));
+    for k in 1..=steps {
+        layout.push((format!("step/{k}/L"), vec![]));
+        layout.extend(parameters().map(|(name, shape)| (format!("step/{k}/{name}"), shape)));
+    }
+    layout
+}
+
+/// The order in which a run computes its tensors, each from which other one and by what: forward,
+/// then backward, then the steps.
+pub fn dataflow(steps: u32) -> Vec<Edge> {
+    let edge = |from: &str, to: &str, operation: &str| Edge {
+        from: from.to_owned(),
+        to: to.to_owned(),
+        operation: operation.to_owned(),
+    };
+    let mut edges = vec![
+        edge("input/x", "forward/x", "the copy of the input"),
+        edge("forward/x", "forward/z2", "fc1"),
+        edge("forward/z2", "forward/h2", "the relu after fc1"),
+        edge("forward/h2", "forward/z3", "fc2"),
+        edge("forward/z3", "forward/h3", "the relu after fc2"),
+        edge("forward/h3", "forward/z", "fc3"),
+        edge("forward/z", "forward/h", "the sigmoid"),
+        edge("forward/h", "forward/L", "BCELoss"),
+        edge("forward/L", "grad/h", "the backward of BCELoss"),
+        edge("grad/h", "grad/z", "the backward of the sigmoid"),
+        edge("grad/z", "grad/fc3.weight", "the backward of fc3"),
+        edge("grad/z", "grad/fc3.bias", "the backward of fc3"),
+        edge("grad/z", "grad/h3", "the backward of fc3"),
+        edge("grad/h3", "grad/z3", "the backward of the relu after fc2"),
+        edge("grad/z3", "grad/fc2.weight", "the backward of fc2"),
+        edge("grad/z3", "grad/fc2.bias", "the backward of fc2"),
+        edge("grad/z3", "grad/h2", "the backward of fc2"),
+        edge("grad/h2", "grad/z2", "the backward of the relu after fc1"),
+        edge("grad/z2", "grad/fc1.weight", "the backward of fc1"),
+        edge("grad/z2", "grad/fc1.bias", "the backward of fc1"),
+        edge("grad/z2", "grad/x", "the backward of fc1"),
+        edge("input/y", "forward/L", "BCELoss"),
+    ];
+    for (name, z) in PARAMETERS.iter().zip(["z2", "z2", "z3", "z3", "z", "z"]) {
+        edges.push(edge(&format!("param/{name}"), &format!("forward/{z}"), "the layer"));
+    }
+    for k in 1..=steps {
+        for name in PARAMETERS {
+            let (loss, after) = (format!("step/{k}/L"), format!("step/{k}/{name}"));
+            if k == 1 {
+                edges.push(edge(&format!("grad/{name}"), &after, "the optimizer's step"));
+            } else {
+                let before = format!("step/{}/{name}", k - 1);
+                if name == PARAMETERS[0] {
+                    edges.push(edge(&before, &loss, "the forward of this step"));
+                }
+                edges.push(edge(&loss, &after, "the backward and the optimizer of this step"));
+            }
+        }
+    }
+    edges
+}

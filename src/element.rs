@@ -1,0 +1,97 @@
+//! The elements of tensors as they stand in a file: little-endian bytes.
+
+use half::{bf16, f16};
+
+/// A type of `N` bytes.
+pub(crate) trait Element<const N: usize>: Copy {
+    fn read(bytes: [u8; N]) -> Self;
+
+    /// The value; of a 64-bit integer, the nearest float.
+    fn to_f64(self) -> f64;
+
+    /// The shortest decimal that reads back as the same value.
+    fn decimal(self) -> String;
+
+    /// How many steps from number to number lead to `other`, both zeros being one place; 0 for what
+    /// has no ulp.
+    fn ulp_distance(self, _other: Self) -> u64 {
+        0
+    }
+
+    /// The greatest finite magnitude; 0 for what has no tolerance that would need it.
+    fn max_magnitude(_elements: &[[u8; N]]) -> f64 {
+        0.
+    }
+}
+
+macro_rules! float_element {
+    ($float:ty, $bits:ty, $signed:ty) => {
+        impl Element<{ size_of::<$float>() }> for $float {
+            fn read(bytes: [u8; size_of::<$float>()]) -> Self {
+                <$float>::from_bits(<$bits>::from_le_bytes(bytes))
+            }
+
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+
+            fn decimal(self) -> String {
+                format!("{self:?}")
+            }
+
+            fn ulp_distance(self, other: Self) -> u64 {
+                // IEEE 754 orders magnitudes as it orders their bits.
+                let place = |value: Self| {
+                    let magnitude = i128::from(value.to_bits() & (<$bits>::MAX >> 1));
+                    if value.is_sign_negative() { -magnitude } else { magnitude }
+                };
+                u64::try_from(place(self).abs_diff(place(other))).unwrap_or(u64::MAX)
+            }
+
+            fn max_magnitude(elements: &[[u8; size_of::<$float>()]]) -> f64 {
+                // Of the bits, which compare several at a time, as signed integers do.
+                let magnitude = |bytes: &[u8; size_of::<$float>()]| {
+                    (<$bits>::from_le_bytes(*bytes) & (<$bits>::MAX >> 1)) as $signed
+                };
+                let infinity = <$float>::INFINITY.to_bits() as $signed;
+                let mut max =
+                    elements.iter().map(magnitude).fold(0, |a, b| if b > a { b } else { a });
+                if max >= infinity {
+                    let finite = elements.iter().map(magnitude).filter(|&m| m < infinity);
+                    max = finite.max().unwrap_or(0);
+                }
+                f64::from(<$float>::from_bits(max as $bits))
+            }
+        }
+    };
+}
+
+float_element!(f16, u16, i16);
+float_element!(bf16, u16, i16);
+float_element!(f32, u32, i32);
+float_element!(f64, u64, i64);
+
+macro_rules! integer_element {
+    ($($integer:ty)*) => { $(
+        impl Element<{ size_of::<$integer>() }> for $integer {
+            fn read(bytes: [u8; size_of::<$integer>()]) -> Self {
+                <$integer>::from_le_bytes(bytes)
+            }
+
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+
+            fn decimal(self) -> String {
+                self.to_string()
+            }
+        }
+    )* };
+}
+
+integer_element!(u8 i8 u16 i16 u32 i32 u64 i64);
+
+/// The bytes of an element, most significant first.
+pub(crate) fn hex(little_endian: &[u8]) -> String {
+    little_endian.iter().rev().fold("0x".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}

@@ -1,0 +1,198 @@
+//! The control that the checker needs: one thing damaged at a time, and whether it is seen.
+
+use anyhow::{Result, ensure};
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::case::Case;
+use crate::compare::{Criterion, compare};
+use crate::trace::Trace;
+
+/// A way to damage one tensor of a trace.
+struct Damage {
+    name: &'static str,
+    /// The tensor's name, dtype, shape and bytes afterwards; none where it cannot be damaged so.
+    apply: fn(Plain) -> Option<Plain>,
+}
+
+/// A tensor that can be changed.
+#[derive(Clone, PartialEq)]
+struct Plain {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Plain {
+    fn size(&self) -> usize {
+        self.dtype.bitsize() / 8
+    }
+
+    fn elements(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.chunks(self.size())
+    }
+}
+
+const DAMAGES: [Damage; 8] = [
+    Damage {
+        name: "1 ulp",
+        apply: |t| change(t, |t, _| t.bytes.first_mut().map(|byte| *byte ^= 1)),
+    },
+    Damage {
+        name: "sign of a zero",
+        apply: |t| {
+            change(t, |t, size| {
+                let zero = t.elements().position(|e| {
+                    e[..size - 1].iter().all(|b| *b == 0) && e[size - 1] & 0x7f == 0
+                })?;
+                t.bytes[zero * size + size - 1] ^= 0x80;
+                Some(())
+            })
+        },
+    },
+    Damage {
+        name: "a nan",
+        apply: |t| {
+            change(t, |t, size| {
+                t.bytes.get_mut(..size)?.fill(0xff);
+                Some(())
+            })
+        },
+    },
+    Damage {
+        name: "all zeroed",
+        apply: |t| {
+            change(t, |t, _| {
+                t.bytes.fill(0);
+                Some(())
+            })
+        },
+    },
+    Damage {
+        name: "two elements swapped",
+        apply: |t| {
+            change(t, |t, size| {
+                let first = t.elements().next()?.to_vec();
+                let other = t.elements().position(|element| element != first)?;
+                for byte in 0..size {
+                    t.bytes.swap(byte, other * size + byte);
+                }
+                Some(())
+            })
+        },
+    },
+    Damage {
+        name: "transposed",
+        apply: |t| {
+            change(t, |t, size| {
+                let &[rows, columns] = &t.shape[..] else { return None };
+                let at = |row: usize, column: usize| (row * columns + column) * size;
+                let cells = (0..columns).flat_map(|column| (0..rows).map(move |row| (row, column)));
+                t.bytes =
+                    cells.flat_map(|(r, c)| t.bytes[at(r, c)..at(r, c) + size].to_vec()).collect();
+                t.shape.swap(0, 1);
+                Some(())
+            })
+        },
+    },
+    Damage {
+        name: "another dtype",
+        apply: |t| {
+            change(t, |t, size| {
+                t.dtype = if size == 4 { Dtype::I32 } else { Dtype::I64 };
+                Some(())
+            })
+        },
+    },
+    Damage {
+        name: "renamed",
+        apply: |t| {
+            change(t, |t, _| {
+                t.name.push('_');
+                Some(())
+            })
+        },
+    },
+];
+
+/// The damaged tensor, if `how` can be done and changes anything.
+fn change(tensor: Plain, how: fn(&mut Plain, usize) -> Option<()>) -> Option<Plain> {
+    let mut damaged = tensor.clone();
+    let size = tensor.size();
+    how(&mut damaged, size)?;
+    (damaged != tensor).then_some(damaged)
+}
+
+/// What became of one kind of damage.
+#[derive(Debug)]
+pub struct Control {
+    /// The kind.
+    pub damage: &'static str,
+    /// How many tensors were damaged so, one at a time.
+    pub injected: usize,
+    /// Those that the comparison passed all the same.
+    pub passed: Vec<String>,
+}
+
+/// Replays a case, damages every tensor of the replay in every way, one at a time, and compares each
+/// with the recording, bitwise.
+///
+/// # Errors
+/// The undamaged replay is not bitwise the recording, or cannot be run.
+pub fn selftest(case: &Case) -> Result<Vec<Control>> {
+    let replay = case.replay()?;
+    let seen = |trace: &Trace| !compare(trace, &case.trace, Criterion::Bitwise).passes();
+    ensure!(
+        !seen(&replay),
+        "without damage it is not bitwise the same here: see what `check` says"
+    );
+
+    let mut controls = Vec::new();
+    for damage in &DAMAGES {
+        controls.push(control(damage.name, &replay, &seen, |tensor| {
+            (damage.apply)(tensor).map(|t| vec![t])
+        })?);
+    }
+    controls.push(control("missing", &replay, &seen, |_| Some(vec![]))?);
+    let extra = |tensor: Plain| {
+        let extra = Plain { name: format!("{}_", tensor.name), ..tensor.clone() };
+        Some(vec![tensor, extra])
+    };
+    controls.push(control("extra", &replay, &seen, extra)?);
+    Ok(controls)
+}
+
+/// Puts what `damage` makes of a tensor in its place, for each tensor in turn.
+fn control(
+    name: &'static str,
+    replay: &Trace,
+    seen: &impl Fn(&Trace) -> bool,
+    damage: impl Fn(Plain) -> Option<Vec<Plain>>,
+) -> Result<Control> {
+    let mut control = Control { damage: name, injected: 0, passed: Vec::new() };
+    for (target, view) in replay.iter() {
+        let plain = Plain {
+            name: target.to_owned(),
+            dtype: view.dtype(),
+            shape: view.shape().to_vec(),
+            bytes: view.data().to_vec(),
+        };
+        let Some(replacement) = damage(plain) else { continue };
+        let mut damaged = Trace::new();
+        for (name, view) in replay.iter() {
+            if name != target {
+                damaged.push_view(name, &view)?;
+                continue;
+            }
+            for t in &replacement {
+                damaged
+                    .push_view(&t.name, &TensorView::new(t.dtype, t.shape.clone(), &t.bytes)?)?;
+            }
+        }
+        control.injected += 1;
+        if !seen(&damaged) {
+            control.passed.push(target.to_owned());
+        }
+    }
+    Ok(control)
+}

@@ -1,0 +1,29 @@
+//! Files that are there whole or not at all.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+/// Writes beside `path` and renames, so that `path` never holds half a file.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    // Renaming onto a device or a folder would replace it, or fail late.
+    if let Ok(metadata) = fs::metadata(path) {
+        ensure!(metadata.is_file(), "not a regular file");
+    }
+    let name = path.file_name().context("not a file's name")?;
+    let mut sibling = name.to_owned();
+    sibling.push(format!(".{}.tmp", std::process::id()));
+    let sibling = path.with_file_name(sibling);
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&sibling)?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&sibling, path));
+    if written.is_err() {
+        // What went wrong first is what matters.
+        let _ = fs::remove_file(&sibling);
+    }
+    Ok(written?)
+}

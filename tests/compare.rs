@@ -1,0 +1,322 @@
+//! What the comparison finds, tier by tier, and how the report says it.
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+
+use common::{data, scratch, stdout, tch_parity};
+use tch::{Kind, Tensor};
+use tch_parity::{Criterion, Trace, Verdict, compare};
+
+fn trace(tensors: &[(&str, Tensor)]) -> Trace {
+    let mut trace = Trace::new();
+    for (name, tensor) in tensors {
+        trace.push(*name, tensor).unwrap();
+    }
+    trace
+}
+
+/// The verdict, and whether it passes bitwise and as close.
+fn verdict(actual: &Tensor, expected: &Tensor) -> (Verdict, bool, bool) {
+    let [actual, expected] =
+        [actual, expected].map(|tensor| trace(&[("t", tensor.shallow_clone())]));
+    let compared = compare(&actual, &expected, Criterion::Bitwise);
+    let close = compare(&actual, &expected, Criterion::Close).passes();
+    (compared.tensors[0].verdict, compared.passes(), close)
+}
+
+fn floats(values: &[f32]) -> Tensor {
+    Tensor::from_slice(values)
+}
+
+fn next(value: f32, ulp: u32) -> f32 {
+    f32::from_bits(value.to_bits() + ulp)
+}
+
+const SAME: (Verdict, bool, bool) = (Verdict::Bitwise, true, true);
+const DIFFERS: (Verdict, bool, bool) = (Verdict::Differs, false, false);
+
+#[test]
+fn the_same_bits_are_bitwise_in_every_dtype() {
+    let values = floats(&[1., -2., 0., 3.5]);
+    for kind in [
+        Kind::Half,
+        Kind::BFloat16,
+        Kind::Float,
+        Kind::Double,
+        Kind::Int64,
+        Kind::Bool,
+        Kind::Uint8,
+    ] {
+        let values = values.to_kind(kind);
+        assert_eq!(verdict(&values, &values), SAME, "{kind:?}");
+        assert_eq!(verdict(&values.flip([0]), &values).0, Verdict::Differs, "{kind:?}");
+    }
+}
+
+#[test]
+fn nan_equals_nan_and_nothing_else() {
+    let nan = |bits: u32| floats(&[1., f32::from_bits(bits)]);
+    assert_eq!(verdict(&nan(0x7fc00000), &nan(0xffc00001)), SAME);
+    assert_eq!(verdict(&nan(0x7fc00000), &floats(&[1., 2.])), DIFFERS);
+    assert_eq!(verdict(&floats(&[1., 2.]), &nan(0x7fc00000)), DIFFERS);
+    assert_eq!(verdict(&nan(0x7fc00000), &floats(&[1., f32::INFINITY])), DIFFERS);
+}
+
+#[test]
+fn infinities_are_equal_by_sign_alone() {
+    let inf = floats(&[f32::INFINITY, 1.]);
+    assert_eq!(verdict(&inf, &inf), SAME);
+    assert_eq!(verdict(&inf, &floats(&[f32::NEG_INFINITY, 1.])), DIFFERS);
+    assert_eq!(verdict(&inf, &floats(&[f32::MAX, 1.])), DIFFERS);
+    assert_eq!(verdict(&floats(&[f32::MAX, 1.]), &inf), DIFFERS);
+}
+
+#[test]
+fn the_sign_of_a_zero_counts_bitwise() {
+    assert_eq!(verdict(&floats(&[-0., 1.]), &floats(&[0., 1.])), (Verdict::Ulp(0), false, true));
+}
+
+#[test]
+fn a_few_ulp_are_counted_and_more_are_close() {
+    for (ulp, expected) in
+        [(1, Verdict::Ulp(1)), (4, Verdict::Ulp(4)), (5, Verdict::Close), (9, Verdict::Close)]
+    {
+        assert_eq!(verdict(&floats(&[next(1.5, ulp)]), &floats(&[1.5])), (expected, false, true));
+    }
+    assert_eq!(verdict(&floats(&[f32::from_bits(1)]), &floats(&[-f32::from_bits(1)])), DIFFERS);
+}
+
+#[test]
+fn small_gradients_are_not_hidden_by_atol() {
+    // torch.testing.assert_close passes this: every difference is within its atol of 1e-5.
+    let gradient = floats(&[3e-6, -2e-6, 1e-6]);
+    assert_eq!(verdict(&gradient.zeros_like(), &gradient), DIFFERS);
+    // And this, near zero in a tensor that is not, is the error of a sum.
+    assert_eq!(verdict(&floats(&[1., 3e-9]), &floats(&[1., 1e-9])), (Verdict::Close, false, true));
+    // Beyond either tolerance it differs.
+    assert_eq!(verdict(&floats(&[1., 3e-6]), &floats(&[1., 0.])), DIFFERS);
+    assert_eq!(verdict(&floats(&[1.00001]), &floats(&[1.])), DIFFERS);
+    let double = |value: f64| Tensor::from_slice(&[value]);
+    assert_eq!(verdict(&double(1. + 1e-13), &double(1.)), DIFFERS);
+    assert_eq!(verdict(&double(1. + 5e-15), &double(1.)).0, Verdict::Close);
+}
+
+#[test]
+fn shape_dtype_and_names_come_before_values() {
+    let ones = Tensor::ones([2, 3], (Kind::Float, tch::Device::Cpu));
+    let expected = trace(&[
+        ("a", ones.copy()),
+        ("b", ones.copy()),
+        ("c", ones.copy()),
+        ("e", Tensor::from(1)),
+    ]);
+    let actual = trace(&[
+        ("a", ones.transpose(0, 1)),
+        ("b", ones.to_kind(Kind::Double)),
+        ("d", ones.copy()),
+        ("e", Tensor::from_slice(&[1i64])),
+    ]);
+    let compared = compare(&actual, &expected, Criterion::Close);
+    let problems =
+        compared.tensors.iter().map(|t| format!("{}: {}", t.name, t.problem.as_deref().unwrap()));
+    assert_eq!(
+        problems.collect::<Vec<_>>(),
+        [
+            "a: its shape is [3, 2], not [2, 3]",
+            "b: its dtype is F64, not F32",
+            "c: it is missing",
+            "e: its shape is [1], not []",
+            "d: it is not expected",
+        ]
+    );
+    assert!(!compared.passes());
+}
+
+#[test]
+fn statistics_are_those_of_plain_loops() {
+    // Long enough to be compared in several blocks by several threads.
+    let numel = 1_000_003;
+    let expected = (0..numel).map(|i| ((i * 7919) % 1013) as f32 - 500.).collect::<Vec<_>>();
+    let mut actual = expected.clone();
+    for i in (0..numel).step_by(1001) {
+        actual[i] += 0.25 + (i % 5) as f32;
+    }
+    actual[700_000] += 100.;
+    let [a, e] = [&actual, &expected]
+        .map(|values| trace(&[("t", Tensor::from_slice(values).reshape([1, -1]))]));
+    let found = &compare(&a, &e, Criterion::Bitwise).tensors[0].statistics;
+    let differ = actual.iter().zip(&expected).filter(|(a, e)| a != e).count();
+    assert_eq!((found.numel, found.unequal, found.not_close), (numel, differ, differ));
+    assert_eq!((found.max_abs, found.max_expected, found.zero_signs), (100., 512., 0));
+    assert_eq!(found.worst.as_ref().unwrap().index, [0, 700_000]);
+}
+
+#[test]
+fn empty_tensors_are_the_same() {
+    let empty = Tensor::zeros([0, 3], (Kind::Float, tch::Device::Cpu));
+    assert_eq!(verdict(&empty, &empty), SAME);
+}
+
+/// The notebook's stored run with some elements changed, in a file.
+fn damaged(name: &str, changes: &[(&str, i64, f64)]) -> PathBuf {
+    let stored = Trace::load(&data("notebook.safetensors")).unwrap();
+    let mut damaged = Trace::new();
+    damaged
+        .describe(
+            &stored.run::<serde_json::Value>().unwrap(),
+            &stored.environment::<serde_json::Value>().unwrap(),
+        )
+        .unwrap();
+    for name in stored.names() {
+        let tensor = stored.tensor(name).unwrap();
+        for (_, at, value) in changes.iter().filter(|(of, ..)| *of == name) {
+            let _ = tensor.view(-1).narrow(0, *at, 1).fill_(*value);
+        }
+        damaged.push(name, &tensor).unwrap();
+    }
+    let file = scratch(name).join("actual.safetensors");
+    damaged.save(&file).unwrap();
+    file
+}
+
+fn compare_with_stored(actual: &PathBuf, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = tch_parity();
+    command
+        .arg("compare")
+        .arg(actual)
+        .arg(data("notebook.safetensors"))
+        .args(args)
+        .env_remove("GITHUB_ACTIONS");
+    let output = command.output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn the_report_names_the_worst_element_and_the_origin() {
+    let actual = damaged(
+        "compare_report",
+        &[("grad/h3", 1, -0.5), ("grad/z3", 0, 0.25), ("step/1/fc3.bias", 0, 1.)],
+    );
+    let (code, report) = compare_with_stored(&actual, &[]);
+    assert_eq!(code, Some(1), "{report}");
+    for expected in [
+        "grad/z              [1, 1]  bitwise  0        0        0",
+        "grad/h3             [1, 3]  DIFFERS  2.3e-01",
+        "grad/h3: Mismatched elements: 1 / 3 (33.3%)\n    Greatest absolute difference: 2.3e-01 at index [0, 1]\n    \
+         actual   -0.5 (0xbf000000)\n    expected -0.7310586 (0xbf3b26a8)\n    \
+         It would pass with atol=2.313e-01 and rtol=0, and a scaled tolerance of 3.164e-01.\n",
+        "\ngrad/h3 is the first to differ; grad/z agrees: look at the backward of fc3\n",
+        "(3 of 169 tensors; bitwise required: the same environment)\n",
+    ] {
+        assert!(report.contains(expected), "{expected}\n\n{report}");
+    }
+}
+
+#[test]
+fn the_origin_follows_the_computation() {
+    for (changes, origin) in [
+        (
+            vec![("forward/h", 0, 0.5), ("forward/L", 0, 0.5)],
+            "forward/h is the first to differ; forward/z agrees: look at the sigmoid",
+        ),
+        (
+            vec![("grad/fc1.weight", 0, 9.), ("grad/x", 0, 9.)],
+            "grad/fc1.weight is the first to differ; grad/z2 agrees: look at the backward of fc1",
+        ),
+        (
+            vec![("param/fc2.bias", 0, 9.), ("forward/z3", 0, 9.)],
+            "param/fc2.bias differs: the runs do not start from the same",
+        ),
+        (
+            vec![("step/1/fc3.bias", 0, 9.)],
+            "step/1/fc3.bias is the first to differ; grad/fc3.bias agrees: look at the optimizer's step",
+        ),
+        (
+            vec![("step/7/L", 0, 9.)],
+            "step/7/L is the first to differ; step/6/fc1.weight agrees: look at the forward of this step",
+        ),
+    ] {
+        let (code, report) = compare_with_stored(&damaged("compare_origin", &changes), &[]);
+        assert_eq!(code, Some(1));
+        assert!(report.contains(&format!("\n{origin}\n")), "{origin}\n\n{report}");
+    }
+}
+
+#[test]
+fn a_zero_of_another_sign_is_named() {
+    let actual = damaged("compare_zero", &[("grad/fc1.weight", 3, 0.)]);
+    let (code, report) = compare_with_stored(&actual, &[]);
+    assert!(
+        code == Some(1) && report.contains("The sign of a zero is all that differs."),
+        "{report}"
+    );
+    assert_eq!(compare_with_stored(&actual, &["--criterion", "close"]).0, Some(0));
+}
+
+#[test]
+fn the_same_files_are_the_same() {
+    let (code, report) = compare_with_stored(&data("notebook.safetensors"), &[]);
+    assert_eq!(code, Some(0), "{report}");
+    assert!(
+        report.ends_with("(169 tensors bitwise; bitwise required: the same environment)\n"),
+        "{report}"
+    );
+}
+
+#[test]
+fn plain_files_are_compared_as_close() {
+    let folder = scratch("compare_plain");
+    let file = |name: &str, value: f32| {
+        let file = folder.join(name);
+        Tensor::write_safetensors(&[("w", floats(&[value])), ("v", floats(&[1.]))], &file).unwrap();
+        file
+    };
+    let output =
+        tch_parity().arg("compare").args([file("a", next(1., 1)), file("b", 1.)]).output().unwrap();
+    let report = stdout(&output);
+    assert!(report.contains("w     [1]    1 ulp"), "{report}");
+    assert!(report.ends_with("(2 tensors 1 bitwise, 1 within 4 ulp; close required: no record of both environments)\n"), "{report}");
+    let output =
+        tch_parity().arg("compare").args([file("a", 1.5), file("b", 1.)]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("\nw is the first to differ; v agrees\n")
+    );
+}
+
+#[test]
+fn ci_gets_json_junit_and_annotations() {
+    let actual = damaged("compare_ci", &[("grad/h3", 1, -0.5)]);
+    let folder = scratch("compare_ci_out");
+    let (json, junit) = (folder.join("report.json"), folder.join("report.xml"));
+    let mut command = tch_parity();
+    command
+        .arg("compare")
+        .arg(&actual)
+        .arg(data("notebook.safetensors"))
+        .env("GITHUB_ACTIONS", "true");
+    let output = command.arg("--json").arg(&json).arg("--junit").arg(&junit).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let report = String::from_utf8(output.stdout).unwrap();
+    let annotation = report.lines().last().unwrap();
+    assert!(
+        annotation.starts_with("::error file=")
+            && annotation.contains("::grad/h3 is the first to differ;")
+    );
+
+    let json: serde_json::Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    assert_eq!(json["passes"], false);
+    let tensors = json["reports"][0]["tensors"].as_array().unwrap();
+    let failing = tensors.iter().filter(|tensor| tensor["passes"] == false).collect::<Vec<_>>();
+    assert_eq!((tensors.len(), failing.len()), (169, 1));
+    assert_eq!(failing[0]["statistics"]["worst"]["index"], serde_json::json!([0, 1]));
+
+    // As an XML parser reads it.
+    let script = "import sys, xml.etree.ElementTree as e; r = e.parse(sys.argv[1]).getroot(); \
+                  print(len(r.findall('.//testcase')), [f.get('message') for f in r.findall('.//failure')])";
+    let python = common::python().args(["-c", script]).arg(&junit).output().unwrap();
+    assert_eq!(stdout(&python), "169 ['DIFFERS']\n");
+}
