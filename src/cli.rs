@@ -200,12 +200,14 @@ fn show(file: &Path, names: Vec<String>, out: &mut impl Write) -> Result<Outcome
         ensure!(trace.get(name).is_some(), "{} holds no tensor {name:?}", file.display());
     }
     let names = if names.is_empty() { trace.names().map(str::to_owned).collect() } else { names };
-    for name in names {
-        let text = trace.tensor(&name).and_then(|tensor| repr(&tensor).context(name.clone()));
-        print(
-            out,
-            format_args!("{name}\t{}\n", text.with_context(|| file.display().to_string())?),
-        )?;
+    // All before the first is printed: half an answer is none.
+    let mut texts = Vec::new();
+    for name in &names {
+        let text = trace.tensor(name).and_then(|tensor| repr(&tensor).context(name.clone()));
+        texts.push(text.with_context(|| file.display().to_string())?);
+    }
+    for (name, text) in names.iter().zip(texts) {
+        print(out, format_args!("{name}\t{text}\n"))?;
     }
     Ok(Outcome::Done)
 }
@@ -292,7 +294,7 @@ fn finish(checked: &Checked, options: &ReportOptions, out: &mut impl Write) -> R
         report::save_junit(file, reports, errors)?;
     }
     for error in errors {
-        eprintln!("error: {error}");
+        let _ = writeln!(io::stderr(), "error: {error}");
     }
     let same = reports.iter().all(|report| report.comparison.passes());
     Ok(match (errors.is_empty(), same) {

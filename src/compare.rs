@@ -327,51 +327,66 @@ fn share_statistics<const N: usize, E: Element<N>>(
     tolerance: Option<Tolerance>,
 ) -> Statistics {
     const BLOCK: usize = 4096;
-    let mut statistics = Statistics { numel: expected.len() / N, ..Statistics::default() };
+    let mut total = Statistics::default();
     let blocks = actual.chunks(BLOCK * N).zip(expected.chunks(BLOCK * N)).enumerate();
     for (block, (actual, expected)) in blocks {
         let (a, e) = (actual.as_chunks::<N>().0, expected.as_chunks::<N>().0);
-        statistics.max_expected = statistics.max_expected.max(E::max_magnitude(e));
-        if actual != expected {
-            for (i, (a, e)) in a.iter().zip(e).enumerate() {
-                if a != e {
-                    let flat = first + block * BLOCK + i;
-                    add_unequal::<N, E>(&mut statistics, *a, *e, flat, tolerance);
-                }
-            }
+        if actual == expected {
+            total.numel += e.len();
+            total.max_expected = total.max_expected.max(E::max_magnitude(e));
+        } else {
+            total.merge(block_statistics::<N, E>(a, e, first + block * BLOCK, tolerance));
         }
     }
-    statistics
+    total
 }
 
-fn add_unequal<const N: usize, E: Element<N>>(
-    statistics: &mut Statistics,
-    actual_bytes: [u8; N],
-    expected_bytes: [u8; N],
-    flat: usize,
+fn block_statistics<const N: usize, E: Element<N>>(
+    actual: &[[u8; N]],
+    expected: &[[u8; N]],
+    first: usize,
     tolerance: Option<Tolerance>,
-) {
-    let (actual, expected) = (E::read(actual_bytes), E::read(expected_bytes));
-    let (a, e) = (actual.to_f64(), expected.to_f64());
-    if a.is_nan() && e.is_nan() {
-        return;
+) -> Statistics {
+    // What has no tolerance is not close where it is not equal.
+    let (rtol, atol) = tolerance.map_or((0., -1.), |t| (t.rtol, t.atol));
+    let (mut unequal, mut not_close, mut zero_signs, mut max_ulp) = (0, 0, 0, 0);
+    let (mut max_abs, mut worst) = (-1., None);
+    for (i, (actual, expected)) in actual.iter().zip(expected).enumerate() {
+        if actual == expected {
+            continue;
+        }
+        let (actual, expected) = (E::read(*actual), E::read(*expected));
+        let (a, e) = (actual.to_f64(), expected.to_f64());
+        if a.is_nan() && e.is_nan() {
+            continue;
+        }
+        // One nan or one infinity is as far off as can be.
+        let abs = (a - e).abs();
+        let abs = if abs.is_finite() { abs } else { f64::INFINITY };
+        let close = abs <= atol + rtol * e.abs() && abs < f64::INFINITY;
+        unequal += 1;
+        not_close += usize::from(!close);
+        zero_signs += usize::from(a == 0. && e == 0.);
+        max_ulp = actual.ulp_distance(expected).max(max_ulp);
+        if abs > max_abs {
+            (max_abs, worst) = (abs, Some(i));
+        }
     }
-    // One nan or one infinity is as far off as can be.
-    let abs = (a - e).abs();
-    let abs = if abs.is_nan() { f64::INFINITY } else { abs };
-    let close = tolerance.is_some_and(|t| abs.is_finite() && abs <= t.atol + t.rtol * e.abs());
-    statistics.unequal += 1;
-    statistics.not_close += usize::from(!close);
-    statistics.zero_signs += usize::from(a == 0. && e == 0.);
-    statistics.max_ulp = statistics.max_ulp.max(actual.ulp_distance(expected));
-    if statistics.worst.is_none() || abs > statistics.max_abs {
-        statistics.worst = Some(Worst {
-            index: Vec::new(),
-            actual: (actual.decimal(), hex(&actual_bytes)),
-            expected: (expected.decimal(), hex(&expected_bytes)),
-            abs,
-            flat,
-        });
+    let worst = worst.map(|i| Worst {
+        index: Vec::new(),
+        actual: (E::read(actual[i]).decimal(), hex(&actual[i])),
+        expected: (E::read(expected[i]).decimal(), hex(&expected[i])),
+        abs: max_abs,
+        flat: first + i,
+    });
+    Statistics {
+        numel: expected.len(),
+        unequal,
+        not_close,
+        zero_signs,
+        max_abs: max_abs.max(0.),
+        max_expected: E::max_magnitude(expected),
+        max_ulp,
+        worst,
     }
-    statistics.max_abs = statistics.max_abs.max(abs);
 }

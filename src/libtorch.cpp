@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 #include <torch/csrc/autograd/function.h>
 
+#include <mutex>
 #include <string>
 
 template <typename F>
@@ -24,8 +25,14 @@ static const char *message_of(F call) noexcept {
   return message.c_str();
 }
 
+// One call at a time: it writes to the graph's node, which all outputs of an operation share, and takes
+// no lock (https://github.com/pytorch/pytorch/blob/v2.13.0/torch/csrc/autograd/variable.cpp).
 extern "C" const char *tch_parity_retain_grad(const at::Tensor *tensor) {
-  return message_of([&] { tensor->retain_grad(); });
+  static std::mutex mutex;
+  return message_of([&] {
+    const std::lock_guard<std::mutex> lock(mutex);
+    tensor->retain_grad();
+  });
 }
 
 // The name goes to *name: null where the tensor has no grad_fn, else valid until the next call on

@@ -41,9 +41,10 @@ pub trait RetainGrad {
 
 impl RetainGrad for Tensor {
     fn retain_grad(&self) -> Result<(), TchError> {
-        // SAFETY: `as_ptr` points to the at::Tensor that `self` owns and keeps alive over the call.
-        // The C++ side reads it as const and changes autograd's record behind it, which
-        // libtorch guards with a lock of its own. It lets no exception out.
+        // SAFETY: `as_ptr` points to the at::Tensor that `self` owns and keeps alive over the call,
+        // which lets no exception out. What it writes to is shared by tensors that may be in other
+        // threads: it takes one at a time. A backward pass of the same graph in another thread races
+        // with it as with any change to the graph; tch's own methods have no guard against that either.
         let message = unsafe { tch_parity_retain_grad(self.as_ptr()) };
         // SAFETY: null or the message of the call just made, on this thread.
         unsafe { check(message) }

@@ -68,7 +68,14 @@ impl Linear {
 /// Python's `repr(module)`.
 impl fmt::Display for Linear {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let (out_features, in_features) = self.weight.size2().map_err(|_| fmt::Error)?;
-        write!(f, "Linear(in_features={in_features}, out_features={out_features}, bias=True)")
+        match self.weight.size()[..] {
+            [out_features, in_features] => {
+                write!(
+                    f,
+                    "Linear(in_features={in_features}, out_features={out_features}, bias=True)"
+                )
+            }
+            ref size => write!(f, "Linear(weight of shape {size:?})"),
+        }
     }
 }

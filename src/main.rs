@@ -7,7 +7,7 @@ mod cli;
 
 use cli::Outcome;
 use std::error::Error;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(err) if !err.use_stderr() => err.exit(), // --help and --version
-        Err(err) => return could_not_run(&first_paragraph(&err.to_string())),
+        Err(err) => return could_not_run(&without_usage(&err.to_string())),
     };
     match cli.run() {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
@@ -36,14 +36,17 @@ fn main() -> ExitCode {
 }
 
 fn could_not_run(message: &str) -> ExitCode {
-    eprintln!("{message}");
+    // A stderr that takes nothing changes nothing.
+    let _ = writeln!(io::stderr(), "{message}");
     ExitCode::from(COULD_NOT_RUN)
 }
 
-/// clap's message without the usage and the tips below it, in one line.
-fn first_paragraph(text: &str) -> String {
-    let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join(" ")
+/// clap's message in one line, without the usage below it.
+fn without_usage(text: &str) -> String {
+    let end =
+        ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|end| text.find(end)).min();
+    let message = text.get(..end.unwrap_or(text.len())).unwrap_or(text);
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The chain of an error's causes, of each its first line: libtorch adds a C++ backtrace.

@@ -26,7 +26,7 @@ pub struct Notebook {
 
 impl Notebook {
     /// Builds the net, sets its weights, and repeats zero_grad, forward, backward and step `steps`
-    /// times, at least once.
+    /// times.
     ///
     /// # Errors
     /// Those of [`train`].
@@ -51,7 +51,7 @@ impl Notebook {
             model: Model::ThreeLayerNet,
             loss: Loss::BCELoss,
             optimizer: Optimizer::sgd(lr),
-            steps: steps.max(1),
+            steps,
         };
         let trace = train(&model, &x, &y, &run)?;
         Ok(Notebook { model, run, trace })

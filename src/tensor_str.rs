@@ -20,8 +20,9 @@ const PREFIX: &str = "tensor(";
 /// undefined tensor (`.grad` before a backward pass) is Python's `None`.
 ///
 /// # Errors
-/// [`TchError::Kind`] for a tensor that is sparse, of a dtype other than float16, bfloat16, float32,
-/// float64, bool, uint8 or a signed integer, or of more than 64 dimensions.
+/// [`TchError::Kind`] for a tensor that is sparse (COO), of a dtype other than float16, bfloat16, float32,
+/// float64, bool, uint8 or a signed integer, or of more than 64 dimensions; libtorch's own for any
+/// other layout.
 pub fn repr(tensor: &Tensor) -> Result<String, TchError> {
     if !tensor.defined() {
         return Ok("None".to_owned());

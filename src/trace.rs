@@ -180,12 +180,12 @@ impl Trace {
 
     /// The tensors as plain data, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, TensorView<'_>)> {
-        self.tensors.iter().filter_map(|(name, entry)| Some((name.as_str(), self.view(entry)?)))
+        self.tensors.iter().map(|(name, entry)| (name.as_str(), self.view(entry)))
     }
 
     /// The tensor of that name as plain data.
     pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
-        self.view(self.tensors.get(name)?)
+        Some(self.view(self.tensors.get(name)?))
     }
 
     /// The tensor of that name, on the CPU.
@@ -204,13 +204,12 @@ impl Trace {
         tensor.with_context(|| name.to_owned())
     }
 
-    fn view(&self, entry: &Entry) -> Option<TensorView<'_>> {
-        TensorView::new(
-            entry.dtype,
-            entry.shape.clone(),
-            &self.bytes.as_slice()[entry.range.clone()],
-        )
-        .ok()
+    fn view(&self, entry: &Entry) -> TensorView<'_> {
+        let bytes = &self.bytes.as_slice()[entry.range.clone()];
+        match TensorView::new(entry.dtype, entry.shape.clone(), bytes) {
+            Ok(view) => view,
+            Err(err) => unreachable!("checked when it came in: {err}"),
+        }
     }
 
     /// Reads a safetensors file, in the order that the file records under the metadata key
@@ -290,7 +289,7 @@ impl Trace {
 
     /// Writes a safetensors file: the same bytes for the same tensors, here and from
     /// `scripts/reference.py`. It is written beside `path` and renamed, so that `path` never holds
-    /// half a file.
+    /// half a file; a link keeps pointing to it.
     ///
     /// # Errors
     /// The file cannot be written, or `path` is something other than a regular file.

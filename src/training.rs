@@ -1,6 +1,6 @@
 //! The notebook's computation, as a loop: zero_grad, forward, backward, step; every tensor recorded.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use tch::nn::{self, OptimizerConfig};
@@ -96,9 +96,10 @@ impl Optimizer {
 /// | `step/<k>/L`, `step/<k>/<name>` | for k from 1: the loss that step k computed, the parameters after it |
 ///
 /// # Errors
-/// libtorch's own: shapes that do not fit, an `x` that does not require grad, labels or outputs
+/// No steps, or libtorch's own: shapes that do not fit, an `x` that does not require grad, labels or outputs
 /// outside [0, 1] (nan, after a step too large), arguments that the optimizer refuses.
 pub fn train(model: &ThreeLayerNet, x: &Tensor, y: &Tensor, run: &Run) -> Result<Trace> {
+    ensure!(run.steps > 0, "a run of 0 steps");
     let optimizer = run.optimizer.build(model)?;
     let mut trace = Trace::new();
     trace.push("input/x", x)?;

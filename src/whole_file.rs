@@ -8,7 +8,8 @@ use anyhow::{Context, Result, ensure};
 
 /// Writes beside `path` and renames, so that `path` never holds half a file.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    // Renaming onto a device or a folder would replace it, or fail late.
+    // Renaming onto a device, a folder or a link would replace it, or fail late.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if let Ok(metadata) = fs::metadata(path) {
         ensure!(metadata.is_file(), "not a regular file");
     }

@@ -5,10 +5,14 @@ mod common;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::{data, scratch, tch_parity};
+use serde_json::Value;
+use tch::{Kind, Tensor};
+use tch_parity::{Case, Trace};
 
 fn assert_refused(command: &mut Command, says: &str) {
     let output = command.output().unwrap();
@@ -143,6 +147,172 @@ fn recordings_that_cannot_be_written() {
     assert_refused(&mut record(Path::new("/dev/null")), "not a regular file");
     assert_refused(&mut record(&folder.join("n".repeat(300))), "File name too long");
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+}
+
+#[test]
+fn a_recording_replaces_the_file_and_does_not_write_into_it() {
+    let folder = scratch("bad_input_replace");
+    let [file, old, link] = ["run", "old", "link"].map(|name| folder.join(name));
+    fs::write(&file, "old").unwrap();
+    fs::hard_link(&file, &old).unwrap();
+    symlink(&file, &link).unwrap();
+    assert!(
+        tch_parity().args(["notebook", "--record"]).arg(&link).output().unwrap().status.success()
+    );
+    assert_eq!(fs::read_to_string(&old).unwrap(), "old");
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(Trace::load(&file).is_ok());
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 3);
+}
+
+#[test]
+fn show_prints_all_that_was_asked_for_or_nothing() {
+    let header = r#"{"a":{"dtype":"F32","shape":[],"data_offsets":[8,12]},"b":{"dtype":"U64","shape":[],"data_offsets":[0,8]}}"#;
+    let file = safetensors(&scratch("bad_input_half"), "file", header, &[0; 12]);
+    assert_refused(&mut show(file), "b: dtype U64 is not supported");
+}
+
+#[test]
+fn a_stderr_that_takes_nothing_changes_nothing() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let status = tch_parity().args(["notebook", "--steps", "0"]).stderr(full).status().unwrap();
+    assert_eq!(status.code(), Some(2));
+}
+
+/// Loads what may be a damaged copy of `whole`; a panic fails the test.
+fn loads(bytes: &[u8], file: &Path) -> bool {
+    fs::write(file, bytes).unwrap();
+    Case::load(file).is_ok()
+}
+
+#[test]
+fn a_case_cut_at_any_byte_of_its_header_is_refused() {
+    let file = scratch("bad_input_cut").join("case");
+    let whole = fs::read(data("cases/zero.safetensors")).unwrap();
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    for length in 0..=header {
+        assert!(!loads(&whole[..length], &file), "{length} bytes");
+    }
+    assert!(loads(&whole, &file));
+}
+
+#[test]
+fn a_case_with_any_byte_of_its_header_changed_is_refused_or_read_without_a_panic() {
+    let file = scratch("bad_input_fuzz").join("case");
+    let whole = fs::read(data("cases/zero.safetensors")).unwrap();
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let seed = common::seed();
+    println!("to repeat: TCH_PARITY_SEED={seed}");
+    // Marsaglia's xorshift64, from the seed.
+    let mut state =
+        seed.bytes().fold(1, |state: u64, byte| state.wrapping_mul(257) + u64::from(byte)) | 1;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let tokens: [&[u8]; 8] =
+        [b"0", b"99999999999999999999", b"-1", b"\"", b"[", b"}", b"F64", b"\xff"];
+    let mut refused = 0;
+    for _ in 0..4000 {
+        let mut bytes = whole.clone();
+        for _ in 0..1 + random(3) {
+            let at = random(header);
+            let token = tokens[random(tokens.len())];
+            match random(3) {
+                0 => bytes[at] ^= 1 << random(8),
+                1 => drop(bytes.splice(at..at, token.iter().copied())),
+                _ => drop(bytes.splice(at..(at + token.len()).min(header), token.iter().copied())),
+            }
+        }
+        refused += usize::from(!loads(&bytes, &file));
+    }
+    assert!(refused > 3000, "{refused} of 4000 refused");
+}
+
+/// What becomes of a tensor and its name.
+type Change = dyn Fn(&str, Tensor) -> Option<(String, Tensor)>;
+
+#[test]
+fn cases_that_are_whole_files_but_no_cases_are_named_for_what_is_wrong() {
+    let folder = scratch("bad_input_cases");
+    let stored = Trace::load(&data("cases/zero.safetensors")).unwrap();
+    let environment = stored.environment::<Value>().unwrap().unwrap();
+    let run = stored.run::<Value>().unwrap().unwrap();
+    let with = |path: &str, value: Value| {
+        let mut run = run.clone();
+        *run.pointer_mut(path).unwrap() = value;
+        run
+    };
+    let check =
+        |run: Value, change: &Change, says: &str| {
+            let mut trace = Trace::new();
+            trace.describe(&run, &environment).unwrap();
+            for name in stored.names() {
+                if let Some((name, tensor)) = change(name, stored.tensor(name).unwrap()) {
+                    trace.push(name, &tensor).unwrap();
+                }
+            }
+            let file = folder.join("case.safetensors");
+            trace.save(&file).unwrap();
+            let output = tch_parity().arg("check").arg(&file).output().unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{says}\n{stderr}");
+            assert!(
+                stderr.contains("case.safetensors is not a case: ") && stderr.contains(says),
+                "{says}\n{stderr}"
+            );
+            assert_eq!(stderr.matches('\n').count(), 1, "{stderr}");
+        };
+    let same = |name: &str, tensor: Tensor| Some((name.to_owned(), tensor));
+    check(with("/model", "Net".into()), &same, "unknown variant `Net`");
+    check(with("/loss", "MSELoss".into()), &same, "unknown variant `MSELoss`");
+    check(with("/optimizer/name", "Adam".into()), &same, "unknown variant `Adam`");
+    check(with("/optimizer/lr", Value::Null), &same, "invalid type: null, expected f64");
+    check(with("/optimizer", serde_json::json!({"name": "SGD"})), &same, "missing field `lr`");
+    check(with("/steps", 4.into()), &same, "50 tensors: a run of 4 steps has 57");
+    check(
+        with("/steps", 4_000_000_000u32.into()),
+        &same,
+        "50 tensors: a run of 4000000000 steps has",
+    );
+    check(with("/steps", 0.into()), &same, "a run of 0 steps has");
+    let change = |of: &'static str, how: fn(Tensor) -> Tensor| {
+        move |name: &str, tensor: Tensor| {
+            Some((name.to_owned(), if name == of { how(tensor) } else { tensor }))
+        }
+    };
+    check(
+        run.clone(),
+        &change("grad/h3", |t| t.unsqueeze(0)),
+        "grad/h3 is of shape [1, 6, 4]: [6, 4] is expected",
+    );
+    check(
+        run.clone(),
+        &change("grad/h3", |t| t.to_kind(Kind::Double)),
+        "grad/h3 is F64: F32 is expected",
+    );
+    check(
+        run.clone(),
+        &change("input/x", |t| t.view(-1)),
+        "input/x is of shape [18]: a matrix is needed",
+    );
+    check(
+        run.clone(),
+        &change("input/x", |t| t.to_kind(Kind::Half)),
+        "input/x is F16: F32 or F64 is needed",
+    );
+    check(
+        run.clone(),
+        &|name, t| Some((name.replace("grad/z3", "grad/z4"), t)),
+        "grad/z3 is missing",
+    );
+    check(
+        run.clone(),
+        &|name, t| (name != "step/3/L").then(|| (name.to_owned(), t)),
+        "49 tensors: a run of 3",
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@ fn seeded_parameters_are_those_that_pytorch_draws_now() {
     const NETS: usize = 240;
     let file = scratch("linear").join("init.safetensors");
     let seed = seed();
+    println!("to repeat: TCH_PARITY_SEED={seed}");
     let args =
         ["init", "--seed", &seed, "--count", &NETS.to_string(), "--out", file.to_str().unwrap()];
     pytorch("tests/pytorch.py", &args);
@@ -29,7 +30,6 @@ fn seeded_parameters_are_those_that_pytorch_draws_now() {
         }
     }
     assert_eq!(actual.names().count(), NETS * 6);
-    println!("to repeat: TCH_PARITY_SEED={seed}");
     assert_same(&actual, &expected);
 }
 

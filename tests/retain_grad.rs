@@ -1,7 +1,9 @@
 //! `retain_grad` means what it means in PyTorch.
 
-use tch::{Kind, TchError, Tensor};
-use tch_parity::RetainGrad;
+use std::sync::{Arc, Barrier};
+
+use tch::{Device, Kind, TchError, Tensor};
+use tch_parity::{RetainGrad, ThreeLayerNet};
 
 fn leaf() -> Tensor {
     Tensor::from_slice(&[1f32, 2.]).set_requires_grad(true)
@@ -89,5 +91,44 @@ fn an_error_leaves_the_thread_and_others_usable() {
     });
     for thread in threads.collect::<Vec<_>>() {
         thread.join().unwrap();
+    }
+}
+
+#[test]
+fn outputs_of_one_operation_can_be_retained_by_several_threads() {
+    for _ in 0..40 {
+        let x = Tensor::ones([4000, 1], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let mut rows = (&x * 2).split(1, 0);
+        let parts = (0..4).map(|_| rows.split_off(rows.len() - 1000)).collect::<Vec<_>>();
+        let start = Arc::new(Barrier::new(parts.len()));
+        let threads = parts.into_iter().map(|rows| {
+            let start = start.clone();
+            std::thread::spawn(move || {
+                start.wait();
+                rows.iter().for_each(|row| row.retain_grad().unwrap());
+                rows
+            })
+        });
+        for thread in threads.collect::<Vec<_>>() {
+            assert!(thread.join().unwrap().iter().all(Tensor::retains_grad));
+        }
+    }
+}
+
+#[test]
+fn forward_retains_every_intermediate_tensor_x_included() {
+    let model = ThreeLayerNet::new(2, 2, 3).unwrap();
+    let x = Tensor::from_slice2(&[[1f32, -1.]]);
+    match model.forward(&x) {
+        Err(TchError::Torch(message)) => {
+            assert!(message.starts_with("can't retain_grad on Tensor"))
+        }
+        other => panic!("{other:?}"),
+    }
+    // An x that is computed keeps its gradient too.
+    let (h, results) = model.forward(&(x.set_requires_grad(true) * 2)).unwrap();
+    h.backward();
+    for (name, v) in &results {
+        assert!(v.retains_grad() && v.grad().defined(), "{name}");
     }
 }

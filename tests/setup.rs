@@ -12,7 +12,7 @@ use common::{ROOT, scratch};
 /// A Python that is new enough, has venv, and makes virtual environments whose pip fails.
 const PYTHON: &str = r#"
 case "$*" in
-    "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+    "-m venv --clear .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
     "-m pip install "*) echo "Collecting torch"; echo "ERROR: No matching distribution found"; exit 1 ;;
 esac"#;
 
@@ -35,7 +35,9 @@ impl Machine {
             )
             .unwrap();
         }
-        for tool in ["awk", "bash", "cmp", "cp", "dirname", "env", "grep", "ln", "mkdir", "tail"] {
+        for tool in [
+            "awk", "bash", "cmp", "cp", "dirname", "env", "grep", "ln", "mkdir", "readlink", "tail",
+        ] {
             let found = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(tool));
             symlink(found.iter().find(|path| path.exists()).expect(tool), bin.join(tool)).unwrap();
         }
@@ -89,12 +91,12 @@ fn a_missing_tool_is_named_with_what_to_install() {
     let no_compiler = "no C++17 compiler (c++): install one";
     Machine::new("setup_compiler").without("c++").assert_refuses(None, no_compiler);
     Machine::new("setup_old_compiler").tool("c++", "exit 1").assert_refuses(None, no_compiler);
-    let no_python = "no python3 on the PATH: install Python 3.10 or newer";
+    let no_python = "no python3 to be found: install Python 3.10 or newer";
     Machine::new("setup_python").without("python3").assert_refuses(None, no_python);
-    let old = r#"case "$*" in *version_info*) exit 1 ;; --version) echo Python 3.8.10 ;; esac"#;
+    let old = r#"case "$*" in *version_info*) exit 1 ;; esac"#;
     Machine::new("setup_old_python")
         .tool("python3", old)
-        .assert_refuses(None, "python3 is Python 3.8.10, and 3.10");
+        .assert_refuses(None, "python3 is not Python 3.10 or newer");
     let no_venv = r#"case "$*" in *ensurepip*) echo Traceback >&2; exit 1 ;; esac"#;
     Machine::new("setup_venv")
         .tool("python3", no_venv)
@@ -144,7 +146,8 @@ fn a_second_run_has_nothing_to_do() {
     fs::create_dir_all(machine.root.join("torch/lib")).unwrap();
     fs::write(machine.root.join("torch/lib/libtorch_cpu.so"), "").unwrap();
     symlink("torch", machine.root.join("libtorch")).unwrap();
-    fs::create_dir(machine.root.join(".venv")).unwrap();
+    fs::create_dir_all(machine.root.join(".venv/bin")).unwrap();
+    symlink("/bin/true", machine.root.join(".venv/bin/python")).unwrap();
     fs::copy(
         machine.root.join("scripts/requirements.txt"),
         machine.root.join(".venv/installed.txt"),
@@ -152,7 +155,10 @@ fn a_second_run_has_nothing_to_do() {
     .unwrap();
     assert_eq!(machine.setup(None), (Some(0), String::new()));
 
-    // Other requirements are set up anew.
+    // A Python that is gone, or other requirements, are set up anew.
+    fs::remove_file(machine.root.join(".venv/bin/python")).unwrap();
+    assert!(machine.setup(None).1.contains("no python3 to be found"));
+    symlink("/bin/true", machine.root.join(".venv/bin/python")).unwrap();
     fs::write(machine.root.join("scripts/requirements.txt"), "torch==9\n").unwrap();
     machine.put("python3", PYTHON);
     assert_eq!(machine.setup(None).0, Some(2));

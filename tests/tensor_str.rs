@@ -51,9 +51,9 @@ fn assert_same_text(actual: &str, expected: &str) {
 fn random_tensors_print_as_under_pytorch_now() {
     let folder = scratch("tensor_str_random");
     let seed = seed();
+    println!("to repeat: TCH_PARITY_SEED={seed}");
     let args = ["tensors", "--seed", &seed, "--count", "2400", "--out", folder.to_str().unwrap()];
     pytorch("tests/pytorch.py", &args);
-    println!("to repeat: TCH_PARITY_SEED={seed}");
     assert_eq!(assert_prints_as_pytorch(&folder), 2400);
 }
 

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""What scripts/bench measures. As `bench.py check DIR` or `bench.py compare ACTUAL EXPECTED` it is the
+opponent: the same work with torch and torch.testing.assert_close."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from reference import ThreeLayerNet, compute_with, notebook, record_random, train
+
+ROUNDS = 5
+
+
+def check(folder):
+    """Replays every case and compares every tensor."""
+    import torch
+    from safetensors import safe_open
+
+    environment = compute_with("portable")
+    for file in sorted(Path(folder).glob("*.safetensors")):
+        with safe_open(file, "pt") as case:
+            run = json.loads(case.metadata()["tch-parity"])["run"]
+            expected = {name: case.get_tensor(name) for name in case.keys()}
+        d2, d1 = expected["param/fc1.weight"].shape
+        model = ThreeLayerNet(d1, d2, len(expected["param/fc2.bias"])).to(expected["input/x"].dtype)
+        model.load_state_dict({name: expected[f"param/{name}"] for name, _ in model.named_parameters()})
+        x, y = expected["input/x"].requires_grad_(), expected["input/y"]
+        actual = train(model, x, y, run["optimizer"], run["steps"], environment)
+        for name, tensor in actual.tensors.items():
+            torch.testing.assert_close(tensor, expected[name].detach())
+
+
+def compare(actual, expected):
+    """Prints the seconds of torch.equal and of assert_close, the files being in memory."""
+    import torch
+    from safetensors.torch import load_file
+
+    (actual,), (expected,) = load_file(actual).values(), load_file(expected).values()
+    actual.sum(), expected.sum()  # from here on the pages are there
+    start = time.perf_counter()
+    torch.equal(actual, expected)
+    equal = time.perf_counter() - start
+    start = time.perf_counter()
+    torch.testing.assert_close(actual, expected)
+    print(equal, time.perf_counter() - start)
+
+
+def seconds(command):
+    start = time.perf_counter()
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return time.perf_counter() - start, output
+
+
+def row(what, ours, theirs):
+    ours, theirs = statistics.median(ours), statistics.median(theirs)
+    print(f"{what:<52} {ours:8.3f} s {theirs:8.3f} s {theirs / ours:8.1f} times as fast", flush=True)
+
+
+def pairs(ours, theirs, rounds=ROUNDS):
+    """One warm-up each, then in turn."""
+    taken = [(seconds(ours)[0], seconds(theirs)[0]) for _ in range(rounds + 1)][1:]
+    return zip(*taken)
+
+
+def main(tch_parity):
+    import torch
+    from safetensors.torch import save_file
+
+    python = [sys.executable, __file__]
+    environment = compute_with("portable")
+    print(f"{os.cpu_count()} cores, torch {torch.__version__}; medians of {ROUNDS} rounds: tch-parity, PyTorch")
+    reference = str(Path(__file__).with_name("reference.py"))
+    row("notebook", *pairs([tch_parity, "notebook"], [sys.executable, reference, "notebook"]))
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        notebook(0.1, 1, environment, show=lambda *_: None)
+        record_random(1000, 0, folder / "cases", environment)
+        ours, theirs = pairs([tch_parity, "check", str(folder / "cases")], [*python, "check", str(folder / "cases")], 3)
+        row("check of 1,000 cases", ours, theirs)
+
+        expected = torch.randn(2**28)
+        save_file({"w": expected}, folder / "expected")
+        for what, actual in (
+            ("the same", expected),
+            ("1 element in 1,000 differs", expected * (1 + 1e-7 * (torch.arange(2**28) % 1000 == 0))),
+            ("nearly every element differs", expected * (1 + 2e-7)),
+        ):
+            save_file({"w": actual}, folder / "actual")
+            files = [str(folder / "actual"), str(folder / "expected")]
+            start = statistics.median(seconds([tch_parity, "notebook"])[0] for _ in range(ROUNDS))
+            ours = [seconds([tch_parity, "compare", *files])[0] for _ in range(ROUNDS)]
+            equal, assert_close = map(float, seconds([*python, "compare", *files])[1].split())
+            row(f"compare 2 x 1 GiB, {what}: assert_close", ours, [assert_close])
+            if what == "the same":
+                row("    torch.equal, against all but the start", [t - start for t in ours], [equal])
+
+
+if __name__ == "__main__":
+    commands = {"check": check, "compare": compare}
+    if sys.argv[1] in commands:
+        commands[sys.argv[1]](*sys.argv[2:])
+    else:
+        main(sys.argv[1])
