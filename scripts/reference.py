@@ -207,12 +207,12 @@ def with_edge(name, model, x):
 EDGES = ["saturated", "dead", "zero", "subnormal"]
 
 
-def random_case(rng, environment):
-    def size(largest):
+def random_case(rng, environment, largest):
+    def size():
         return rng.choice([rng.randint(1, 4), rng.randint(1, largest)])
 
     model, x, y = drawn(
-        rng, size(64), size(64), size(64), size(64),
+        rng, size(), size(), size(), size(),
         dtype=rng.choice([torch.float32, torch.float64]),
         soft=rng.random() < 0.5,
         scale=rng.choice([1.0, 1.0, 3.0]),
@@ -231,11 +231,11 @@ def random_case(rng, environment):
     return train(model, x, y, optimizer, rng.randint(1, 20), environment), edge
 
 
-def record_random(count, seed, out, environment):
+def record_random(count, seed, out, environment, largest=64):
     rng = random.Random(seed)
     out.mkdir(parents=True, exist_ok=True)
     for i in range(count):
-        trace, edge = random_case(rng, environment)
+        trace, edge = random_case(rng, environment, largest)
         trace.save(out / f"{i:04}{'-' + edge if edge else ''}.safetensors")
 
 

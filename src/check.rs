@@ -62,42 +62,63 @@ pub(crate) fn recorded_numerics(cases: &[(PathBuf, Result<Case>)]) -> Result<Num
     }
 }
 
+/// Reads the cases, each with its file's name.
+pub(crate) fn load(files: Vec<PathBuf>) -> Vec<(PathBuf, Result<Case>)> {
+    let cases = side_by_side(&files, cores(), |file| Case::load(file));
+    files.into_iter().zip(cases).collect()
+}
+
 /// Replays each case and compares it with the recording. `criterion` is for all; by default each
 /// case's environment decides.
 pub(crate) fn check(
-    cases: Vec<(PathBuf, Result<Case>)>,
+    cases: &[(PathBuf, Result<Case>)],
     criterion: Option<Criterion>,
     here: &Environment,
 ) -> Checked {
     // Portable numerics use one thread for a case, so that cases can run side by side.
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let workers = if here.numerics == Numerics::Portable { cores.min(cases.len()) } else { 1 };
-    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let results = cases.iter().map(|_| OnceLock::new()).collect::<Vec<_>>();
-    let queue = cases.iter().zip(&results).collect::<Vec<_>>();
-    let work = || {
+    let workers = if here.numerics == Numerics::Portable { cores() } else { 1 };
+    let done = AtomicUsize::new(0);
+    let results = side_by_side(cases, workers, |(file, case)| {
         here.numerics.set_threads();
-        while let Some(((file, case), slot)) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let result =
-                check_one(file, case, criterion, here).map_err(|err| crate::one_line(&err));
-            let _ = slot.set(result); // each slot is taken once
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, cases.len());
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 1..workers {
-            scope.spawn(work);
-        }
-        work();
+        let result = check_one(file, case, criterion, here).map_err(|err| crate::one_line(&err));
+        progress(done.fetch_add(1, Ordering::Relaxed) + 1, cases.len());
+        result
     });
     let mut checked = Checked { reports: Vec::new(), errors: Vec::new() };
-    for result in results.into_iter().filter_map(OnceLock::into_inner) {
+    for result in results {
         match result {
             Ok(report) => checked.reports.push(report),
             Err(error) => checked.errors.push(error),
         }
     }
     checked
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Does the same to every item, each thread taking the next; the results are in the order of the items.
+fn side_by_side<T: Sync, R: Send + Sync>(
+    items: &[T],
+    workers: usize,
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let results = items.iter().map(|_| OnceLock::new()).collect::<Vec<_>>();
+    let queue = items.iter().zip(&results).collect::<Vec<_>>();
+    let take = || {
+        while let Some((item, slot)) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let _ = slot.set(work(item)); // taken once
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..workers.min(items.len()) {
+            scope.spawn(take);
+        }
+        take();
+    });
+    results.into_iter().filter_map(OnceLock::into_inner).collect()
 }
 
 fn check_one(

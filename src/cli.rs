@@ -223,14 +223,10 @@ fn check(
     options: &ReportOptions,
     out: &mut impl Write,
 ) -> Result<Outcome> {
-    let load = |file: PathBuf| {
-        let case = Case::load(&file);
-        (file, case)
-    };
-    let cases = check::case_files(paths)?.into_iter().map(load).collect::<Vec<_>>();
+    let cases = check::load(check::case_files(paths)?);
     let numerics = numerics.map_or_else(|| check::recorded_numerics(&cases), Ok)?;
     let here = compute_with(numerics)?;
-    let checked = check::check(cases, options.criterion.given(), &here);
+    let checked = check::check(&cases, options.criterion.given(), &here);
     let count = checked.reports.len() + checked.errors.len();
     for report in &checked.reports {
         if count == 1 {

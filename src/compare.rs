@@ -319,14 +319,14 @@ fn statistics<const N: usize, E: Element<N>>(
     statistics
 }
 
-/// In blocks that stay in the cache: most are equal, which is seen fastest.
+/// In blocks: most are equal, which is seen fastest, and where few elements differ few are looked at.
 fn share_statistics<const N: usize, E: Element<N>>(
     actual: &[u8],
     expected: &[u8],
     first: usize,
     tolerance: Option<Tolerance>,
 ) -> Statistics {
-    const BLOCK: usize = 4096;
+    const BLOCK: usize = 128;
     let mut total = Statistics::default();
     let blocks = actual.chunks(BLOCK * N).zip(expected.chunks(BLOCK * N)).enumerate();
     for (block, (actual, expected)) in blocks {
@@ -335,58 +335,58 @@ fn share_statistics<const N: usize, E: Element<N>>(
             total.numel += e.len();
             total.max_expected = total.max_expected.max(E::max_magnitude(e));
         } else {
-            total.merge(block_statistics::<N, E>(a, e, first + block * BLOCK, tolerance));
+            let known = if total.worst.is_some() { total.max_abs } else { -1. };
+            total.merge(block_statistics::<N, E>(a, e, first + block * BLOCK, tolerance, known));
         }
     }
     total
 }
 
+/// The worst element is looked for only where it is further off than what is known.
 fn block_statistics<const N: usize, E: Element<N>>(
     actual: &[[u8; N]],
     expected: &[[u8; N]],
     first: usize,
     tolerance: Option<Tolerance>,
+    known: f64,
 ) -> Statistics {
     // What has no tolerance is not close where it is not equal.
     let (rtol, atol) = tolerance.map_or((0., -1.), |t| (t.rtol, t.atol));
-    let (mut unequal, mut not_close, mut zero_signs, mut max_ulp) = (0, 0, 0, 0);
-    let (mut max_abs, mut worst) = (-1., None);
-    for (i, (actual, expected)) in actual.iter().zip(expected).enumerate() {
-        if actual == expected {
-            continue;
-        }
-        let (actual, expected) = (E::read(*actual), E::read(*expected));
-        let (a, e) = (actual.to_f64(), expected.to_f64());
-        if a.is_nan() && e.is_nan() {
-            continue;
-        }
+    let mut found = Statistics { numel: expected.len(), ..Statistics::default() };
+    found.max_expected = E::max_magnitude(expected);
+    let distance = |actual: [u8; N], expected: [u8; N]| {
+        let (a, e) = (E::read(actual).to_f64(), E::read(expected).to_f64());
         // One nan or one infinity is as far off as can be.
         let abs = (a - e).abs();
-        let abs = if abs.is_finite() { abs } else { f64::INFINITY };
-        let close = abs <= atol + rtol * e.abs() && abs < f64::INFINITY;
-        unequal += 1;
-        not_close += usize::from(!close);
-        zero_signs += usize::from(a == 0. && e == 0.);
-        max_ulp = actual.ulp_distance(expected).max(max_ulp);
-        if abs > max_abs {
-            (max_abs, worst) = (abs, Some(i));
-        }
+        let abs = if abs < f64::INFINITY { abs } else { f64::INFINITY };
+        let unequal = (actual != expected) & !(a.is_nan() & e.is_nan());
+        (if unequal { abs } else { 0. }, unequal, a, e)
+    };
+    // Without a branch on what is found, so that several elements are compared at a time.
+    for (&actual, &expected) in actual.iter().zip(expected) {
+        let (abs, unequal, a, e) = distance(actual, expected);
+        let close = (abs <= atol + rtol * e.abs()) & (abs < f64::INFINITY);
+        let ulp = E::read(actual).ulp_distance(E::read(expected));
+        let ulp = if unequal { ulp } else { 0 };
+        found.unequal += usize::from(unequal);
+        found.not_close += usize::from(unequal & !close);
+        found.zero_signs += usize::from(unequal & (a == 0.) & (e == 0.));
+        found.max_ulp = if ulp > found.max_ulp { ulp } else { found.max_ulp };
+        found.max_abs = if abs > found.max_abs { abs } else { found.max_abs };
     }
-    let worst = worst.map(|i| Worst {
+    if found.max_abs <= known {
+        return found;
+    }
+    let worst = actual.iter().zip(expected).position(|(&actual, &expected)| {
+        let (abs, unequal, ..) = distance(actual, expected);
+        unequal && abs == found.max_abs
+    });
+    found.worst = worst.map(|i| Worst {
         index: Vec::new(),
         actual: (E::read(actual[i]).decimal(), hex(&actual[i])),
         expected: (E::read(expected[i]).decimal(), hex(&expected[i])),
-        abs: max_abs,
+        abs: found.max_abs,
         flat: first + i,
     });
-    Statistics {
-        numel: expected.len(),
-        unequal,
-        not_close,
-        zero_signs,
-        max_abs: max_abs.max(0.),
-        max_expected: E::max_magnitude(expected),
-        max_ulp,
-        worst,
-    }
+    found
 }

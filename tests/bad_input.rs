@@ -245,26 +245,25 @@ fn cases_that_are_whole_files_but_no_cases_are_named_for_what_is_wrong() {
         *run.pointer_mut(path).unwrap() = value;
         run
     };
-    let check =
-        |run: Value, change: &Change, says: &str| {
-            let mut trace = Trace::new();
-            trace.describe(&run, &environment).unwrap();
-            for name in stored.names() {
-                if let Some((name, tensor)) = change(name, stored.tensor(name).unwrap()) {
-                    trace.push(name, &tensor).unwrap();
-                }
+    let check = |run: Value, change: &Change, says: &str| {
+        let mut trace = Trace::new();
+        trace.describe(&run, &environment).unwrap();
+        for name in stored.names() {
+            if let Some((name, tensor)) = change(name, stored.tensor(name).unwrap()) {
+                trace.push(name, &tensor).unwrap();
             }
-            let file = folder.join("case.safetensors");
-            trace.save(&file).unwrap();
-            let output = tch_parity().arg("check").arg(&file).output().unwrap();
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(2), "{says}\n{stderr}");
-            assert!(
-                stderr.contains("case.safetensors is not a case: ") && stderr.contains(says),
-                "{says}\n{stderr}"
-            );
-            assert_eq!(stderr.matches('\n').count(), 1, "{stderr}");
-        };
+        }
+        let file = folder.join("case.safetensors");
+        trace.save(&file).unwrap();
+        let output = tch_parity().arg("check").arg(&file).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{says}\n{stderr}");
+        assert!(
+            stderr.contains("case.safetensors is not a case: ") && stderr.contains(says),
+            "{says}\n{stderr}"
+        );
+        assert_eq!(stderr.matches('\n').count(), 1, "{stderr}");
+    };
     let same = |name: &str, tensor: Tensor| Some((name.to_owned(), tensor));
     check(with("/model", "Net".into()), &same, "unknown variant `Net`");
     check(with("/loss", "MSELoss".into()), &same, "unknown variant `MSELoss`");
