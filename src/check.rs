@@ -141,12 +141,11 @@ fn check_one(
 
 /// What the two environments promise, and why.
 pub(crate) fn required(here: &Environment, there: &Environment) -> (Criterion, String) {
-    let differences = here.differences(there);
-    match (here.promises_same_bits(there), differences.is_empty()) {
-        (true, true) => (Criterion::Bitwise, "the same environment".to_owned()),
-        (true, false) => (Criterion::Bitwise, "both use portable numerics".to_owned()),
-        (false, _) => {
-            (Criterion::Close, format!("another environment: {}", differences.join("; ")))
+    match here.promise_of_same_bits(there) {
+        Some(reason) => (Criterion::Bitwise, reason.to_owned()),
+        None => {
+            let differences = here.differences(there).join("; ");
+            (Criterion::Close, format!("another environment: {differences}"))
         }
     }
 }

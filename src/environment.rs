@@ -106,13 +106,16 @@ impl Environment {
         differ.map(|(name, ours)| format!("{name} {ours} here, {} there", theirs[name])).collect()
     }
 
-    /// Whether the same run must have the same bits in both: the fingerprints are the same, or both
-    /// compute with portable numerics on a CPU.
-    pub fn promises_same_bits(&self, other: &Environment) -> bool {
+    /// Why the same run must have the same bits in both; none where it need not.
+    pub fn promise_of_same_bits(&self, other: &Environment) -> Option<&'static str> {
         let portable = |environment: &Environment| {
             environment.numerics == Numerics::Portable && environment.device == "cpu"
         };
-        self == other || portable(self) && portable(other)
+        if portable(self) && portable(other) {
+            Some("both use portable numerics")
+        } else {
+            (self == other).then_some("the same environment")
+        }
     }
 }
 

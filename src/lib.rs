@@ -1,17 +1,24 @@
 //! Proves that a PyTorch computation ported to Rust with [`tch`] is the same computation: same
 //! forward, same intermediate gradients, same parameter gradients, same optimizer steps, to the bit.
 //!
-//! From the bottom up, each module using only those above it:
+//! [`Trace`] holds the named tensors of a run, [`compare`] judges one by another, and
+//! [`report`] shows the result; none of them knows a model. [`ThreeLayerNet`], [`train`] and
+//! [`notebook`] are the first run that they were made for, and [`Case`] a recorded one. The README maps
+//! the source.
 //!
-//! | module | what it is |
-//! |---|---|
-//! | `autograd` | [`RetainGrad`]: `retain_grad`, which tch does not bind; the only unsafe code |
-//! | `tensor_str` | [`repr`]: a tensor printed as Python prints it |
-//! | `linear` | [`Linear`]: `nn.Linear` with PyTorch's initial values |
-//! | `model` | [`ThreeLayerNet`]: the notebook's net |
-//! | `trace` | [`Trace`]: the named tensors of a run, and their file |
-//! | `training` | [`train`]: zero_grad, forward, backward, step; recorded |
-//! | [`notebook`] | the notebook's cells |
+//! ```
+//! use tch_parity::report::Report;
+//! use tch_parity::{Criterion, Trace, compare};
+//!
+//! let (mut expected, mut actual) = (Trace::new(), Trace::new());
+//! expected.push("grad/h", &tch::Tensor::from_slice(&[1f32, 2.]))?;
+//! actual.push("grad/h", &tch::Tensor::from_slice(&[1f32, 2.5]))?;
+//! let comparison = compare(&actual, &expected, Criterion::Close);
+//! let origin = comparison.origin(&[]);
+//! let report = Report { name: "mine".into(), reason: "as asked".into(), origin, comparison };
+//! assert!(report.text().contains("Greatest absolute difference: 5.0e-01 at index [1]"));
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 // What a user hands in becomes an error, never a panic: libtorch is called through tch's `f_` forms.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -77,7 +77,9 @@ fn what_pytorch_refuses_is_refused_in_its_words() {
 fn a_recording_made_here_checks_here() {
     let file = scratch("check_recording").join("run.safetensors");
     let args = ["--lr", "1e-05", "--steps", "3", "--record", file.to_str().unwrap()];
-    for numerics in ["portable", "native"] {
+    for (numerics, reason) in
+        [("portable", "both use portable numerics"), ("native", "the same environment")]
+    {
         stdout(
             &tch_parity()
                 .arg("notebook")
@@ -87,10 +89,8 @@ fn a_recording_made_here_checks_here() {
                 .unwrap(),
         );
         let report = stdout(&tch_parity().arg("check").arg(&file).output().unwrap());
-        assert!(
-            last_line(&report)
-                .ends_with("(50 tensors bitwise; bitwise required: the same environment)")
-        );
+        let verdict = format!("(50 tensors bitwise; bitwise required: {reason})");
+        assert!(last_line(&report).ends_with(&verdict), "{report}");
     }
 }
 

@@ -209,7 +209,7 @@ fn the_report_names_the_worst_element_and_the_origin() {
          actual   -0.5 (0xbf000000)\n    expected -0.7310586 (0xbf3b26a8)\n    \
          It would pass with atol=2.313e-01 and rtol=0, and a scaled tolerance of 3.164e-01.\n",
         "\ngrad/h3 is the first to differ; grad/z agrees: look at the backward of fc3\n",
-        "(3 of 169 tensors; bitwise required: the same environment)\n",
+        "(3 of 169 tensors; bitwise required: both use portable numerics)\n",
     ] {
         assert!(report.contains(expected), "{expected}\n\n{report}");
     }
@@ -261,7 +261,7 @@ fn the_same_files_are_the_same() {
     let (code, report) = compare_with_stored(&data("notebook.safetensors"), &[]);
     assert_eq!(code, Some(0), "{report}");
     assert!(
-        report.ends_with("(169 tensors bitwise; bitwise required: the same environment)\n"),
+        report.ends_with("(169 tensors bitwise; bitwise required: both use portable numerics)\n"),
         "{report}"
     );
 }
