@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tch_parity::notebook::{self, Notebook};
 use tch_parity::report::{self, Report};
 use tch_parity::selftest::selftest;
-use tch_parity::{Case, Criterion, Environment, Numerics, Run, Trace, compare, dataflow, repr};
+use tch_parity::{Case, Criterion, Environment, Numerics, Trace, compare, dataflow, repr};
 
 use crate::check::{self, Checked};
 
@@ -152,7 +152,7 @@ impl Cli {
             }
             Command::Selftest { case } => control(&case, &mut out),
         }?;
-        out.flush().context("stdout")?;
+        unless_closed(out.flush())?;
         Ok(outcome)
     }
 }
@@ -213,7 +213,15 @@ fn show(file: &Path, names: Vec<String>, out: &mut impl Write) -> Result<Outcome
 }
 
 fn print(out: &mut impl Write, text: fmt::Arguments) -> Result<()> {
-    out.write_fmt(text).context("stdout")
+    unless_closed(out.write_fmt(text))
+}
+
+/// A reader that has seen enough changes neither the verdict nor the reports.
+fn unless_closed(written: io::Result<()>) -> Result<()> {
+    match written {
+        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("stdout"),
+    }
 }
 
 fn check(
@@ -266,10 +274,15 @@ fn compare_files(
         (None, None) => (Criterion::Close, "no record of both environments".to_owned()),
     };
     let comparison = compare(&actual, &expected, criterion);
-    // The dataflow of a run that this program knows; of any other, the order of the file.
-    let dataflow =
-        expected.run::<Run>().ok().flatten().map_or(Vec::new(), |run| dataflow(run.steps));
-    let origin = comparison.origin(&dataflow);
+    ensure!(!comparison.tensors.is_empty(), "{name}: neither holds a tensor");
+    let origin = match comparison.passes() {
+        true => None,
+        // The dataflow of a whole case; of any other file, the order of its tensors.
+        false => {
+            let dataflow = Case::new(expected).map_or(Vec::new(), |case| dataflow(case.run.steps));
+            comparison.origin(&dataflow)
+        }
+    };
     let report = Report { name, reason, origin, comparison };
     print(out, format_args!("{}", report.text()))?;
     finish(&Checked { reports: vec![report], errors: Vec::new() }, options, out)

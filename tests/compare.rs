@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use common::{data, scratch, stdout, tch_parity};
 use tch::{Kind, Tensor};
@@ -319,4 +320,25 @@ fn ci_gets_json_junit_and_annotations() {
                   print(len(r.findall('.//testcase')), [f.get('message') for f in r.findall('.//failure')])";
     let python = common::python().args(["-c", script]).arg(&junit).output().unwrap();
     assert_eq!(stdout(&python), "169 ['DIFFERS']\n");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_does_not_change_the_verdict() {
+    let actual = damaged("compare_closed", &[("grad/h3", 1, -0.5)]);
+    let json = scratch("compare_closed_out").join("report.json");
+    let mut command = tch_parity();
+    command.arg("compare").arg(&actual).arg(data("notebook.safetensors")).arg("--json").arg(&json);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(json.exists());
+}
+
+#[test]
+fn nothing_is_not_the_same_as_nothing() {
+    let file = scratch("compare_nothing").join("empty.safetensors");
+    Trace::new().save(&file).unwrap();
+    let output = tch_parity().arg("compare").args([&file, &file]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).ends_with(": neither holds a tensor\n"));
 }
