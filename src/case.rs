@@ -156,6 +156,7 @@ pub fn dataflow(steps: u32) -> Vec<Edge> {
         edge("grad/z2", "grad/fc1.bias", "the backward of fc1"),
         edge("grad/z2", "grad/x", "the backward of fc1"),
         edge("input/y", "forward/L", "BCELoss"),
+        edge("forward/L", "step/1/L", "the recording of the loss"),
     ];
     for (name, z) in PARAMETERS.iter().zip(["z2", "z2", "z3", "z3", "z", "z"]) {
         edges.push(edge(&format!("param/{name}"), &format!("forward/{z}"), "the layer"));

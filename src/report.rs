@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::compare::{Comparison, Criterion, TensorComparison, Verdict};
+use crate::compare::{Comparison, Criterion, TOLERANCES, TensorComparison, Verdict};
 use crate::python_float::exponential;
 use crate::whole_file::write_whole;
 
@@ -154,18 +154,24 @@ fn explanation(tensor: &TensorComparison) -> String {
         let _ = write!(
             text,
             "\n    Greatest absolute difference: {} at index {:?}\
-             \n    actual   {} ({})\n    expected {} ({})\
-             \n    It would pass with atol={} and rtol=0, and a scaled tolerance of {}.",
+             \n    actual   {} ({})\n    expected {} ({})",
             number(worst.abs),
             worst.index,
             worst.actual.0,
             worst.actual.1,
             worst.expected.0,
             worst.expected.1,
-            tolerance(found.max_abs),
-            tolerance(found.scaled()),
         );
     }
+    let has_tolerance = TOLERANCES.iter().any(|(dtype, _)| dtype.to_string() == tensor.dtype);
+    text += &match has_tolerance && found.max_abs.is_finite() {
+        true => format!(
+            "\n    It would pass with atol={} and rtol=0, and a scaled tolerance of {}.",
+            tolerance(found.max_abs),
+            tolerance(found.scaled()),
+        ),
+        false => "\n    No tolerance would pass it.".to_owned(),
+    };
     text
 }
 

@@ -236,6 +236,10 @@ fn the_origin_follows_the_computation() {
             "step/1/fc3.bias is the first to differ; grad/fc3.bias agrees: look at the optimizer's step",
         ),
         (
+            vec![("step/1/L", 0, 9.)],
+            "step/1/L is the first to differ; forward/L agrees: look at the recording of the loss",
+        ),
+        (
             vec![("step/7/L", 0, 9.)],
             "step/7/L is the first to differ; step/6/fc1.weight agrees: look at the forward of this step",
         ),
