@@ -43,6 +43,9 @@ impl Case {
     /// # Errors
     /// As for [`load`](Self::load).
     pub fn new(trace: Trace) -> Result<Case> {
+        if let Some(key) = trace.foreign_keys().first() {
+            bail!("its metadata has the key {key:?} beside the one of a case");
+        }
         let run = trace.run::<Run>()?.context("no metadata that says what was run")?;
         let environment = trace.environment()?.context("no metadata that says where it was run")?;
         validate(&trace, run.steps)?;

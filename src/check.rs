@@ -7,30 +7,83 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, thread};
 
 use anyhow::{Context, Result, bail, ensure};
-use tch_parity::report::Report;
+use tch_parity::report::{NotCompared, Report};
 use tch_parity::{Case, Criterion, Environment, Numerics, compare, dataflow};
 
 /// What was found, in the order of the cases.
+#[derive(Default)]
 pub(crate) struct Checked {
     pub(crate) reports: Vec<Report>,
-    /// Cases that could not be read or replayed, each in one line.
-    pub(crate) errors: Vec<String>,
+    pub(crate) errors: Vec<NotCompared>,
 }
 
-/// The case files that `paths` name: files as they are, folders searched for `*.safetensors`.
-pub(crate) fn case_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+/// Why `file` was not compared.
+pub(crate) fn not_compared(file: &Path, err: &anyhow::Error) -> NotCompared {
+    NotCompared { file: file.display().to_string(), message: crate::message(err) }
+}
+
+/// Replays every case that `paths` name, files and folders of them, and compares each with its recording.
+/// By default they are computed as they were recorded, and each case's environment decides what is
+/// required. `compute_with` is called once, before the first is replayed.
+pub(crate) fn check(
+    paths: &[PathBuf],
+    numerics: Option<Numerics>,
+    criterion: Option<Criterion>,
+    compute_with: impl FnOnce(Numerics) -> Result<Environment>,
+) -> Checked {
+    let mut checked = Checked::default();
     let mut files = Vec::new();
     for path in paths {
-        if path.is_dir() {
-            let before = files.len();
-            search(path, &mut files)
-                .with_context(|| format!("cannot search {}", path.display()))?;
-            ensure!(files.len() > before, "{} holds no *.safetensors file", path.display());
-        } else {
-            files.push(path.clone());
+        if let Err(err) = case_files(path, &mut files) {
+            checked.errors.push(not_compared(path, &err));
         }
     }
-    Ok(files)
+    let loaded = side_by_side(&files, cores(), |file| Case::load(file));
+    let mut cases = Vec::new();
+    for (file, case) in files.iter().zip(loaded) {
+        match case {
+            Ok(case) => cases.push((file, case)),
+            Err(err) => checked.errors.push(not_compared(file, &err)),
+        }
+    }
+    let Some((first, _)) = cases.first() else { return checked };
+    let numerics = numerics.map_or_else(|| recorded_numerics(&cases), Ok);
+    let here = match numerics.and_then(compute_with) {
+        Ok(here) => here,
+        Err(err) => {
+            checked.errors.push(not_compared(first, &err));
+            return checked;
+        }
+    };
+
+    // Portable numerics use one thread for a case, so that cases can run side by side.
+    let workers = if here.numerics == Numerics::Portable { cores() } else { 1 };
+    let done = AtomicUsize::new(0);
+    let results = side_by_side(&cases, workers, |(file, case)| {
+        here.numerics.set_threads();
+        let result = replay(file, case, criterion, &here);
+        progress(done.fetch_add(1, Ordering::Relaxed) + 1, cases.len());
+        result
+    });
+    for ((file, _), result) in cases.iter().zip(results) {
+        match result {
+            Ok(report) => checked.reports.push(report),
+            Err(err) => checked.errors.push(not_compared(file, &err)),
+        }
+    }
+    checked
+}
+
+/// A file as it is, a folder searched for `*.safetensors`.
+fn case_files(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    if !path.is_dir() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    let before = files.len();
+    search(path, files).with_context(|| format!("cannot search {}", path.display()))?;
+    ensure!(files.len() > before, "{} holds no *.safetensors file", path.display());
+    Ok(())
 }
 
 fn search(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -48,50 +101,16 @@ fn search(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 /// The numerics that all the cases were recorded with.
-pub(crate) fn recorded_numerics(cases: &[(PathBuf, Result<Case>)]) -> Result<Numerics> {
-    let mut readable = cases.iter().filter_map(|(file, case)| Some((file, case.as_ref().ok()?)));
-    let Some((first, case)) = readable.next() else { return Ok(Numerics::Portable) };
-    let numerics = case.environment.numerics;
-    match readable.find(|(_, case)| case.environment.numerics != numerics) {
+fn recorded_numerics(cases: &[(&PathBuf, Case)]) -> Result<Numerics> {
+    let numerics = cases.first().map_or(Numerics::Portable, |(_, case)| case.environment.numerics);
+    match cases.iter().find(|(_, case)| case.environment.numerics != numerics) {
         None => Ok(numerics),
         Some((other, _)) => bail!(
             "{} and {} were recorded with different numerics: check them one by one, or choose with --numerics",
-            first.display(),
+            cases[0].0.display(),
             other.display()
         ),
     }
-}
-
-/// Reads the cases, each with its file's name.
-pub(crate) fn load(files: Vec<PathBuf>) -> Vec<(PathBuf, Result<Case>)> {
-    let cases = side_by_side(&files, cores(), |file| Case::load(file));
-    files.into_iter().zip(cases).collect()
-}
-
-/// Replays each case and compares it with the recording. `criterion` is for all; by default each
-/// case's environment decides.
-pub(crate) fn check(
-    cases: &[(PathBuf, Result<Case>)],
-    criterion: Option<Criterion>,
-    here: &Environment,
-) -> Checked {
-    // Portable numerics use one thread for a case, so that cases can run side by side.
-    let workers = if here.numerics == Numerics::Portable { cores() } else { 1 };
-    let done = AtomicUsize::new(0);
-    let results = side_by_side(cases, workers, |(file, case)| {
-        here.numerics.set_threads();
-        let result = check_one(file, case, criterion, here).map_err(|err| crate::one_line(&err));
-        progress(done.fetch_add(1, Ordering::Relaxed) + 1, cases.len());
-        result
-    });
-    let mut checked = Checked { reports: Vec::new(), errors: Vec::new() };
-    for result in results {
-        match result {
-            Ok(report) => checked.reports.push(report),
-            Err(error) => checked.errors.push(error),
-        }
-    }
-    checked
 }
 
 fn cores() -> usize {
@@ -121,25 +140,22 @@ fn side_by_side<T: Sync, R: Send + Sync>(
     results.into_iter().filter_map(OnceLock::into_inner).collect()
 }
 
-fn check_one(
+fn replay(
     file: &Path,
-    case: &Result<Case>,
+    case: &Case,
     criterion: Option<Criterion>,
     here: &Environment,
 ) -> Result<Report> {
     let name = file.display().to_string();
-    let case = case.as_ref().map_err(|err| anyhow::anyhow!("{}", crate::one_line(err)))?;
     let actual = case.replay().with_context(|| name.clone())?;
     let (criterion, reason) = match criterion {
         Some(criterion) => (criterion, "as asked".to_owned()),
         None => required(here, &case.environment),
     };
     let comparison = compare(&actual, &case.trace, criterion);
-    let origin = match comparison.passes() {
-        true => None, // and most do: the dataflow is not laid out for nothing
-        false => comparison.origin(&dataflow(case.run.steps)),
-    };
-    Ok(Report { name, reason, origin, comparison })
+    let mut report = Report::new(&name, reason, comparison, || dataflow(case.run.steps));
+    report.file = Some(name);
+    Ok(report)
 }
 
 /// What the two environments promise, and why.

@@ -7,9 +7,11 @@ use std::{env, fmt};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tch_parity::notebook::{self, Notebook};
-use tch_parity::report::{self, Report};
+use tch_parity::report::{self, NotCompared, Report, one_line};
 use tch_parity::selftest::selftest;
-use tch_parity::{Case, Criterion, Environment, Numerics, Trace, compare, dataflow, repr};
+use tch_parity::{
+    Case, Criterion, Environment, Numerics, Trace, compare, dataflow, repr, write_whole,
+};
 
 use crate::check::{self, Checked};
 
@@ -190,7 +192,9 @@ fn notebook(
         notebook.trace.describe(&notebook.run, &environment)?;
         notebook.trace.save(file)?;
     }
-    notebook.print(out).context("stdout")?;
+    let mut text = Vec::new();
+    notebook.print(&mut text)?;
+    unless_closed(out.write_all(&text))?;
     Ok(Outcome::Done)
 }
 
@@ -207,7 +211,7 @@ fn show(file: &Path, names: Vec<String>, out: &mut impl Write) -> Result<Outcome
         texts.push(text.with_context(|| file.display().to_string())?);
     }
     for (name, text) in names.iter().zip(texts) {
-        print(out, format_args!("{name}\t{text}\n"))?;
+        print(out, format_args!("{}\t{text}\n", one_line(name)))?;
     }
     Ok(Outcome::Done)
 }
@@ -231,31 +235,24 @@ fn check(
     options: &ReportOptions,
     out: &mut impl Write,
 ) -> Result<Outcome> {
-    let cases = check::load(check::case_files(paths)?);
-    let numerics = numerics.map_or_else(|| check::recorded_numerics(&cases), Ok)?;
-    let here = compute_with(numerics)?;
-    let checked = check::check(&cases, options.criterion.given(), &here);
+    let checked = check::check(paths, numerics, options.criterion.given(), compute_with);
     let count = checked.reports.len() + checked.errors.len();
+    let mut text = String::new();
     for report in &checked.reports {
-        if count == 1 {
-            print(out, format_args!("{}", report.text()))?;
-        } else if verbose || !report.comparison.passes() {
-            print(out, format_args!("{}\n", report.text()))?;
-        } else {
-            print(out, format_args!("{}\n", report.line()))?;
-        }
+        text += &match (count, verbose || !report.comparison.passes()) {
+            (1, _) => report.text(),
+            (_, true) => report.text() + "\n",
+            (_, false) => report.line() + "\n",
+        };
     }
     if count > 1 {
         let same = checked.reports.iter().filter(|report| report.comparison.passes()).count();
         let (differ, failed) = (checked.reports.len() - same, checked.errors.len());
-        print(
-            out,
-            format_args!(
-                "{count} cases: {same} same, {differ} differ, {failed} could not be compared\n"
-            ),
-        )?;
+        text += &format!(
+            "{count} cases: {same} same, {differ} differ, {failed} could not be compared\n"
+        );
     }
-    finish(&checked, options, out)
+    conclude(&checked, &text, options, out)
 }
 
 fn compare_files(
@@ -264,49 +261,62 @@ fn compare_files(
     options: &ReportOptions,
     out: &mut impl Write,
 ) -> Result<Outcome> {
+    let mut checked = Checked::default();
+    match compared(actual, expected, options.criterion.given()) {
+        Ok(report) => checked.reports.push(report),
+        Err(err) => checked.errors.push(check::not_compared(actual, &err)),
+    }
+    let text = checked.reports.iter().map(Report::text).collect::<String>();
+    conclude(&checked, &text, options, out)
+}
+
+fn compared(actual: &Path, expected: &Path, criterion: Option<Criterion>) -> Result<Report> {
     let name = format!("{} against {}", actual.display(), expected.display());
+    let file = Some(actual.display().to_string());
     let (actual, expected) = (Trace::load(actual)?, Trace::load(expected)?);
-    let environments =
-        actual.environment::<Environment>()?.zip(expected.environment::<Environment>()?);
-    let (criterion, reason) = match (options.criterion.given(), environments) {
+    let environments = actual.environment()?.zip(expected.environment()?);
+    let (criterion, reason) = match (criterion, environments) {
         (Some(criterion), _) => (criterion, "as asked".to_owned()),
         (None, Some((ours, theirs))) => check::required(&ours, &theirs),
         (None, None) => (Criterion::Close, "no record of both environments".to_owned()),
     };
     let comparison = compare(&actual, &expected, criterion);
     ensure!(!comparison.tensors.is_empty(), "{name}: neither holds a tensor");
-    let origin = match comparison.passes() {
-        true => None,
-        // The dataflow of a whole case; of any other file, the order of its tensors.
-        false => {
-            let dataflow = Case::new(expected).map_or(Vec::new(), |case| dataflow(case.run.steps));
-            comparison.origin(&dataflow)
-        }
-    };
-    let report = Report { name, reason, origin, comparison };
-    print(out, format_args!("{}", report.text()))?;
-    finish(&Checked { reports: vec![report], errors: Vec::new() }, options, out)
+    // The dataflow of a whole case; of any other file, the order of its tensors.
+    let dataflow = || Case::new(expected).map_or(Vec::new(), |case| dataflow(case.run.steps));
+    Ok(Report { file, ..Report::new(name, reason, comparison, dataflow) })
 }
 
-/// What CI reads, and the outcome.
-fn finish(checked: &Checked, options: &ReportOptions, out: &mut impl Write) -> Result<Outcome> {
+/// First what CI reads, so that nothing that goes wrong with stdout leaves the reports of another run
+/// there; then `text`, and the outcome.
+fn conclude(
+    checked: &Checked,
+    text: &str,
+    options: &ReportOptions,
+    out: &mut impl Write,
+) -> Result<Outcome> {
     let Checked { reports, errors } = checked;
+    for error in errors {
+        crate::complain(&format!("error: {}", error.message));
+    }
+    let save = |file: &PathBuf, text: Result<String>| write_whole(file, text?.as_bytes());
+    let json = options.json.as_ref().map(|file| save(file, report::json(reports, errors)));
+    let junit = options.junit.as_ref().map(|file| save(file, Ok(report::junit(reports, errors))));
+    let unwritten = [json, junit].into_iter().flatten().filter_map(Result::err);
+    let unwritten = unwritten.collect::<Vec<_>>();
+    for err in &unwritten {
+        crate::complain(&format!("error: {}", crate::message(err)));
+    }
+
+    print(out, format_args!("{text}"))?;
     if env::var_os("GITHUB_ACTIONS").is_some() {
-        for annotation in reports.iter().filter_map(Report::annotation) {
+        let errors = errors.iter().map(NotCompared::annotation);
+        for annotation in reports.iter().filter_map(Report::annotation).chain(errors) {
             print(out, format_args!("{annotation}\n"))?;
         }
     }
-    if let Some(file) = &options.json {
-        report::save_json(file, reports, errors)?;
-    }
-    if let Some(file) = &options.junit {
-        report::save_junit(file, reports, errors)?;
-    }
-    for error in errors {
-        let _ = writeln!(io::stderr(), "error: {error}");
-    }
     let same = reports.iter().all(|report| report.comparison.passes());
-    Ok(match (errors.is_empty(), same) {
+    Ok(match (errors.is_empty() && unwritten.is_empty(), same) {
         (false, _) => Outcome::CouldNotRun,
         (true, false) => Outcome::Differs,
         (true, true) => Outcome::Done,

@@ -2,23 +2,36 @@
 
 use half::{bf16, f16};
 
-/// A type of `N` bytes.
+/// A type of `N` bytes. What is not overridden is that of a type without nan, tolerance or ulp.
 pub(crate) trait Element<const N: usize>: Copy {
     fn read(bytes: [u8; N]) -> Self;
 
-    /// The value; of a 64-bit integer, the nearest float.
-    fn to_f64(self) -> f64;
-
-    /// The shortest decimal that reads back as the same value.
+    /// The shortest decimal that reads back as the same value; empty for a type without one.
     fn decimal(self) -> String;
 
-    /// How many steps from number to number lead to `other`, both zeros being one place; 0 for what
-    /// has no ulp.
+    /// |self - other| of two that are not equal; infinite where no number says it.
+    fn distance(self, other: Self) -> f64;
+
+    fn is_nan(self) -> bool {
+        false
+    }
+
+    /// |self|, for a relative tolerance.
+    fn magnitude(self) -> f64 {
+        0.
+    }
+
+    /// Of two that are not equal: whether both are zeros, and so differ in sign.
+    fn are_zeros(self, _other: Self) -> bool {
+        false
+    }
+
+    /// How many steps from number to number lead to `other`, both zeros being one place.
     fn ulp_distance(self, _other: Self) -> u64 {
         0
     }
 
-    /// The greatest finite magnitude; 0 for what has no tolerance that would need it.
+    /// The greatest finite magnitude.
     fn max_magnitude(_elements: &[[u8; N]]) -> f64 {
         0.
     }
@@ -31,12 +44,26 @@ macro_rules! float_element {
                 <$float>::from_bits(<$bits>::from_le_bytes(bytes))
             }
 
-            fn to_f64(self) -> f64 {
-                f64::from(self)
-            }
-
             fn decimal(self) -> String {
                 format!("{self:?}")
+            }
+
+            fn distance(self, other: Self) -> f64 {
+                // One nan or one infinity is as far off as can be.
+                let abs = (f64::from(self) - f64::from(other)).abs();
+                if abs < f64::INFINITY { abs } else { f64::INFINITY }
+            }
+
+            fn is_nan(self) -> bool {
+                f64::from(self).is_nan()
+            }
+
+            fn magnitude(self) -> f64 {
+                f64::from(self).abs()
+            }
+
+            fn are_zeros(self, other: Self) -> bool {
+                (f64::from(self) == 0.) & (f64::from(other) == 0.)
             }
 
             fn ulp_distance(self, other: Self) -> u64 {
@@ -78,18 +105,36 @@ macro_rules! integer_element {
                 <$integer>::from_le_bytes(bytes)
             }
 
-            fn to_f64(self) -> f64 {
-                self as f64
-            }
-
             fn decimal(self) -> String {
                 self.to_string()
+            }
+
+            fn distance(self, other: Self) -> f64 {
+                self.abs_diff(other) as f64
             }
         }
     )* };
 }
 
 integer_element!(u8 i8 u16 i16 u32 i32 u64 i64);
+
+/// An element whose bits are compared and not its value: complex, or of 8 bits or fewer.
+#[derive(Clone, Copy)]
+pub(crate) struct Opaque;
+
+impl<const N: usize> Element<N> for Opaque {
+    fn read(_: [u8; N]) -> Self {
+        Opaque
+    }
+
+    fn decimal(self) -> String {
+        String::new()
+    }
+
+    fn distance(self, _other: Self) -> f64 {
+        f64::INFINITY
+    }
+}
 
 /// The bytes of an element, most significant first.
 pub(crate) fn hex(little_endian: &[u8]) -> String {

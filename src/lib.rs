@@ -14,8 +14,7 @@
 //! expected.push("grad/h", &tch::Tensor::from_slice(&[1f32, 2.]))?;
 //! actual.push("grad/h", &tch::Tensor::from_slice(&[1f32, 2.5]))?;
 //! let comparison = compare(&actual, &expected, Criterion::Close);
-//! let origin = comparison.origin(&[]);
-//! let report = Report { name: "mine".into(), reason: "as asked".into(), origin, comparison };
+//! let report = Report::new("mine", "as asked", comparison, Vec::new);
 //! assert!(report.text().contains("Greatest absolute difference: 5.0e-01 at index [1]"));
 //! # Ok::<(), anyhow::Error>(())
 //! ```
@@ -34,23 +33,25 @@ pub mod notebook;
 mod python_float;
 pub mod report;
 pub mod selftest;
+mod statistics;
 mod tensor_str;
+mod tolerance;
 mod trace;
 mod training;
 mod whole_file;
 
 pub use case::{Case, dataflow};
-pub use compare::{
-    Comparison, Criterion, Edge, Statistics, TOLERANCES, TensorComparison, Tolerance, Verdict,
-    Worst, compare,
-};
+pub use compare::{Comparison, Criterion, Edge, TensorComparison, Verdict, compare};
 pub use environment::{Environment, Numerics};
 pub use libtorch::RetainGrad;
 pub use linear::Linear;
 pub use model::{Intermediate, ThreeLayerNet};
+pub use statistics::{Statistics, Worst};
 pub use tensor_str::repr;
+pub use tolerance::{TOLERANCES, Tolerance};
 pub use trace::Trace;
 pub use training::{Loss, Model, Optimizer, Run, train};
+pub use whole_file::write_whole;
 
 /// Compiles and runs the README's Rust.
 #[cfg(doctest)]

@@ -5,13 +5,14 @@
 mod check;
 mod cli;
 
-use cli::Outcome;
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use cli::Outcome;
 use tch::TchError;
+use tch_parity::report::one_line;
 
 /// What was compared differs.
 const DIFFERS: u8 = 1;
@@ -29,16 +30,18 @@ fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Differs) => ExitCode::from(DIFFERS),
         Ok(Outcome::CouldNotRun) => ExitCode::from(COULD_NOT_RUN),
-        // Whoever reads the output has seen enough.
-        Err(err) if is_broken_pipe(&err) => ExitCode::SUCCESS,
-        Err(err) => could_not_run(&format!("error: {}", one_line(&err))),
+        Err(err) => could_not_run(&format!("error: {}", message(&err))),
     }
 }
 
-fn could_not_run(message: &str) -> ExitCode {
-    // A stderr that takes nothing changes nothing.
-    let _ = writeln!(io::stderr(), "{message}");
+fn could_not_run(line: &str) -> ExitCode {
+    complain(line);
     ExitCode::from(COULD_NOT_RUN)
+}
+
+/// A line on stderr. One that takes nothing changes nothing.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "{}", one_line(line));
 }
 
 /// clap's message in one line, without the usage below it.
@@ -49,17 +52,11 @@ fn without_usage(text: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The chain of an error's causes, of each its first line: libtorch adds a C++ backtrace.
-fn one_line(err: &anyhow::Error) -> String {
+/// The chain of an error's causes in one line; of libtorch's the first, without the C++ backtrace.
+fn message(err: &anyhow::Error) -> String {
     let message = |cause: &(dyn Error + 'static)| match cause.downcast_ref::<TchError>() {
-        Some(TchError::Torch(message)) => message.clone(), // in libtorch's words alone
+        Some(TchError::Torch(message)) => message.lines().next().unwrap_or_default().to_owned(),
         _ => cause.to_string(),
     };
-    let causes =
-        err.chain().map(|cause| message(cause).lines().next().unwrap_or_default().to_owned());
-    causes.collect::<Vec<_>>().join(": ")
-}
-
-fn is_broken_pipe(err: &anyhow::Error) -> bool {
-    err.downcast_ref::<io::Error>().is_some_and(|err| err.kind() == io::ErrorKind::BrokenPipe)
+    one_line(&err.chain().map(message).collect::<Vec<_>>().join(": "))
 }

@@ -1,20 +1,20 @@
 //! Comparisons as text, JSON, JUnit and GitHub annotations: each renders the same plain data.
 
 use std::fmt::Write;
-use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
-use crate::compare::{Comparison, Criterion, TOLERANCES, TensorComparison, Verdict};
+use crate::compare::{Comparison, Criterion, Edge, MAX_ULP, TensorComparison, Verdict};
 use crate::python_float::exponential;
-use crate::whole_file::write_whole;
 
 /// One comparison, under the name that the reader knows it by.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// The case's file, or whatever was compared.
     pub name: String,
+    /// The file that an annotation points to: the one that was judged.
+    pub file: Option<String>,
     /// Why this criterion.
     pub reason: String,
     /// Where the difference comes from: [`Comparison::origin`].
@@ -24,36 +24,65 @@ pub struct Report {
     pub comparison: Comparison,
 }
 
+/// A file that could not be compared, and why, in one line.
+#[derive(Clone, Debug, Serialize)]
+pub struct NotCompared {
+    /// The file, or the folder that was searched.
+    pub file: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// `text` with its control characters escaped: names come out of files, and one with a line break could
+/// add lines to the output, such as commands that GitHub obeys.
+pub fn one_line(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(escaped).collect()
+}
+
 impl Report {
+    /// `dataflow` is asked for where something differs, and most does not.
+    pub fn new(
+        name: impl Into<String>,
+        reason: impl Into<String>,
+        comparison: Comparison,
+        dataflow: impl FnOnce() -> Vec<Edge>,
+    ) -> Report {
+        let origin = if comparison.passes() { None } else { comparison.origin(&dataflow()) };
+        Report { name: name.into(), file: None, reason: reason.into(), origin, comparison }
+    }
+
     /// The verdict, in one line.
     pub fn line(&self) -> String {
-        let tensors = &self.comparison.tensors;
-        let criterion = match self.comparison.criterion {
+        let Comparison { criterion, run, tensors } = &self.comparison;
+        let criterion = match criterion {
             Criterion::Bitwise => "bitwise",
             Criterion::Close => "close",
         };
         let count = tensors.iter().filter(|tensor| !tensor.passes).count();
-        let (verdict, found) = match count {
-            0 => ("same", format!("{} tensors {}", tensors.len(), self.tiers())),
-            _ => ("DIFFERS", format!("{count} of {} tensors", tensors.len())),
+        let (verdict, found) = match (run.is_empty(), count) {
+            (true, 0) => ("same", format!("{} tensors {}", tensors.len(), self.tiers())),
+            (true, _) => ("DIFFERS", format!("{count} of {} tensors", tensors.len())),
+            (false, _) => ("DIFFERS", format!("the run, {count} of {} tensors", tensors.len())),
         };
-        format!("{verdict}: {} ({found}; {criterion} required: {})", self.name, self.reason)
+        let (name, reason) = (one_line(&self.name), one_line(&self.reason));
+        format!("{verdict}: {name} ({found}; {criterion} required: {reason})")
     }
 
     /// How many tensors are in which tier.
     fn tiers(&self) -> String {
         let tiers = [
-            ("bitwise", |v| v == Verdict::Bitwise),
-            ("within 4 ulp", |v| matches!(v, Verdict::Ulp(_))),
-            ("close", |v| v == Verdict::Close),
-        ] as [(&str, fn(Verdict) -> bool); 3];
+            ("bitwise".to_owned(), |v| v == Verdict::Bitwise),
+            (format!("within {MAX_ULP} ulp"), |v| matches!(v, Verdict::Ulp(_))),
+            ("close".to_owned(), |v| v == Verdict::Close),
+        ] as [(String, fn(Verdict) -> bool); 3];
         let counts = tiers.iter().filter_map(|(tier, is)| {
             let count = self.comparison.tensors.iter().filter(|tensor| is(tensor.verdict)).count();
             (count > 0).then_some((tier, count))
         });
         let counts = counts.collect::<Vec<_>>();
         match counts[..] {
-            [(tier, _)] => (*tier).to_owned(),
+            [(tier, _)] => tier.clone(),
             _ => {
                 counts.iter().map(|(tier, n)| format!("{n} {tier}")).collect::<Vec<_>>().join(", ")
             }
@@ -75,10 +104,13 @@ impl Report {
             let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
         }
         for tensor in self.comparison.tensors.iter().filter(|tensor| !tensor.passes) {
-            let _ = writeln!(text, "\n{}: {}", tensor.name, explanation(tensor));
+            let _ = writeln!(text, "\n{}: {}", one_line(&tensor.name), explanation(tensor));
+        }
+        for field in &self.comparison.run {
+            let _ = writeln!(text, "\nrun: {}", one_line(field));
         }
         if let Some(origin) = &self.origin {
-            let _ = writeln!(text, "\n{origin}");
+            let _ = writeln!(text, "\n{}", one_line(origin));
         }
         let _ = writeln!(text, "{}", self.line());
         text
@@ -86,23 +118,28 @@ impl Report {
 
     /// GitHub's `::error` for a comparison that does not pass.
     pub fn annotation(&self) -> Option<String> {
-        let escape =
-            |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
-        let property = |text: &str| escape(text).replace(':', "%3A").replace(',', "%2C");
         let origin = self.origin.as_deref()?;
-        Some(format!(
-            "::error file={}::{}. {}",
-            property(&self.name),
-            escape(origin),
-            escape(&self.line())
-        ))
+        Some(annotation(self.file.as_deref(), &format!("{origin}. {}", self.line())))
     }
+}
+
+impl NotCompared {
+    /// GitHub's `::error`.
+    pub fn annotation(&self) -> String {
+        annotation(Some(&self.file), &self.message)
+    }
+}
+
+fn annotation(file: Option<&str>, message: &str) -> String {
+    let escape = |text: &str| one_line(text).replace('%', "%25");
+    let file = file.map(|file| escape(file).replace(':', "%3A").replace(',', "%2C"));
+    let file = file.map_or(String::new(), |file| format!(" file={file}"));
+    format!("::error{file}::{}", escape(message))
 }
 
 fn verdict(tensor: &TensorComparison) -> String {
     match tensor.verdict {
         Verdict::Bitwise => "bitwise".to_owned(),
-        Verdict::Ulp(0) => "0 ulp".to_owned(),
         Verdict::Ulp(ulp) => format!("{ulp} ulp"),
         Verdict::Close => "close".to_owned(),
         Verdict::Differs => "DIFFERS".to_owned(),
@@ -111,27 +148,17 @@ fn verdict(tensor: &TensorComparison) -> String {
 
 fn row(tensor: &TensorComparison) -> [String; 7] {
     let found = &tensor.statistics;
-    let shape = format!("{:?}", tensor.shape);
-    if tensor.problem.is_some() {
-        return [
-            tensor.name.clone(),
-            shape,
-            verdict(tensor),
-            "-".into(),
-            "-".into(),
-            "-".into(),
-            "-".into(),
-        ];
-    }
-    [
-        tensor.name.clone(),
-        shape,
-        verdict(tensor),
-        number(found.max_abs),
-        number(found.scaled()),
-        found.max_ulp.to_string(),
-        format!("{} of {}", found.unequal, found.numel),
-    ]
+    let (name, shape) = (one_line(&tensor.name), format!("{:?}", tensor.shape));
+    let [max_abs, scaled, ulp, unequal] = match tensor.problem {
+        Some(_) => ["-"; 4].map(str::to_owned),
+        None => [
+            number(found.max_abs),
+            number(found.scaled),
+            found.max_ulp.to_string(),
+            format!("{} of {}", found.unequal, found.numel),
+        ],
+    };
+    [name, shape, verdict(tensor), max_abs, scaled, ulp, unequal]
 }
 
 fn number(value: f64) -> String {
@@ -163,12 +190,11 @@ fn explanation(tensor: &TensorComparison) -> String {
             worst.expected.1,
         );
     }
-    let has_tolerance = TOLERANCES.iter().any(|(dtype, _)| dtype.to_string() == tensor.dtype);
-    text += &match has_tolerance && found.max_abs.is_finite() {
+    text += &match tensor.tolerance.is_some() && found.max_abs.is_finite() {
         true => format!(
             "\n    It would pass with atol={} and rtol=0, and a scaled tolerance of {}.",
             tolerance(found.max_abs),
-            tolerance(found.scaled()),
+            tolerance(found.scaled),
         ),
         false => "\n    No tolerance would pass it.".to_owned(),
     };
@@ -180,59 +206,60 @@ fn tolerance(value: f64) -> String {
     if value == 0. || !value.is_finite() { number(value) } else { exponential(value * 1.001, 3) }
 }
 
-/// Writes every report as JSON: `{"passes": bool, "reports": […], "errors": […]}`.
+/// Every report as JSON: `{"passes": bool, "reports": […], "errors": […]}`. An infinity, which JSON does
+/// not have, is the string `"Infinity"`.
 ///
 /// # Errors
-/// The file cannot be written.
-pub fn save_json(path: &Path, reports: &[Report], errors: &[String]) -> Result<()> {
+/// None that a report can cause: those of the JSON writer.
+pub fn json(reports: &[Report], errors: &[NotCompared]) -> Result<String> {
     #[derive(Serialize)]
     struct All<'a> {
         passes: bool,
         reports: &'a [Report],
-        errors: &'a [String],
+        errors: &'a [NotCompared],
     }
     let passes = errors.is_empty() && reports.iter().all(|report| report.comparison.passes());
-    let json = serde_json::to_vec_pretty(&All { passes, reports, errors })?;
-    write_whole(path, &json).with_context(|| format!("cannot write {}", path.display()))
+    Ok(serde_json::to_string_pretty(&All { passes, reports, errors })?)
 }
 
-/// Writes every report as JUnit XML: a test suite a report, a test case a tensor.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn save_junit(path: &Path, reports: &[Report], errors: &[String]) -> Result<()> {
+/// Every report as JUnit XML: a test suite a report, a test case a tensor, and one more named `run` where
+/// what was run differs.
+pub fn junit(reports: &[Report], errors: &[NotCompared]) -> String {
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
     for report in reports {
-        let tensors = &report.comparison.tensors;
-        let failures = tensors.iter().filter(|tensor| !tensor.passes).count();
         let name = escape(&report.name);
-        let count = tensors.len();
+        let mut cases = Vec::new();
+        if !report.comparison.run.is_empty() {
+            cases.push(("run", Some(("DIFFERS".to_owned(), report.comparison.run.join("\n")))));
+        }
+        for tensor in &report.comparison.tensors {
+            let failure = (!tensor.passes).then(|| (verdict(tensor), explanation(tensor)));
+            cases.push((&tensor.name, failure));
+        }
+        let (count, failures) =
+            (cases.len(), cases.iter().filter(|(_, failure)| failure.is_some()).count());
         let _ =
             writeln!(xml, r#"  <testsuite name="{name}" tests="{count}" failures="{failures}">"#);
-        for tensor in tensors {
-            let _ =
-                write!(xml, r#"    <testcase classname="{name}" name="{}">"#, escape(&tensor.name));
-            if !tensor.passes {
-                let message = escape(&explanation(tensor));
-                let _ =
-                    write!(xml, r#"<failure message="{}">{message}</failure>"#, verdict(tensor));
+        for (case, failure) in cases {
+            let _ = write!(xml, r#"    <testcase classname="{name}" name="{}">"#, escape(case));
+            if let Some((verdict, text)) = failure {
+                let _ = write!(xml, r#"<failure message="{verdict}">{}</failure>"#, escape(&text));
             }
             xml += "</testcase>\n";
         }
         xml += "  </testsuite>\n";
     }
-    for error in errors {
-        let error = escape(error);
+    for NotCompared { file, message } in errors {
+        let (file, message) = (escape(file), escape(message));
         let _ = writeln!(
             xml,
-            r#"  <testsuite name="{error}" tests="1" errors="1"><testcase name="replay"><error message="{error}"/></testcase></testsuite>"#
+            r#"  <testsuite name="{file}" tests="1" errors="1"><testcase classname="{file}" name="comparison"><error message="{message}"/></testcase></testsuite>"#
         );
     }
-    xml += "</testsuites>\n";
-    write_whole(path, xml.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    xml + "</testsuites>\n"
 }
 
-/// For XML, which has no way to write most control characters.
+/// For XML, which has no way to write most control characters, nor two that are no characters.
 fn escape(text: &str) -> String {
     let escaped = |c: char| match c {
         '&' => "&amp;".to_owned(),
@@ -240,7 +267,7 @@ fn escape(text: &str) -> String {
         '>' => "&gt;".to_owned(),
         '"' => "&quot;".to_owned(),
         '\n' => "&#10;".to_owned(),
-        c if c.is_control() => "\u{fffd}".to_owned(),
+        c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => "\u{fffd}".to_owned(),
         c => c.to_string(),
     };
     text.chars().map(escaped).collect()

@@ -15,7 +15,7 @@ struct Damage {
 }
 
 /// A tensor that can be changed.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 struct Plain {
     name: String,
     dtype: Dtype,
@@ -31,12 +31,38 @@ impl Plain {
     fn elements(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes.chunks(self.size())
     }
+
+    /// Where the first element is that is a number, in bytes.
+    fn first_number(&self) -> Option<usize> {
+        Some(self.elements().position(|element| !is_nan(element))? * self.size())
+    }
+
+    /// One nan for another is no damage.
+    fn same(&self, other: &Plain) -> bool {
+        (&self.name, self.dtype, &self.shape) == (&other.name, other.dtype, &other.shape)
+            && self.elements().zip(other.elements()).all(|(a, b)| a == b || is_nan(a) && is_nan(b))
+    }
+}
+
+/// Of a case's two dtypes.
+fn is_nan(element: &[u8]) -> bool {
+    match *element {
+        [a, b, c, d] => f32::from_le_bytes([a, b, c, d]).is_nan(),
+        [a, b, c, d, e, f, g, h] => f64::from_le_bytes([a, b, c, d, e, f, g, h]).is_nan(),
+        _ => false,
+    }
 }
 
 const DAMAGES: [Damage; 8] = [
     Damage {
         name: "1 ulp",
-        apply: |t| change(t, |t, _| t.bytes.first_mut().map(|byte| *byte ^= 1)),
+        apply: |t| {
+            change(t, |t, _| {
+                let number = t.first_number()?;
+                t.bytes[number] ^= 1;
+                Some(())
+            })
+        },
     },
     Damage {
         name: "sign of a zero",
@@ -54,7 +80,8 @@ const DAMAGES: [Damage; 8] = [
         name: "a nan",
         apply: |t| {
             change(t, |t, size| {
-                t.bytes.get_mut(..size)?.fill(0xff);
+                let number = t.first_number()?;
+                t.bytes[number..number + size].fill(0xff);
                 Some(())
             })
         },
@@ -72,10 +99,11 @@ const DAMAGES: [Damage; 8] = [
         name: "two elements swapped",
         apply: |t| {
             change(t, |t, size| {
-                let first = t.elements().next()?.to_vec();
+                let number = t.first_number()?;
+                let first = t.bytes[number..number + size].to_vec();
                 let other = t.elements().position(|element| element != first)?;
                 for byte in 0..size {
-                    t.bytes.swap(byte, other * size + byte);
+                    t.bytes.swap(number + byte, other * size + byte);
                 }
                 Some(())
             })
@@ -120,7 +148,7 @@ fn change(tensor: Plain, how: fn(&mut Plain, usize) -> Option<()>) -> Option<Pla
     let mut damaged = tensor.clone();
     let size = tensor.size();
     how(&mut damaged, size)?;
-    (damaged != tensor).then_some(damaged)
+    (!damaged.same(&tensor)).then_some(damaged)
 }
 
 /// What became of one kind of damage.

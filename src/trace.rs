@@ -13,6 +13,7 @@ use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use tch::{Kind, Tensor};
 
@@ -61,6 +62,8 @@ pub struct Trace {
     bytes: Bytes,
     run: Option<Box<RawValue>>,
     environment: Option<Box<RawValue>>,
+    /// The metadata keys of a file beside that of ours.
+    foreign_keys: Vec<String>,
 }
 
 /// What a file holds under the metadata key. `run` and `environment` are kept as they were written:
@@ -144,17 +147,14 @@ impl Trace {
     /// float64, bool, uint8 and the signed integers.
     pub fn push(&mut self, name: impl Into<String>, tensor: &Tensor) -> Result<()> {
         let name = name.into();
-        ensure!(!self.tensors.contains_key(&name), "two tensors named {name}");
         let kind = tensor.f_kind().with_context(|| name.clone())?;
         let dtype = DTYPES.iter().find(|dtype| dtype.0 == kind);
         let dtype = dtype.with_context(|| format!("{name}: a trace keeps no {kind:?}"))?.1;
         let shape = tensor.size().iter().map(|&n| n as usize).collect();
-        let bytes = self.bytes.to_mut();
-        let start = bytes.len();
-        bytes.resize(start + tensor.numel() * kind.elt_size_in_bytes(), 0);
-        tensor.f_copy_data_u8(&mut bytes[start..], tensor.numel())?;
-        self.tensors.insert(name, Entry { dtype, shape, range: start..bytes.len() });
-        Ok(())
+        self.append(name, dtype, shape, |bytes, start| {
+            bytes.resize(start + tensor.numel() * kind.elt_size_in_bytes(), 0);
+            Ok(tensor.f_copy_data_u8(&mut bytes[start..], tensor.numel())?)
+        })
     }
 
     /// Adds a tensor that is plain data already.
@@ -162,14 +162,25 @@ impl Trace {
     /// # Errors
     /// The name is taken.
     pub fn push_view(&mut self, name: impl Into<String>, view: &TensorView) -> Result<()> {
-        let name = name.into();
+        self.append(name.into(), view.dtype(), view.shape().to_vec(), |bytes, _| {
+            bytes.extend_from_slice(view.data());
+            Ok(())
+        })
+    }
+
+    /// `write` adds the tensor's bytes at the end, which is at its second argument.
+    fn append(
+        &mut self,
+        name: String,
+        dtype: Dtype,
+        shape: Vec<usize>,
+        write: impl FnOnce(&mut Vec<u8>, usize) -> Result<()>,
+    ) -> Result<()> {
         ensure!(!self.tensors.contains_key(&name), "two tensors named {name}");
         let bytes = self.bytes.to_mut();
         let start = bytes.len();
-        bytes.extend_from_slice(view.data());
-        let range = start..bytes.len();
-        self.tensors
-            .insert(name, Entry { dtype: view.dtype(), shape: view.shape().to_vec(), range });
+        write(bytes, start).with_context(|| name.clone())?;
+        self.tensors.insert(name, Entry { dtype, shape, range: start..bytes.len() });
         Ok(())
     }
 
@@ -231,11 +242,12 @@ impl Trace {
             .map_err(|err| anyhow!("a damaged safetensors file: {err}"))?;
         let mut infos = header.tensors();
         let mut trace = Trace::new();
-        let order = match header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY))
-        {
+        let mut metadata = header.metadata().clone().unwrap_or_default();
+        let order = match metadata.remove(METADATA_KEY) {
             Some(text) => {
-                let metadata = parse_metadata(text)?;
+                let metadata = parse_metadata(&text)?;
                 (trace.run, trace.environment) = (metadata.run, metadata.environment);
+                trace.run::<Value>()?; // so that it is JSON to compare
                 metadata.order
             }
             None => {
@@ -257,6 +269,8 @@ impl Trace {
         if let Some(name) = infos.keys().min() {
             bail!("the recorded order leaves out {name}");
         }
+        trace.foreign_keys = metadata.into_keys().collect();
+        trace.foreign_keys.sort();
         trace.bytes = bytes;
         Ok(trace)
     }
@@ -287,6 +301,16 @@ impl Trace {
         parse_part("environment", self.environment.as_deref())
     }
 
+    /// The same, whatever it says.
+    pub(crate) fn run_json(&self) -> Option<Value> {
+        self.run().ok().flatten()
+    }
+
+    /// The keys of a file's metadata that say what this program does not know, sorted.
+    pub(crate) fn foreign_keys(&self) -> &[String] {
+        &self.foreign_keys
+    }
+
     /// Writes a safetensors file: the same bytes for the same tensors, here and from
     /// `scripts/reference.py`. It is written beside `path` and renamed, so that `path` never holds
     /// half a file; a link keeps pointing to it.
@@ -294,10 +318,6 @@ impl Trace {
     /// # Errors
     /// The file cannot be written, or `path` is something other than a regular file.
     pub fn save(&self, path: &Path) -> Result<()> {
-        self.write(path).with_context(|| format!("cannot write {}", path.display()))
-    }
-
-    fn write(&self, path: &Path) -> Result<()> {
         let metadata = serde_json::to_string(&Metadata {
             format: FORMAT,
             order: self.names().map(str::to_owned).collect(),

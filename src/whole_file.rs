@@ -6,8 +6,15 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-/// Writes beside `path` and renames, so that `path` never holds half a file.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes beside `path` and renames, so that `path` never holds half a file; a link keeps pointing to it.
+///
+/// # Errors
+/// The file cannot be written, or `path` is something other than a regular file.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     // Renaming onto a device, a folder or a link would replace it, or fail late.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if let Ok(metadata) = fs::metadata(path) {

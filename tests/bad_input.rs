@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{data, scratch, tch_parity};
+use common::{data, scratch, stdout, tch_parity};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 use tch_parity::{Case, Trace};
@@ -69,6 +69,7 @@ fn files_that_cannot_be_read() {
     assert_refused(&mut show(folder.join("none")), "No such file");
     assert_refused(&mut show(&folder), "not a regular file");
     assert_refused(&mut show("/dev/zero"), "not a regular file");
+    assert_args_refused(&["check", "none\n::error::of"], r"cannot read none\n::error::of: No such");
     let file = data("notebook.safetensors");
     assert_refused(show(&file).args(["grad/z", "grad/q"]), "holds no tensor \"grad/q\"");
 }
@@ -310,6 +311,21 @@ fn cases_that_are_whole_files_but_no_cases_are_named_for_what_is_wrong() {
         &|name, t| (name != "step/3/L").then(|| (name.to_owned(), t)),
         "step/3/L is missing",
     );
+}
+
+#[test]
+fn metadata_that_is_not_a_cases_is_named() {
+    let bytes = fs::read(data("notebook.safetensors")).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = std::str::from_utf8(&bytes[8..8 + length]).unwrap();
+    let header = header.replacen(r#""__metadata__":{"#, r#""__metadata__":{"made by":"hand","#, 1);
+    let folder = scratch("bad_input_metadata");
+    let file = safetensors(&folder, "case.safetensors", &header, &bytes[8 + length..]);
+    let says = r#"is not a case: its metadata has the key "made by" beside the one of a case"#;
+    assert_refused(tch_parity().arg("check").arg(&file), says);
+    // Which is no fault in any other file.
+    let against = data("notebook.safetensors");
+    stdout(&tch_parity().arg("compare").args([file, against]).output().unwrap());
 }
 
 #[test]

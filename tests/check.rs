@@ -6,6 +6,11 @@ use std::fs;
 use std::process::Command;
 
 use common::{data, pytorch, scratch, seed, stdout, tch_parity};
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+use tch_parity::{
+    Environment, Linear, Loss, Model, Numerics, Optimizer, Run, ThreeLayerNet, train,
+};
 
 fn last_line(text: &str) -> &str {
     text.lines().last().unwrap_or_default()
@@ -132,4 +137,77 @@ fn cases_that_cannot_be_read_do_not_hide_the_others() {
         "{stderr}"
     );
     assert_eq!(stderr.matches('\n').count(), 1, "{stderr}");
+}
+
+#[test]
+fn a_nan_for_a_nan_is_no_damage_and_a_nan_for_a_number_is() {
+    let ones =
+        |size: &[i64]| Tensor::ones(size, (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    let layer =
+        |inputs, outputs| Linear { weight: ones(&[outputs, inputs]), bias: ones(&[outputs]) };
+    let model = ThreeLayerNet { fc1: layer(2, 2), fc2: layer(2, 3), fc3: layer(3, 1) };
+    let x = Tensor::from_slice2(&[[f32::INFINITY, 1.]]).set_requires_grad(true);
+    let optimizer = Optimizer::sgd(0.1);
+    let run = Run { model: Model::ThreeLayerNet, loss: Loss::BCELoss, optimizer, steps: 1 };
+    let mut trace = train(&model, &x, &Tensor::from_slice2(&[[1f32]]), &run).unwrap();
+    // A gradient of 0 times an input of inf.
+    let nan = trace.tensor("grad/fc1.weight").unwrap().isnan();
+    assert_eq!(Vec::<bool>::try_from(nan.view(-1)).unwrap(), [true, false, true, false]);
+    trace.describe(&run, &Environment::current(Numerics::Portable).unwrap()).unwrap();
+    let file = scratch("check_nan").join("nan.safetensors");
+    trace.save(&file).unwrap();
+    stdout(&tch_parity().arg("check").arg(&file).output().unwrap());
+    let report = stdout(&tch_parity().arg("selftest").arg(&file).output().unwrap());
+    let counts = last_line(&report).split(' ').collect::<Vec<_>>();
+    assert_eq!(counts[0], counts[2], "{report}");
+    let row = report.lines().find(|line| line.starts_with("a nan ")).unwrap();
+    assert_eq!(row.split_whitespace().collect::<Vec<_>>()[2..], ["32", "32"], "{report}"); // 4 of 36 are all nan
+}
+
+#[test]
+fn every_error_replaces_the_reports_of_the_last_run() {
+    let folder = scratch("check_stale");
+    let (json, junit) = (folder.join("report.json"), folder.join("report.xml"));
+    let empty = folder.join("empty");
+    fs::create_dir(&empty).unwrap();
+    let [portable, native] = ["portable", "native"].map(|numerics| {
+        let file = folder.join(format!("{numerics}.safetensors"));
+        let args = ["notebook", "--numerics", numerics, "--record"];
+        stdout(&tch_parity().args(args).arg(&file).output().unwrap());
+        file
+    });
+    let missing = folder.join("missing.safetensors");
+    let cases = [
+        (vec!["check".into(), missing.clone()], "missing.safetensors", "cannot read"),
+        (vec!["check".into(), empty.clone()], "empty", "holds no *.safetensors file"),
+        (vec!["check".into(), portable.clone(), native], "portable", "different numerics"),
+        (vec!["compare".into(), missing, portable.clone()], "missing", "cannot read"),
+        (vec!["compare".into(), portable.clone(), empty], "portable", "not a regular file"),
+    ];
+    for (args, file, message) in cases {
+        fs::write(&json, r#"{"passes": true}"#).unwrap();
+        fs::write(&junit, "<testsuites/>").unwrap();
+        let mut command = tch_parity();
+        command.args(&args).arg("--json").arg(&json).arg("--junit").arg(&junit);
+        let output = command.env("GITHUB_ACTIONS", "true").output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let error = &serde_json::from_slice::<Value>(&fs::read(&json).unwrap()).unwrap()["errors"];
+        assert!(error[0]["file"].as_str().unwrap().contains(file), "{args:?}: {error}");
+        assert!(error[0]["message"].as_str().unwrap().contains(message), "{args:?}: {error}");
+        let junit = fs::read_to_string(&junit).unwrap();
+        assert!(junit.contains(r#"errors="1""#) && junit.contains(message), "{junit}");
+        let annotation = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            annotation.starts_with("::error file=") && annotation.contains(message),
+            "{annotation}"
+        );
+    }
+    // One report that cannot be written hides neither the other nor the verdict.
+    let mut command = tch_parity();
+    command.arg("check").arg(&portable).arg("--json").arg(folder.join("no/report.json"));
+    let output = command.arg("--junit").arg(&junit).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: cannot write "));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\nsame: "));
+    assert!(fs::read_to_string(&junit).unwrap().contains(r#"tests="36" failures="0""#));
 }

@@ -3,12 +3,14 @@
 mod common;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use common::{data, scratch, stdout, tch_parity};
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Value, json};
 use tch::{Kind, Tensor};
-use tch_parity::{Criterion, Trace, Verdict, compare};
+use tch_parity::{Criterion, Edge, Trace, Verdict, compare};
 
 fn trace(tensors: &[(&str, Tensor)]) -> Trace {
     let mut trace = Trace::new();
@@ -155,6 +157,63 @@ fn statistics_are_those_of_plain_loops() {
 }
 
 #[test]
+fn integers_are_subtracted_as_integers() {
+    let of = |value: i64| trace(&[("t", Tensor::from_slice(&[0, value]))]);
+    // Neither difference is one between the nearest floats.
+    for (a, e, max_abs) in [(1 << 60, (1 << 60) + 3, 3.), (i64::MIN, i64::MAX, 2f64.powi(64))] {
+        let compared = compare(&of(a), &of(e), Criterion::Close);
+        let found = &compared.tensors[0];
+        assert_eq!((found.verdict, found.statistics.max_abs), (Verdict::Differs, max_abs));
+        assert_eq!(found.statistics.worst.as_ref().unwrap().actual.0, a.to_string());
+    }
+}
+
+#[test]
+fn what_has_no_number_to_compare_is_counted_by_elements() {
+    for (dtype, size) in [(Dtype::C64, 8), (Dtype::F8_E4M3, 1)] {
+        let of = |bytes: &[u8]| {
+            let mut trace = Trace::new();
+            trace.push_view("t", &TensorView::new(dtype, vec![2, 3], bytes).unwrap()).unwrap();
+            trace
+        };
+        let expected = vec![1; 6 * size];
+        let mut actual = expected.clone();
+        actual[4 * size..5 * size].fill(2);
+        assert!(compare(&of(&expected), &of(&expected), Criterion::Bitwise).passes());
+        let found = &compare(&of(&actual), &of(&expected), Criterion::Close).tensors[0];
+        assert_eq!(found.verdict, Verdict::Differs);
+        assert_eq!((found.statistics.numel, found.statistics.unequal), (6, 1));
+        assert_eq!(found.statistics.worst.as_ref().unwrap().index, [1, 1]);
+    }
+}
+
+#[test]
+fn the_origin_says_what_is_known() {
+    let (a, b) = (|| ("a", floats(&[1.])), || ("b", floats(&[2.])));
+    let edges = [("a", "b", "relu"), ("not recorded", "c", "fc1")];
+    let dataflow = edges.map(|(from, to, operation)| Edge {
+        from: from.to_owned(),
+        to: to.to_owned(),
+        operation: operation.to_owned(),
+    });
+    let origin = |actual: &[(&str, Tensor)], expected: &[(&str, Tensor)]| {
+        let compared = compare(&trace(actual), &trace(expected), Criterion::Close);
+        (compared.origin(&dataflow).unwrap(), compared.origin(&[]).unwrap())
+    };
+    let (flow, order) = origin(&[a()], &[a(), b()]);
+    assert_eq!(flow, "b is the first to differ (it is missing); a agrees: look at relu");
+    assert_eq!(order, "b is the first to differ (it is missing); a agrees");
+    let (flow, order) = origin(&[("c", floats(&[0.]))], &[("c", floats(&[1.]))]);
+    assert_eq!(flow, "c is the first to differ; look at fc1");
+    assert_eq!(order, "c is the first to differ");
+    let (flow, _) = origin(&[("a", floats(&[1., 2.])), b()], &[a(), b()]);
+    assert_eq!(
+        flow,
+        "a is the first to differ (its shape is [2], not [1]): the runs do not start from the same"
+    );
+}
+
+#[test]
 fn empty_tensors_are_the_same() {
     let empty = Tensor::zeros([0, 3], (Kind::Float, tch::Device::Cpu));
     assert_eq!(verdict(&empty, &empty), SAME);
@@ -165,10 +224,7 @@ fn damaged(name: &str, changes: &[(&str, i64, f64)]) -> PathBuf {
     let stored = Trace::load(&data("notebook.safetensors")).unwrap();
     let mut damaged = Trace::new();
     damaged
-        .describe(
-            &stored.run::<serde_json::Value>().unwrap(),
-            &stored.environment::<serde_json::Value>().unwrap(),
-        )
+        .describe(&stored.run::<Value>().unwrap(), &stored.environment::<Value>().unwrap())
         .unwrap();
     for name in stored.names() {
         let tensor = stored.tensor(name).unwrap();
@@ -229,7 +285,7 @@ fn the_origin_follows_the_computation() {
         ),
         (
             vec![("param/fc2.bias", 0, 9.), ("forward/z3", 0, 9.)],
-            "param/fc2.bias differs: the runs do not start from the same",
+            "param/fc2.bias is the first to differ: the runs do not start from the same",
         ),
         (
             vec![("step/1/fc3.bias", 0, 9.)],
@@ -312,18 +368,89 @@ fn ci_gets_json_junit_and_annotations() {
             && annotation.contains("::grad/h3 is the first to differ;")
     );
 
-    let json: serde_json::Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    let json: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
     assert_eq!(json["passes"], false);
     let tensors = json["reports"][0]["tensors"].as_array().unwrap();
     let failing = tensors.iter().filter(|tensor| tensor["passes"] == false).collect::<Vec<_>>();
     assert_eq!((tensors.len(), failing.len()), (169, 1));
-    assert_eq!(failing[0]["statistics"]["worst"]["index"], serde_json::json!([0, 1]));
+    assert_eq!(failing[0]["statistics"]["worst"]["index"], json!([0, 1]));
+    assert_eq!(failing[0]["tolerance"]["scaled"], 2e-6);
+    let scaled = failing[0]["statistics"]["scaled"].as_f64().unwrap();
+    assert!((scaled - 0.316).abs() < 1e-3, "{scaled}");
 
     // As an XML parser reads it.
     let script = "import sys, xml.etree.ElementTree as e; r = e.parse(sys.argv[1]).getroot(); \
                   print(len(r.findall('.//testcase')), [f.get('message') for f in r.findall('.//failure')])";
     let python = common::python().args(["-c", script]).arg(&junit).output().unwrap();
     assert_eq!(stdout(&python), "169 ['DIFFERS']\n");
+}
+
+#[test]
+fn what_was_run_is_compared_first() {
+    let actual = damaged("compare_run", &[("grad/h3", 1, -0.5)]);
+    let mut trace = Trace::load(&actual).unwrap();
+    let mut run = trace.run::<Value>().unwrap().unwrap();
+    run["optimizer"]["dampening"] = json!(0.5);
+    run["optimizer"]["lr"] = json!(run["optimizer"]["lr"].as_f64().unwrap()); // the same
+    let environment = trace.environment::<Value>().unwrap();
+    trace.describe(&run, &environment).unwrap();
+    trace.save(&actual).unwrap();
+    let junit = scratch("compare_run_out").join("report.xml");
+    let (code, report) = compare_with_stored(&actual, &["--junit", junit.to_str().unwrap()]);
+    assert_eq!(code, Some(1));
+    for expected in [
+        "\nrun: optimizer.dampening is 0.5, not 0.0\n",
+        "\nthe runs are not the same: optimizer.dampening is 0.5, not 0.0\n",
+        "(the run, 1 of 169 tensors; bitwise required",
+    ] {
+        assert!(report.contains(expected), "{expected}\n\n{report}");
+    }
+    assert!(fs::read_to_string(junit).unwrap().contains(r#"tests="170" failures="2""#));
+}
+
+/// What a JSON and an XML parser make of the reports, and the output, of two files whose one tensor has
+/// this name and these values.
+fn reports(folder: &Path, name: &str, actual: f32, expected: f32) -> (Value, Vec<String>, String) {
+    let [actual, expected] = [("a", actual), ("e", expected)].map(|(file, value)| {
+        trace(&[(name, floats(&[value]))]).save(&folder.join(file)).unwrap();
+        folder.join(file)
+    });
+    let (json, junit) = (folder.join("report.json"), folder.join("report.xml"));
+    let mut command = tch_parity();
+    command.arg("compare").args([actual, expected]).env("GITHUB_ACTIONS", "true");
+    let output = command.arg("--json").arg(&json).arg("--junit").arg(&junit).output().unwrap();
+    let script = "import sys, json, xml.etree.ElementTree as e; r = e.parse(sys.argv[1]).getroot(); \
+                  print(json.dumps([t.get('name') for t in r.iter('testcase')]))";
+    let python = common::python().args(["-c", script]).arg(&junit).output().unwrap();
+    (
+        serde_json::from_slice(&fs::read(json).unwrap()).unwrap(),
+        serde_json::from_str(&stdout(&python)).unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
+    )
+}
+
+#[test]
+fn json_has_a_word_for_infinity() {
+    let (json, ..) = reports(&scratch("compare_infinity"), "t", f32::INFINITY, 1.);
+    let statistics = &json["reports"][0]["tensors"][0]["statistics"];
+    assert_eq!(
+        [&statistics["max_abs"], &statistics["scaled"], &statistics["worst"]["abs"]],
+        ["Infinity"; 3]
+    );
+}
+
+#[test]
+fn names_are_shown_and_not_obeyed() {
+    let name = "w\n::error::forged\r\u{1b}[2J<\"&\u{0}\u{fffe}\u{ffff}";
+    let folder = scratch("compare_names");
+    let (json, testcases, report) = reports(&folder, name, 1., 2.);
+    assert_eq!(json["reports"][0]["tensors"][0]["name"], name);
+    assert_eq!(testcases, ["w\n::error::forged\u{fffd}\u{fffd}[2J<\"&\u{fffd}\u{fffd}\u{fffd}"]);
+    assert_eq!(report.lines().filter(|line| line.starts_with("::error")).count(), 1, "{report}");
+    assert!(report.contains(r"w\n::error::forged\r\u{1b}[2J"), "{report}");
+    assert!(report.chars().all(|c| c == '\n' || !c.is_control()), "{report:?}");
+    let shown = stdout(&tch_parity().arg("show").arg(folder.join("a")).output().unwrap());
+    assert!(shown.starts_with(r"w\n::error::forged\r\u{1b}[2J<"), "{shown:?}");
 }
 
 #[test]
