@@ -5,7 +5,8 @@
     reference.py random --count N --seed S --out DIR              records N random cases
     reference.py stored                                           rewrites what tests/data/ keeps
 
-Every command takes --numerics portable (the default: the same bits on every machine) or native.
+Every command takes --numerics portable (the default: the same bits on every machine) or native, and
+--device, by default cpu.
 """
 
 import argparse
@@ -43,15 +44,16 @@ class ThreeLayerNet(nn.Module):
         return h, intermediate
 
 
-def compute_with(numerics):
-    """To be called before torch first computes: only then do ATen and MKL read the variables."""
+def compute_with(numerics, device=torch.device("cpu")):
+    """To be called before torch first computes: only then do ATen, MKL and cuBLAS read the variables."""
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
     if numerics == "portable":
-        os.environ.update(ATEN_CPU_CAPABILITY="default", MKL_CBWR="COMPATIBLE")
+        os.environ.update(ATEN_CPU_CAPABILITY="default", MKL_CBWR="COMPATIBLE", CUBLAS_WORKSPACE_CONFIG=":4096:8")
         torch.set_num_threads(1)  # MKL chooses other kernels for small matrices where it has two
-    return environment(numerics)
+    return environment(numerics, device)
 
 
-def environment(numerics):
+def environment(numerics, device):
     """The fingerprint that the crate's Environment::current makes."""
     config = torch.__config__.show()
 
@@ -61,16 +63,25 @@ def environment(numerics):
 
     cpu = Path("/proc/cpuinfo")
     name = re.search(r"^model name\s*:(.*)$", cpu.read_text(), re.MULTILINE) if cpu.exists() else None
-    return {
+    about = {
         "torch": re.search(r"TORCH_VERSION=([^,]*)", config)[1],
         "cpu_capability": line("CPU capability usage:"),
         "threads": torch.get_num_threads(),
         "numerics": numerics,
-        "device": "cpu",
+        "device": str(device),
         "device_name": name[1].strip() if name else "",
         "mkl": line("Intel(R) oneAPI Math Kernel Library Version"),
         "onednn": line("Intel(R) MKL-DNN"),
     }
+    if device.type == "cuda":
+        about["device_name"] = torch.cuda.get_device_name(device)
+        about["cuda"] = {
+            "runtime": line("CUDA Runtime"),
+            "cudnn": line("CuDNN"),
+            "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""),
+            "tf32": False,
+        }
+    return about
 
 
 class Trace:
@@ -82,7 +93,7 @@ class Trace:
 
     def push(self, name, tensor):
         assert name not in self.tensors, f"two tensors named {name}"
-        self.tensors[name] = tensor.detach().clone()
+        self.tensors[name] = tensor.detach().cpu().clone()
 
     def describe(self, run, environment):
         self.about = {"run": run, "environment": environment}
@@ -117,10 +128,16 @@ def sgd(lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
     return dict(name="SGD", lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
 
 
+def moved(model, x, y, device):
+    """All that a run computes with, on that device: x is a leaf there too."""
+    return model.to(device), x.detach().to(device).requires_grad_(), y.to(device)
+
+
 def train(model, x, y, optimizer_args, steps, environment, show=lambda *_: None):
     """zero_grad, forward, backward and step, `steps` times; shows what the notebook's cells print."""
     # Of the parameters that the model has now. The notebook's own optimizer holds those that were there
     # before the weights were set: its step would change nothing.
+    model, x, y = moved(model, x, y, environment["device"])
     optimizer = torch.optim.SGD(model.parameters(), **{k: v for k, v in optimizer_args.items() if k != "name"})
     criterion = nn.BCELoss()
     trace = Trace()
@@ -284,8 +301,11 @@ def main():
     command.add_argument("--out", type=Path, default=DATA)
     for command in commands.choices.values():
         command.add_argument("--numerics", choices=["portable", "native"], default="portable")
+        command.add_argument("--device", type=torch.device, default="cpu")
     args = parser.parse_args()
-    environment = compute_with(args.numerics)
+    if args.device == torch.device("cuda"):
+        args.device = torch.device("cuda:0")
+    environment = compute_with(args.numerics, args.device)
     if args.command == "stored":
         stored(args.out, environment)
     elif args.command == "random":

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::tensor::Dtype;
+use tch::Device;
 
 use crate::compare::Edge;
 use crate::environment::Environment;
@@ -52,12 +53,13 @@ impl Case {
         Ok(Case { run, environment, trace })
     }
 
-    /// Runs it again, from the recorded inputs and initial parameters.
+    /// Runs it again on `device`, from the recorded inputs and initial parameters.
     ///
     /// # Errors
     /// Those of [`train`].
-    pub fn replay(&self) -> Result<Trace> {
-        let leaf = |name: &str| anyhow::Ok(self.trace.tensor(name)?.f_set_requires_grad(true)?);
+    pub fn replay(&self, device: Device) -> Result<Trace> {
+        let tensor = |name: &str| anyhow::Ok(self.trace.tensor(name)?.f_to_device(device)?);
+        let leaf = |name: &str| anyhow::Ok(tensor(name)?.f_set_requires_grad(true)?);
         let linear = |name: &str| {
             anyhow::Ok(Linear {
                 weight: leaf(&format!("param/{name}.weight"))?,
@@ -65,7 +67,7 @@ impl Case {
             })
         };
         let model = ThreeLayerNet { fc1: linear("fc1")?, fc2: linear("fc2")?, fc3: linear("fc3")? };
-        train(&model, &leaf("input/x")?, &self.trace.tensor("input/y")?, &self.run)
+        train(&model, &leaf("input/x")?, &tensor("input/y")?, &self.run)
     }
 }
 

@@ -7,8 +7,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, thread};
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use tch::Device;
 use tch_parity::report::{NotCompared, Report};
 use tch_parity::{Case, Criterion, Environment, Numerics, compare, dataflow};
+
+/// `--criterion`
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Asked {
+    Auto,
+    Bitwise,
+    Close,
+}
 
 /// What was found, in the order of the cases.
 #[derive(Default)]
@@ -23,13 +33,13 @@ pub(crate) fn not_compared(file: &Path, err: &anyhow::Error) -> NotCompared {
 }
 
 /// Replays every case that `paths` name, files and folders of them, and compares each with its recording.
-/// By default they are computed as they were recorded, and each case's environment decides what is
-/// required. `compute_with` is called once, before the first is replayed.
+/// By default they are computed as they were recorded. `compute_with` is called once, before the first is
+/// replayed.
 pub(crate) fn check(
     paths: &[PathBuf],
     numerics: Option<Numerics>,
-    criterion: Option<Criterion>,
-    compute_with: impl FnOnce(Numerics) -> Result<Environment>,
+    asked: Asked,
+    compute_with: impl FnOnce(Numerics) -> Result<(Device, Environment)>,
 ) -> Checked {
     let mut checked = Checked::default();
     let mut files = Vec::new();
@@ -48,20 +58,21 @@ pub(crate) fn check(
     }
     let Some((first, _)) = cases.first() else { return checked };
     let numerics = numerics.map_or_else(|| recorded_numerics(&cases), Ok);
-    let here = match numerics.and_then(compute_with) {
-        Ok(here) => here,
+    let (device, here) = match numerics.and_then(compute_with) {
+        Ok(opened) => opened,
         Err(err) => {
             checked.errors.push(not_compared(first, &err));
             return checked;
         }
     };
 
-    // Portable numerics use one thread for a case, so that cases can run side by side.
-    let workers = if here.numerics == Numerics::Portable { cores() } else { 1 };
+    // Portable numerics use one thread for a case, so that cases can run side by side. A GPU is one.
+    let alone = here.numerics == Numerics::Native || device != Device::Cpu;
+    let workers = if alone { 1 } else { cores() };
     let done = AtomicUsize::new(0);
     let results = side_by_side(&cases, workers, |(file, case)| {
         here.numerics.set_threads();
-        let result = replay(file, case, criterion, &here);
+        let result = replay(file, case, device, asked, &here);
         progress(done.fetch_add(1, Ordering::Relaxed) + 1, cases.len());
         result
     });
@@ -143,29 +154,37 @@ fn side_by_side<T: Sync, R: Send + Sync>(
 fn replay(
     file: &Path,
     case: &Case,
-    criterion: Option<Criterion>,
+    device: Device,
+    asked: Asked,
     here: &Environment,
 ) -> Result<Report> {
     let name = file.display().to_string();
-    let actual = case.replay().with_context(|| name.clone())?;
-    let (criterion, reason) = match criterion {
-        Some(criterion) => (criterion, "as asked".to_owned()),
-        None => required(here, &case.environment),
-    };
+    let actual = case.replay(device).with_context(|| name.clone())?;
+    let (criterion, reason) = required(asked, Some((here, &case.environment)));
     let comparison = compare(&actual, &case.trace, criterion);
     let mut report = Report::new(&name, reason, comparison, || dataflow(case.run.steps));
     report.file = Some(name);
     Ok(report)
 }
 
-/// What the two environments promise, and why.
-pub(crate) fn required(here: &Environment, there: &Environment) -> (Criterion, String) {
-    match here.promise_of_same_bits(there) {
-        Some(reason) => (Criterion::Bitwise, reason.to_owned()),
-        None => {
-            let differences = here.differences(there).join("; ");
-            (Criterion::Close, format!("another environment: {differences}"))
-        }
+/// What is required of two environments, where both are known, and why.
+pub(crate) fn required(
+    asked: Asked,
+    environments: Option<(&Environment, &Environment)>,
+) -> (Criterion, String) {
+    let on_cpus = environments.is_none_or(|(here, there)| here.is_cpu() && there.is_cpu());
+    let close = if on_cpus { Criterion::Close } else { Criterion::CloseToGpu };
+    match (asked, environments) {
+        (Asked::Bitwise, _) => (Criterion::Bitwise, "as asked".to_owned()),
+        (Asked::Close, _) => (close, "as asked".to_owned()),
+        (Asked::Auto, None) => (close, "no record of both environments".to_owned()),
+        (Asked::Auto, Some((here, there))) => match here.promise_of_same_bits(there) {
+            Some(reason) => (Criterion::Bitwise, reason.to_owned()),
+            None => {
+                let differences = here.differences(there).join("; ");
+                (close, format!("another environment: {differences}"))
+            }
+        },
     }
 }
 

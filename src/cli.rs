@@ -6,17 +6,21 @@ use std::{env, fmt};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tch::Device;
 use tch_parity::notebook::{self, Notebook};
 use tch_parity::report::{self, NotCompared, Report, one_line};
 use tch_parity::selftest::selftest;
 use tch_parity::{
-    Case, Criterion, Environment, Numerics, Trace, compare, dataflow, repr, write_whole,
+    Case, DeviceChoice, Environment, Numerics, Trace, compare, dataflow, open_device, repr,
+    write_whole,
 };
 
-use crate::check::{self, Checked};
+use crate::check::{self, Asked, Checked};
 
 /// A recording of more steps would outgrow the header that safetensors allows (100 MB).
 const MAX_STEPS: i64 = 100_000;
+
+const CPU: DeviceChoice = DeviceChoice::This(Device::Cpu);
 
 /// PyTorch's notebook on backpropagation, on libtorch, to the bit.
 ///
@@ -46,6 +50,9 @@ enum Command {
         /// Compute with the same bits on every machine, or with what is fastest on this one
         #[arg(long, value_enum, default_value_t = NumericsArg::Portable)]
         numerics: NumericsArg,
+        /// Where to compute: cpu, cuda, cuda:N, mps, or auto, which takes CUDA where it can be used
+        #[arg(long, default_value_t = CPU)]
+        device: DeviceChoice,
     },
     /// Print tensors of a safetensors file, each as its name, a tab and Python's repr
     Show {
@@ -62,6 +69,9 @@ enum Command {
         /// How to compute [default: as the cases were recorded]
         #[arg(long, value_enum)]
         numerics: Option<NumericsArg>,
+        /// Where to compute: cpu, cuda, cuda:N, mps, or auto, which takes CUDA where it can be used
+        #[arg(long, default_value_t = CPU)]
+        device: DeviceChoice,
         /// Print the whole table of every case, not only of those that differ
         #[arg(long)]
         verbose: bool,
@@ -87,31 +97,14 @@ enum Command {
 #[derive(Args)]
 struct ReportOptions {
     /// What is required; `auto`: bitwise where the environments promise it, else close
-    #[arg(long, value_enum, default_value_t = CriterionArg::Auto)]
-    criterion: CriterionArg,
+    #[arg(long, value_enum, default_value_t = Asked::Auto)]
+    criterion: Asked,
     /// Write the reports as JSON to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Write the reports as JUnit XML to this file, a test case per tensor
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum CriterionArg {
-    Auto,
-    Bitwise,
-    Close,
-}
-
-impl CriterionArg {
-    fn given(self) -> Option<Criterion> {
-        match self {
-            CriterionArg::Auto => None,
-            CriterionArg::Bitwise => Some(Criterion::Bitwise),
-            CriterionArg::Close => Some(Criterion::Close),
-        }
-    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -142,12 +135,13 @@ impl Cli {
     pub(crate) fn run(self) -> Result<Outcome> {
         let mut out = BufWriter::new(io::stdout().lock());
         let outcome = match self.command {
-            Command::Notebook { lr, steps, record, numerics } => {
-                notebook(lr, steps, record.as_deref(), numerics.into(), &mut out)
+            Command::Notebook { lr, steps, record, numerics, device } => {
+                notebook(lr, steps, record.as_deref(), numerics.into(), device, &mut out)
             }
             Command::Show { file, names } => show(&file, names, &mut out),
-            Command::Check { cases, numerics, verbose, options } => {
-                check(&cases, numerics.map(Numerics::from), verbose, &options, &mut out)
+            Command::Check { cases, numerics, device, verbose, options } => {
+                let numerics = numerics.map(Numerics::from);
+                check(&cases, numerics, device, verbose, &options, &mut out)
             }
             Command::Compare { actual, expected, options } => {
                 compare_files(&actual, &expected, &options, &mut out)
@@ -169,14 +163,26 @@ fn learning_rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Decides how the process computes, and says where that is.
-fn compute_with(numerics: Numerics) -> Result<Environment> {
+/// Decides how and where the process computes, and says what that is.
+fn compute_with(numerics: Numerics, choice: DeviceChoice) -> Result<(Device, Environment)> {
     // SAFETY: `Cli::run` is called while there is one thread, and nothing before this starts another.
     #[allow(unsafe_code)]
     unsafe {
         numerics.set();
     }
-    Environment::current(numerics)
+    let device = match choice {
+        DeviceChoice::This(device) => open_device(device).map(|()| device)?,
+        DeviceChoice::Auto => {
+            let cuda = Device::Cuda(0);
+            let (device, chosen) = match open_device(cuda) {
+                Ok(()) => (cuda, "cuda:0".to_owned()),
+                Err(err) => (Device::Cpu, format!("cpu ({})", crate::message(&err))),
+            };
+            crate::complain(&format!("device auto: {chosen}"));
+            device
+        }
+    };
+    Ok((device, Environment::current(numerics, device)?))
 }
 
 fn notebook(
@@ -184,10 +190,11 @@ fn notebook(
     steps: u32,
     record: Option<&Path>,
     numerics: Numerics,
+    device: DeviceChoice,
     out: &mut impl Write,
 ) -> Result<Outcome> {
-    let environment = compute_with(numerics)?;
-    let mut notebook = Notebook::run(lr, steps)?;
+    let (device, environment) = compute_with(numerics, device)?;
+    let mut notebook = Notebook::run(lr, steps, device)?;
     if let Some(file) = record {
         notebook.trace.describe(&notebook.run, &environment)?;
         notebook.trace.save(file)?;
@@ -231,11 +238,13 @@ fn unless_closed(written: io::Result<()>) -> Result<()> {
 fn check(
     paths: &[PathBuf],
     numerics: Option<Numerics>,
+    device: DeviceChoice,
     verbose: bool,
     options: &ReportOptions,
     out: &mut impl Write,
 ) -> Result<Outcome> {
-    let checked = check::check(paths, numerics, options.criterion.given(), compute_with);
+    let checked =
+        check::check(paths, numerics, options.criterion, |numerics| compute_with(numerics, device));
     let count = checked.reports.len() + checked.errors.len();
     let mut text = String::new();
     for report in &checked.reports {
@@ -262,7 +271,7 @@ fn compare_files(
     out: &mut impl Write,
 ) -> Result<Outcome> {
     let mut checked = Checked::default();
-    match compared(actual, expected, options.criterion.given()) {
+    match compared(actual, expected, options.criterion) {
         Ok(report) => checked.reports.push(report),
         Err(err) => checked.errors.push(check::not_compared(actual, &err)),
     }
@@ -270,16 +279,13 @@ fn compare_files(
     conclude(&checked, &text, options, out)
 }
 
-fn compared(actual: &Path, expected: &Path, criterion: Option<Criterion>) -> Result<Report> {
+fn compared(actual: &Path, expected: &Path, asked: Asked) -> Result<Report> {
     let name = format!("{} against {}", actual.display(), expected.display());
     let file = Some(actual.display().to_string());
     let (actual, expected) = (Trace::load(actual)?, Trace::load(expected)?);
     let environments = actual.environment()?.zip(expected.environment()?);
-    let (criterion, reason) = match (criterion, environments) {
-        (Some(criterion), _) => (criterion, "as asked".to_owned()),
-        (None, Some((ours, theirs))) => check::required(&ours, &theirs),
-        (None, None) => (Criterion::Close, "no record of both environments".to_owned()),
-    };
+    let environments = environments.as_ref().map(|(actual, expected)| (actual, expected));
+    let (criterion, reason) = check::required(asked, environments);
     let comparison = compare(&actual, &expected, criterion);
     ensure!(!comparison.tensors.is_empty(), "{name}: neither holds a tensor");
     // The dataflow of a whole case; of any other file, the order of its tensors.
@@ -325,7 +331,7 @@ fn conclude(
 
 fn control(file: &Path, out: &mut impl Write) -> Result<Outcome> {
     let case = Case::load(file)?;
-    compute_with(case.environment.numerics)?;
+    compute_with(case.environment.numerics, CPU)?;
     let controls = selftest(&case).with_context(|| file.display().to_string())?;
     print(out, format_args!("{:<22}{:>9}{:>9}\n", "damage", "injected", "caught"))?;
     for control in &controls {

@@ -3,12 +3,12 @@
 
 use std::collections::HashSet;
 
-use safetensors::tensor::TensorView;
+use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::statistics::{Statistics, statistics};
-use crate::tolerance::Tolerance;
+use crate::tolerance::{Between, Tolerance};
 use crate::trace::Trace;
 
 /// Up to here, a tensor that is close is said to be so many ulp away; above, a number of ulp says
@@ -23,6 +23,16 @@ pub enum Criterion {
     Bitwise,
     /// Within the tolerances of the dtype.
     Close,
+    /// Within those of results with a GPU's.
+    #[serde(rename = "close to a GPU")]
+    CloseToGpu,
+}
+
+impl Criterion {
+    pub(crate) fn tolerance(self, dtype: Dtype) -> Option<Tolerance> {
+        let between = if self == Criterion::CloseToGpu { Between::Gpus } else { Between::Cpus };
+        Tolerance::of(dtype, between)
+    }
 }
 
 /// How near an actual tensor comes to the expected one.
@@ -93,11 +103,11 @@ pub fn compare(actual: &Trace, expected: &Trace, criterion: Criterion) -> Compar
     for (name, expected) in expected.iter() {
         tensors.push(match actual.get(name) {
             Some(actual) => compare_tensor(name, &actual, &expected, criterion),
-            None => incomparable(name, &expected, "it is missing".to_owned()),
+            None => incomparable(name, &expected, criterion, "it is missing".to_owned()),
         });
     }
     for (name, actual) in actual.iter().filter(|(name, _)| expected.get(name).is_none()) {
-        tensors.push(incomparable(name, &actual, "it is not expected".to_owned()));
+        tensors.push(incomparable(name, &actual, criterion, "it is not expected".to_owned()));
     }
     Comparison { criterion, run, tensors }
 }
@@ -168,7 +178,12 @@ fn compare_json(at: &str, actual: &Value, expected: &Value, differ: &mut Vec<Str
     }
 }
 
-fn incomparable(name: &str, view: &TensorView, problem: String) -> TensorComparison {
+fn incomparable(
+    name: &str,
+    view: &TensorView,
+    criterion: Criterion,
+    problem: String,
+) -> TensorComparison {
     TensorComparison {
         name: name.to_owned(),
         dtype: view.dtype().to_string(),
@@ -176,7 +191,7 @@ fn incomparable(name: &str, view: &TensorView, problem: String) -> TensorCompari
         verdict: Verdict::Differs,
         passes: false,
         problem: Some(problem),
-        tolerance: Tolerance::of(view.dtype()),
+        tolerance: criterion.tolerance(view.dtype()),
         statistics: Statistics::default(),
     }
 }
@@ -189,13 +204,13 @@ fn compare_tensor(
 ) -> TensorComparison {
     if actual.shape() != expected.shape() {
         let problem = format!("its shape is {:?}, not {:?}", actual.shape(), expected.shape());
-        return incomparable(name, expected, problem);
+        return incomparable(name, expected, criterion, problem);
     }
     if actual.dtype() != expected.dtype() {
         let problem = format!("its dtype is {}, not {}", actual.dtype(), expected.dtype());
-        return incomparable(name, expected, problem);
+        return incomparable(name, expected, criterion, problem);
     }
-    let tolerance = Tolerance::of(expected.dtype());
+    let tolerance = criterion.tolerance(expected.dtype());
     let statistics = statistics(actual, expected, tolerance);
     let close =
         tolerance.is_some_and(|t| statistics.not_close == 0 && statistics.scaled <= t.scaled);
@@ -207,7 +222,7 @@ fn compare_tensor(
     };
     let passes = match criterion {
         Criterion::Bitwise => verdict == Verdict::Bitwise,
-        Criterion::Close => verdict != Verdict::Differs,
+        Criterion::Close | Criterion::CloseToGpu => verdict != Verdict::Differs,
     };
     TensorComparison {
         name: name.to_owned(),

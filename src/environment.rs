@@ -2,37 +2,48 @@
 
 use std::{env, fs};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use tch::Device;
 
-use crate::libtorch::show_config;
+use crate::device;
+use crate::libtorch::{cuda_device_name, libtorch_version, show_config};
+
+/// TF32 rounds the factors of a matrix product to 10 bits: no run here uses it, whatever else is set.
+const NO_TF32: (&str, &str) = ("NVIDIA_TF32_OVERRIDE", "0");
+
+/// What lets cuBLAS add up in the same order every time
+/// ([its documentation](https://docs.nvidia.com/cuda/cublas/#results-reproducibility)).
+const CUBLAS_WORKSPACE: (&str, &str) = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8");
 
 /// Which kernels libtorch and MKL choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Numerics {
-    /// Those that give the same bits on every x86-64 machine, with any number of threads.
+    /// Those that give the same bits on every x86-64 machine, with any number of threads; and, of CUDA, every
+    /// time on GPUs of one kind.
     Portable,
     /// The fastest that the machine has.
     Native,
 }
 
 impl Numerics {
-    /// Makes libtorch and MKL compute this way: for portable numerics by `ATEN_CPU_CAPABILITY=default`
-    /// and `MKL_CBWR=COMPATIBLE`, which both read when they first compute, and by
-    /// [`set_threads`](Self::set_threads).
+    /// Makes libtorch, MKL and cuBLAS compute this way: for portable numerics by
+    /// `ATEN_CPU_CAPABILITY=default`, `MKL_CBWR=COMPATIBLE` and `CUBLAS_WORKSPACE_CONFIG=:4096:8`, which they
+    /// read when they first compute, and by [`set_threads`](Self::set_threads). `NVIDIA_TF32_OVERRIDE=0` in
+    /// any case.
     ///
     /// # Safety
     /// No other thread may read or write the process's environment meanwhile: call it at the start of
     /// `main`.
     #[allow(unsafe_code)]
     pub unsafe fn set(self) {
-        if self == Numerics::Portable {
+        let portable =
+            [("ATEN_CPU_CAPABILITY", "default"), ("MKL_CBWR", "COMPATIBLE"), CUBLAS_WORKSPACE];
+        let portable = portable.iter().filter(|_| self == Numerics::Portable);
+        for (name, value) in portable.chain([&NO_TF32]) {
             // SAFETY: the caller's promise is that of `set_var`.
-            unsafe {
-                env::set_var("ATEN_CPU_CAPABILITY", "default");
-                env::set_var("MKL_CBWR", "COMPATIBLE");
-            }
+            unsafe { env::set_var(name, value) };
         }
         self.set_threads();
     }
@@ -59,7 +70,7 @@ pub struct Environment {
     pub threads: u32,
     /// How the run was asked to compute.
     pub numerics: Numerics,
-    /// `cpu`
+    /// As `str(torch.device)`: `cpu`, or such as `cuda:0`.
     pub device: String,
     /// The model of that device; empty where the system does not tell.
     pub device_name: String,
@@ -67,31 +78,55 @@ pub struct Environment {
     pub mkl: String,
     /// The version of oneDNN, or empty.
     pub onednn: String,
+    /// Of a CUDA device alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cuda: Option<CudaEnvironment>,
+}
+
+/// What a CUDA device adds to the fingerprint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CudaEnvironment {
+    /// The version of the CUDA runtime, such as `13.0`.
+    pub runtime: String,
+    /// The version of cuDNN, or empty.
+    pub cudnn: String,
+    /// `CUBLAS_WORKSPACE_CONFIG`, or empty.
+    pub cublas_workspace: String,
+    /// Whether float32 products may be TF32: never here.
+    pub tf32: bool,
 }
 
 impl Environment {
-    /// The environment of this process, computing with `numerics`.
+    /// The environment of this process, computing with `numerics` on `device`.
     ///
     /// # Errors
-    /// libtorch does not tell its version.
-    pub fn current(numerics: Numerics) -> Result<Environment> {
+    /// Those of [`libtorch_version`], or the device's name is not to be had.
+    pub fn current(numerics: Numerics, device: Device) -> Result<Environment> {
         let config = show_config()?;
         let line = |start: &str| {
             let found =
                 config.lines().find_map(|line| line.trim().strip_prefix("- ")?.strip_prefix(start));
             found.unwrap_or_default().trim().to_owned()
         };
-        let torch =
-            config.split_once("TORCH_VERSION=").and_then(|(_, rest)| rest.split(',').next());
         Ok(Environment {
-            torch: torch.context("libtorch does not tell its version")?.to_owned(),
+            torch: libtorch_version()?,
             cpu_capability: line("CPU capability usage:"),
             threads: tch::get_num_threads().max(1) as u32,
             numerics,
-            device: "cpu".to_owned(),
-            device_name: cpu_name(),
+            device: device::name(device),
+            device_name: match device {
+                Device::Cuda(index) => cuda_device_name(index)?,
+                _ => cpu_name(),
+            },
             mkl: line("Intel(R) oneAPI Math Kernel Library Version"),
             onednn: line("Intel(R) MKL-DNN"),
+            cuda: device.is_cuda().then(|| CudaEnvironment {
+                runtime: line("CUDA Runtime"),
+                cudnn: line("CuDNN"),
+                cublas_workspace: env::var(CUBLAS_WORKSPACE.0).unwrap_or_default(),
+                tf32: false,
+            }),
         })
     }
 
@@ -102,17 +137,30 @@ impl Environment {
             _ => serde_json::Map::new(),
         };
         let (ours, theirs) = (fields(self), fields(other));
-        let differ = ours.iter().filter(|(name, ours)| theirs.get(*name) != Some(ours));
-        differ.map(|(name, ours)| format!("{name} {ours} here, {} there", theirs[name])).collect()
+        let none = serde_json::Value::Null; // of the fields that a CUDA device adds
+        let names = ours.keys().chain(theirs.keys().filter(|name| !ours.contains_key(*name)));
+        let values = names
+            .map(|name| (name, ours.get(name).unwrap_or(&none), theirs.get(name).unwrap_or(&none)));
+        let differ = values.filter(|(_, ours, theirs)| ours != theirs);
+        differ.map(|(name, ours, theirs)| format!("{name} {ours} here, {theirs} there")).collect()
+    }
+
+    /// Whether it computes on the CPU.
+    pub fn is_cpu(&self) -> bool {
+        self.device == "cpu"
     }
 
     /// Why the same run must have the same bits in both; none where it need not.
     pub fn promise_of_same_bits(&self, other: &Environment) -> Option<&'static str> {
-        let portable = |environment: &Environment| {
-            environment.numerics == Numerics::Portable && environment.device == "cpu"
+        let portable = self.numerics == Numerics::Portable && other.numerics == self.numerics;
+        let gpu = |environment: &Environment| {
+            let Environment { torch, device_name, cuda, .. } = environment.clone();
+            cuda.map(|cuda| (torch, device_name, cuda))
         };
-        if portable(self) && portable(other) {
+        if portable && self.is_cpu() && other.is_cpu() {
             Some("both use portable numerics")
+        } else if portable && gpu(self).is_some() && gpu(self) == gpu(other) {
+            Some("portable numerics on the same kind of GPU")
         } else {
             (self == other).then_some("the same environment")
         }

@@ -24,6 +24,7 @@
 
 mod case;
 mod compare;
+mod device;
 mod element;
 mod environment;
 mod libtorch;
@@ -42,13 +43,14 @@ mod whole_file;
 
 pub use case::{Case, dataflow};
 pub use compare::{Comparison, Criterion, Edge, TensorComparison, Verdict, compare};
-pub use environment::{Environment, Numerics};
-pub use libtorch::RetainGrad;
+pub use device::{DeviceChoice, load_cuda, open_device};
+pub use environment::{CudaEnvironment, Environment, Numerics};
+pub use libtorch::{RetainGrad, libtorch_version};
 pub use linear::Linear;
 pub use model::{Intermediate, ThreeLayerNet};
 pub use statistics::{Statistics, Worst};
 pub use tensor_str::repr;
-pub use tolerance::{TOLERANCES, Tolerance};
+pub use tolerance::{Between, TOLERANCES, Tolerance};
 pub use trace::Trace;
 pub use training::{Loss, Model, Optimizer, Run, train};
 pub use whole_file::write_whole;

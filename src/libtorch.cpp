@@ -5,8 +5,13 @@
 #include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
 #include <torch/csrc/autograd/function.h>
+#include <torch/headeronly/version.h>
+
+#include <dlfcn.h>
+#include <link.h>
 
 #include <mutex>
+#include <stdexcept>
 #include <string>
 
 template <typename F>
@@ -56,5 +61,48 @@ extern "C" const char *tch_parity_show_config(const char **config) {
   return message_of([&] {
     last_config = at::show_config();
     *config = last_config.c_str();
+  });
+}
+
+// The version of libtorch that this file was compiled against, as aoti_torch_abi_version tells that of
+// the libtorch in use: a byte each for major, minor and patch, the highest first.
+extern "C" uint64_t tch_parity_built_with() { return TORCH_ABI_VERSION; }
+
+// Sets *path to the file of the libtorch_cpu in use, valid as long as the process.
+extern "C" const char *tch_parity_libtorch_path(const char **path) {
+  *path = nullptr;
+  return message_of([&] {
+    // NOLOAD: a handle of what is loaded already, which is never unloaded.
+    void *const library = dlopen("libtorch_cpu.so", RTLD_NOW | RTLD_NOLOAD);
+    link_map *map = nullptr;
+    if (library == nullptr || dlinfo(library, RTLD_DI_LINKMAP, &map) != 0)
+      throw std::runtime_error("no libtorch_cpu.so is loaded");
+    *path = map->l_name;
+  });
+}
+
+// Loads a library for the rest of the process, its symbols for all to see.
+extern "C" const char *tch_parity_load(const char *path) {
+  return message_of([&] {
+    if (dlopen(path, RTLD_NOW | RTLD_GLOBAL) == nullptr) throw std::runtime_error(dlerror());
+  });
+}
+
+// Sets *name to that of the CUDA device, valid until the next call on the same thread. It is asked of
+// the driver, which every process that uses CUDA has loaded and whose functions are plain C.
+extern "C" const char *tch_parity_cuda_device_name(int index, const char **name) {
+  static thread_local char last_name[256];
+  *name = nullptr;
+  return message_of([&] {
+    void *const driver = dlopen("libcuda.so.1", RTLD_NOW);
+    if (driver == nullptr) throw std::runtime_error(dlerror());
+    const auto get = reinterpret_cast<int (*)(int *, int)>(dlsym(driver, "cuDeviceGet"));
+    const auto get_name =
+        reinterpret_cast<int (*)(char *, int, int)>(dlsym(driver, "cuDeviceGetName"));
+    int device = 0;
+    if (get == nullptr || get_name == nullptr || get(&device, index) != 0 ||
+        get_name(last_name, sizeof last_name, device) != 0)
+      throw std::runtime_error("the driver does not tell the device's name");
+    *name = last_name;
   });
 }

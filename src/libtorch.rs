@@ -1,9 +1,12 @@
-//! What libtorch offers and tch does not bind: `retain_grad`, the name of `grad_fn`, and what
-//! `torch.__config__.show()` says of the build and the machine. The C++ side is `src/libtorch.cpp`.
+//! What libtorch offers and tch does not bind: `retain_grad`, the name of `grad_fn`, what
+//! `torch.__config__.show()` says of the build and the machine, and the libraries that it is made of. The
+//! C++ side is `src/libtorch.cpp`.
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::ptr;
 
 use tch::{TchError, Tensor};
@@ -13,6 +16,12 @@ unsafe extern "C" {
     fn tch_parity_retain_grad(tensor: *const C_tensor) -> *const c_char;
     fn tch_parity_grad_fn_name(tensor: *const C_tensor, name: *mut *const c_char) -> *const c_char;
     fn tch_parity_show_config(config: *mut *const c_char) -> *const c_char;
+    fn tch_parity_built_with() -> u64;
+    /// libtorch's own, from `torch/csrc/inductor/aoti_torch/c/shim.h`.
+    fn aoti_torch_abi_version() -> u64;
+    fn tch_parity_libtorch_path(path: *mut *const c_char) -> *const c_char;
+    fn tch_parity_load(path: *const c_char) -> *const c_char;
+    fn tch_parity_cuda_device_name(index: c_int, name: *mut *const c_char) -> *const c_char;
 }
 
 /// PyTorch's [`Tensor.retain_grad`](https://docs.pytorch.org/docs/2.13/generated/torch.Tensor.retain_grad.html)
@@ -69,13 +78,71 @@ pub(crate) fn grad_fn_name(tensor: &Tensor) -> Result<Option<String>, TchError> 
 
 /// `torch.__config__.show()`
 pub(crate) fn show_config() -> Result<String, TchError> {
-    let mut config = ptr::null();
-    // SAFETY: `config` is a valid place for the pointer that the call writes; no exception gets out.
-    let message = unsafe { tch_parity_show_config(&mut config) };
+    // SAFETY: it writes a string that lives until this thread's next call.
+    Ok(unsafe { text_of(|text| tch_parity_show_config(text)) }?.to_string_lossy().into_owned())
+}
+
+/// The version of the libtorch in use, such as `2.13.0`.
+///
+/// # Errors
+/// It is not the version that this crate was built with. tch calls C++, which takes another version's
+/// tensors for its own until something breaks.
+pub fn libtorch_version() -> Result<String, TchError> {
+    // SAFETY: plain functions without arguments.
+    let [built, in_use] =
+        unsafe { [tch_parity_built_with(), aoti_torch_abi_version()] }.map(|version| {
+            let [major, minor, patch, ..] = version.to_be_bytes();
+            format!("{major}.{minor}.{patch}")
+        });
+    if built == in_use {
+        return Ok(in_use);
+    }
+    let folder = folder()?;
+    Err(TchError::Torch(format!(
+        "built with libtorch {built}, and loads {in_use} from {}: point LD_LIBRARY_PATH to {built}, or \
+         build again",
+        folder.display()
+    )))
+}
+
+/// The folder of the libtorch in use.
+pub(crate) fn folder() -> Result<PathBuf, TchError> {
+    // SAFETY: it writes a string that lives as long as the process.
+    let path = unsafe { text_of(|text| tch_parity_libtorch_path(text)) }?;
+    let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+    Ok(path.parent().unwrap_or(path).to_owned())
+}
+
+/// Loads a library of libtorch's for the rest of the process.
+pub(crate) fn load(path: &Path) -> Result<(), TchError> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: a NUL-terminated string. What a library does when it is loaded is libtorch's.
+    let message = unsafe { tch_parity_load(path.as_ptr()) };
     // SAFETY: null or the message of the call just made, on this thread.
-    unsafe { check(message)? };
-    // SAFETY: no error, so a NUL-terminated string that lives until this thread's next call.
-    Ok(unsafe { CStr::from_ptr(config) }.to_string_lossy().into_owned())
+    unsafe { check(message) }
+}
+
+/// What the driver calls the CUDA device of that number.
+pub(crate) fn cuda_device_name(index: usize) -> Result<String, TchError> {
+    let index = c_int::try_from(index).unwrap_or(c_int::MAX);
+    // SAFETY: it writes a string that lives until this thread's next call.
+    let name = unsafe { text_of(|text| tch_parity_cuda_device_name(index, text)) }?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+/// # Safety
+/// Without an error, `call` has to write a NUL-terminated string that lives until this thread's next call;
+/// the result must not be used beyond it. With one, it returns such a string.
+unsafe fn text_of<'a>(
+    call: impl FnOnce(*mut *const c_char) -> *const c_char,
+) -> Result<&'a CStr, TchError> {
+    let mut text = ptr::null();
+    let message = call(&mut text);
+    // SAFETY: as the caller promises.
+    unsafe {
+        check(message)?;
+        Ok(CStr::from_ptr(text))
+    }
 }
 
 /// # Safety

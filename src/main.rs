@@ -10,8 +10,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use cli::Outcome;
 use tch::TchError;
+use tch_parity::libtorch_version;
 use tch_parity::report::one_line;
 
 /// What was compared differs.
@@ -23,14 +25,32 @@ const COULD_NOT_RUN: u8 = 2;
 fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
-        Err(err) if !err.use_stderr() => err.exit(), // --help and --version
+        Err(err) if err.kind() == ErrorKind::DisplayVersion => return show_version(),
+        Err(err) if !err.use_stderr() => err.exit(), // --help
         Err(err) => return could_not_run(&without_usage(&err.to_string())),
     };
-    match cli.run() {
+    // libtorch of another version breaks at the first call, or later.
+    match libtorch_version().map_err(anyhow::Error::from).and_then(|_| cli.run()) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Differs) => ExitCode::from(DIFFERS),
         Ok(Outcome::CouldNotRun) => ExitCode::from(COULD_NOT_RUN),
         Err(err) => could_not_run(&format!("error: {}", message(&err))),
+    }
+}
+
+/// This program's version, and that of what it runs on.
+fn show_version() -> ExitCode {
+    match libtorch_version() {
+        Ok(libtorch) => {
+            let version = env!("CARGO_PKG_VERSION");
+            match writeln!(io::stdout(), "tch-parity {version} (libtorch {libtorch})") {
+                Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
+                    could_not_run(&format!("error: stdout: {err}"))
+                }
+                _ => ExitCode::SUCCESS,
+            }
+        }
+        Err(err) => could_not_run(&format!("error: {}", message(&err.into()))),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use tch::{TchError, Tensor};
+use tch::{Device, Tensor};
 
 use crate::model::ThreeLayerNet;
 use crate::tensor_str::repr;
@@ -22,16 +22,19 @@ pub struct Notebook {
     pub run: Run,
     /// Every tensor of it, under the names that [`train`] gives them.
     pub trace: Trace,
+    /// Where it was run.
+    pub device: Device,
 }
 
 impl Notebook {
-    /// Builds the net, sets its weights, and repeats zero_grad, forward, backward and step `steps`
-    /// times.
+    /// Builds the net, sets its weights, and repeats zero_grad, forward, backward and step `steps` times on
+    /// `device`.
     ///
     /// # Errors
     /// Those of [`train`].
-    pub fn run(lr: f64, steps: u32) -> Result<Notebook> {
+    pub fn run(lr: f64, steps: u32, device: Device) -> Result<Notebook> {
         let mut model = ThreeLayerNet::new(2, 2, 3)?;
+        let parameter = |data: Tensor| data.f_to_device(device)?.f_set_requires_grad(true);
 
         // Manually initialize some weights
         model.fc1.weight = parameter(Tensor::from_slice2(&[[1f32, 0.], [0., 1.]]))?;
@@ -42,8 +45,8 @@ impl Notebook {
         model.fc3.bias = parameter(Tensor::from_slice(&[0f32]))?;
 
         // Create some data
-        let x = Tensor::from_slice2(&[[1f32, -1.]]).f_set_requires_grad(true)?;
-        let y = Tensor::from_slice2(&[[0f32]]);
+        let x = parameter(Tensor::from_slice2(&[[1f32, -1.]]))?;
+        let y = Tensor::from_slice2(&[[0f32]]).f_to_device(device)?;
 
         // Forward pass, backward pass, and the step that the notebook stops short of. The optimizer
         // takes the parameters that the model has now, not those it was built with.
@@ -54,7 +57,7 @@ impl Notebook {
             steps,
         };
         let trace = train(&model, &x, &y, &run)?;
-        Ok(Notebook { model, run, trace })
+        Ok(Notebook { model, run, trace, device })
     }
 
     /// Writes what the cells print under PyTorch.
@@ -63,7 +66,8 @@ impl Notebook {
     /// Those of `out`.
     pub fn print(&self, out: &mut impl Write) -> Result<()> {
         let names = |section| self.trace.names().filter_map(move |name| name.strip_prefix(section));
-        let repr = |name: String| anyhow::Ok(repr(&self.trace.tensor(&name)?)?);
+        let tensor = |name: &str| anyhow::Ok(self.trace.tensor(name)?.f_to_device(self.device)?);
+        let repr = |name: String| anyhow::Ok(repr(&tensor(&name)?)?);
 
         writeln!(out, "{}", self.model)?;
 
@@ -92,9 +96,4 @@ impl Notebook {
         }
         Ok(())
     }
-}
-
-/// `torch.nn.Parameter(data)`
-fn parameter(data: Tensor) -> Result<Tensor, TchError> {
-    data.f_set_requires_grad(true)
 }

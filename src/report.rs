@@ -58,6 +58,7 @@ impl Report {
         let criterion = match criterion {
             Criterion::Bitwise => "bitwise",
             Criterion::Close => "close",
+            Criterion::CloseToGpu => "close (to a GPU)",
         };
         let count = tensors.iter().filter(|tensor| !tensor.passes).count();
         let (verdict, found) = match (run.is_empty(), count) {

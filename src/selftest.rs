@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use safetensors::tensor::{Dtype, TensorView};
+use tch::Device;
 
 use crate::case::Case;
 use crate::compare::{Criterion, compare};
@@ -168,7 +169,7 @@ pub struct Control {
 /// # Errors
 /// The undamaged replay is not bitwise the recording, or cannot be run.
 pub fn selftest(case: &Case) -> Result<Vec<Control>> {
-    let replay = case.replay()?;
+    let replay = case.replay(Device::Cpu)?;
     let seen = |trace: &Trace| !compare(trace, &case.trace, Criterion::Bitwise).passes();
     ensure!(
         !seen(&replay),

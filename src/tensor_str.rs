@@ -5,6 +5,7 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use crate::device;
 use crate::libtorch::grad_fn_name;
 use crate::python_float;
 
@@ -40,8 +41,9 @@ pub fn repr(tensor: &Tensor) -> Result<String, TchError> {
 
     let empty = shape.contains(&0);
     let mut suffixes = Vec::new();
-    if let Some(device) = device_name(tensor.device()) {
-        suffixes.push(format!("device='{device}'"));
+    // The CPU is the default.
+    if tensor.device() != Device::Cpu {
+        suffixes.push(format!("device='{}'", device::name(tensor.device())));
     }
     if empty && shape.len() != 1 {
         let sizes = shape.iter().map(usize::to_string).collect::<Vec<_>>();
@@ -86,16 +88,6 @@ fn dtype_name(kind: Kind) -> Option<&'static str> {
         Kind::Bool => "torch.bool",
         _ => return None,
     })
-}
-
-/// `str(torch.device)`, which PyTorch prints for every device but the default one, the CPU.
-fn device_name(device: Device) -> Option<String> {
-    match device {
-        Device::Cpu => None,
-        Device::Cuda(index) => Some(format!("cuda:{index}")),
-        Device::Mps => Some("mps:0".to_owned()),
-        Device::Vulkan => Some("vulkan".to_owned()),
-    }
 }
 
 /// `get_summarized_data`: the first and last three of every dimension that is longer than six.

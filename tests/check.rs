@@ -153,7 +153,7 @@ fn a_nan_for_a_nan_is_no_damage_and_a_nan_for_a_number_is() {
     // A gradient of 0 times an input of inf.
     let nan = trace.tensor("grad/fc1.weight").unwrap().isnan();
     assert_eq!(Vec::<bool>::try_from(nan.view(-1)).unwrap(), [true, false, true, false]);
-    trace.describe(&run, &Environment::current(Numerics::Portable).unwrap()).unwrap();
+    trace.describe(&run, &Environment::current(Numerics::Portable, Device::Cpu).unwrap()).unwrap();
     let file = scratch("check_nan").join("nan.safetensors");
     trace.save(&file).unwrap();
     stdout(&tch_parity().arg("check").arg(&file).output().unwrap());

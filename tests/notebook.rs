@@ -68,7 +68,7 @@ fn one_step_is_the_start_of_20() {
 #[test]
 fn recording_comes_back_as_it_went() {
     let file = scratch("notebook_record").join("run.safetensors");
-    let trace = Notebook::run(LR, 2).unwrap().trace;
+    let trace = Notebook::run(LR, 2, tch::Device::Cpu).unwrap().trace;
     trace.save(&file).unwrap();
     assert_same(&Trace::load(&file).unwrap(), &trace);
     trace.save(&file).unwrap(); // over the first one

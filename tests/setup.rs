@@ -28,7 +28,7 @@ impl Machine {
         let bin = root.join("bin");
         fs::create_dir_all(root.join("scripts")).unwrap();
         fs::create_dir(&bin).unwrap();
-        for script in ["setup", "requirements.txt"] {
+        for script in ["setup", "root.sh", "requirements.txt"] {
             fs::copy(
                 Path::new(ROOT).join("scripts").join(script),
                 root.join("scripts").join(script),
@@ -36,7 +36,8 @@ impl Machine {
             .unwrap();
         }
         for tool in [
-            "awk", "bash", "cmp", "cp", "dirname", "env", "grep", "ln", "mkdir", "readlink", "tail",
+            "awk", "bash", "cmp", "cp", "dirname", "env", "grep", "ln", "mkdir", "readlink", "sed",
+            "tail",
         ] {
             let found = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(tool));
             symlink(found.iter().find(|path| path.exists()).expect(tool), bin.join(tool)).unwrap();
@@ -64,12 +65,13 @@ impl Machine {
     }
 
     fn setup(&self, libtorch: Option<&str>) -> (Option<i32>, String) {
+        self.setup_with(&libtorch.map_or(vec![], |libtorch| vec![("LIBTORCH", libtorch)]))
+    }
+
+    fn setup_with(&self, variables: &[(&str, &str)]) -> (Option<i32>, String) {
         let mut command = Command::new(self.root.join("scripts/setup"));
-        command.env_clear().env("PATH", &self.bin).current_dir("/");
-        if let Some(libtorch) = libtorch {
-            command.env("LIBTORCH", libtorch);
-        }
-        let output = command.output().unwrap();
+        command.env_clear().env("PATH", &self.bin).envs(variables.iter().copied());
+        let output = command.current_dir("/").output().unwrap();
         assert!(output.stdout.is_empty());
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
@@ -129,7 +131,54 @@ fn a_libtorch_of_the_users_own_is_all_that_is_needed() {
     machine.assert_refuses(Some("own"), "LIBTORCH=own is a relative path");
     machine.assert_refuses(own.to_str(), "holds no lib/libtorch_cpu");
     fs::write(own.join("lib/libtorch_cpu.so"), "").unwrap();
+    machine.assert_refuses(own.to_str(), "is libtorch of a version without ");
+    let headers = own.join("include/torch/headeronly");
+    fs::create_dir_all(&headers).unwrap();
+    let version = |[major, minor, patch]: [u32; 3]| {
+        let text = format!(
+            "#define TORCH_VERSION_MAJOR {major}\n#define TORCH_VERSION_MINOR {minor}\n\
+             #define TORCH_VERSION_PATCH {patch}\n#define TORCH_VERSION_ABI_TAG 0\n"
+        );
+        fs::write(headers.join("version.h"), text).unwrap();
+    };
+    version([2, 11, 0]);
+    machine.assert_refuses(own.to_str(), "is libtorch 2.11.0, and 2.13.0 is asked for");
+    version([2, 13, 0]);
     assert_eq!(machine.setup(own.to_str()), (Some(0), String::new()));
+    assert!(!machine.root.join(".venv").exists() && !machine.root.join("libtorch").exists());
+}
+
+#[test]
+fn a_libtorch_that_no_tch_is_made_for_is_refused() {
+    let machine = Machine::new("setup_unsupported");
+    for version in ["2.12.0", "2.10.0", "3", "../x"] {
+        let (code, stderr) = machine.setup_with(&[("TORCH_VERSION", version)]);
+        assert_eq!(code, Some(2), "{stderr}");
+        let says = format!("no tch is made for libtorch {version}: the supported ones are 2.13.0");
+        assert!(stderr.contains(&says) && stderr.matches('\n').count() == 1, "{stderr}");
+        assert!(!machine.root.join(".versions").exists());
+    }
+}
+
+#[test]
+fn another_version_is_set_up_in_a_folder_of_its_own() {
+    let machine = Machine::new("setup_version");
+    let lock = "[[package]]\nname = \"tch\"\nversion = \"0.26.0\"\n";
+    fs::write(machine.root.join("Cargo.lock"), lock).unwrap();
+    fs::write(machine.root.join("Cargo.toml"), "[package]").unwrap();
+    let machine = machine.tool("cargo", r#"echo "$PWD $*" >>"$(dirname "$0")/cargo.log""#);
+    let (code, stderr) = machine.setup_with(&[("TORCH_VERSION", "2.11.0")]);
+    assert_eq!(code, Some(2), "{stderr}");
+    let folder = machine.root.join(".versions/2.11.0");
+    let installing = format!("installing torch==2.11.0 into {}", folder.join(".venv").display());
+    assert!(stderr.contains(&installing) && stderr.contains("could not install"), "{stderr}");
+    let asked = fs::read_to_string(machine.bin.join("cargo.log")).unwrap();
+    assert_eq!(asked, format!("{} update --package tch --precise 0.24.0\n", folder.display()));
+    assert_eq!(fs::read_to_string(folder.join("Cargo.toml")).unwrap(), "[package]");
+    let requirements = fs::read_to_string(folder.join("requirements.txt")).unwrap();
+    assert!(requirements.contains("torch==2.11.0\n") && requirements.contains("\nsafetensors=="));
+    // The default one is as it was.
+    assert_eq!(fs::read_to_string(machine.root.join("Cargo.lock")).unwrap(), lock);
     assert!(!machine.root.join(".venv").exists() && !machine.root.join("libtorch").exists());
 }
 
