@@ -28,4 +28,7 @@ fn main() {
         .file("src/libtorch.cpp")
         .compile("tch_parity_libtorch");
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    // Symbols are looked up when they are first called, so that the program is there to say that it was
+    // built with another libtorch, where the dynamic linker would say that it misses a symbol.
+    println!("cargo::rustc-link-arg-bins=-Wl,-z,lazy");
 }

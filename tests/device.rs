@@ -179,3 +179,33 @@ fn on_a_gpu_everything_is_as_the_documentation_says() {
         code => assert_eq!(code, Some(0), "{report}{}", String::from_utf8_lossy(&output.stderr)),
     }
 }
+
+#[test]
+fn a_libtorch_of_another_version_than_that_of_the_build_is_an_error() {
+    let folder = scratch("device_version");
+    let (source, library) = (folder.join("version.cpp"), folder.join("version.so"));
+    // libtorch's own function, of a libtorch 9.8.7.
+    let text =
+        r#"extern "C" unsigned long aoti_torch_abi_version() { return 0x0908070000000000; }"#;
+    fs::write(&source, text).unwrap();
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
+    let mut compile = Command::new(compiler);
+    stdout(&compile.args(["-shared", "-fPIC", "-o"]).args([&library, &source]).output().unwrap());
+    for args in [&["notebook"][..], &["--version"]] {
+        let mut command = tch_parity();
+        command.args(args).env("LD_PRELOAD", &library);
+        assert_refused(
+            &mut command,
+            &["error: built with libtorch 2.1", ", and loads 9.8.7 from /"],
+        );
+    }
+}
+
+#[test]
+fn the_version_is_that_of_the_program_and_of_libtorch() {
+    let version = tch_parity::libtorch_version().unwrap();
+    let expected = format!("tch-parity {} (libtorch {version})\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(stdout(&tch_parity().arg("--version").output().unwrap()), expected);
+    let torch = python().args(["-c", "import torch; print(torch.__version__)"]).output().unwrap();
+    assert_eq!(stdout(&torch).split(['+', '\n']).next(), Some(version.as_str()));
+}
