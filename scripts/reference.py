@@ -11,14 +11,11 @@ Every command takes --numerics portable (the default: the same bits on every mac
 
 import argparse
 import contextlib
-import json
-import os
 import random
-import re
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from recorder import Trace, compute_with
 from torch import nn
 
 DATA = Path(__file__).resolve().parent.parent / "tests" / "data"
@@ -42,65 +39,6 @@ class ThreeLayerNet(nn.Module):
         for v in intermediate.values():
             v.retain_grad()
         return h, intermediate
-
-
-def compute_with(numerics, device=torch.device("cpu")):
-    """To be called before torch first computes: only then do ATen, MKL and cuBLAS read the variables."""
-    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
-    if numerics == "portable":
-        os.environ.update(ATEN_CPU_CAPABILITY="default", MKL_CBWR="COMPATIBLE", CUBLAS_WORKSPACE_CONFIG=":4096:8")
-        torch.set_num_threads(1)  # MKL chooses other kernels for small matrices where it has two
-    return environment(numerics, device)
-
-
-def environment(numerics, device):
-    """The fingerprint that the crate's Environment::current makes."""
-    config = torch.__config__.show()
-
-    def line(start):
-        found = re.search(rf"^ *- {re.escape(start)}(.*)$", config, re.MULTILINE)
-        return found[1].strip() if found else ""
-
-    cpu = Path("/proc/cpuinfo")
-    name = re.search(r"^model name\s*:(.*)$", cpu.read_text(), re.MULTILINE) if cpu.exists() else None
-    about = {
-        "torch": re.search(r"TORCH_VERSION=([^,]*)", config)[1],
-        "cpu_capability": line("CPU capability usage:"),
-        "threads": torch.get_num_threads(),
-        "numerics": numerics,
-        "device": str(device),
-        "device_name": name[1].strip() if name else "",
-        "mkl": line("Intel(R) oneAPI Math Kernel Library Version"),
-        "onednn": line("Intel(R) MKL-DNN"),
-    }
-    if device.type == "cuda":
-        about["device_name"] = torch.cuda.get_device_name(device)
-        about["cuda"] = {
-            "runtime": line("CUDA Runtime"),
-            "cudnn": line("CuDNN"),
-            "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""),
-            "tf32": False,
-        }
-    return about
-
-
-class Trace:
-    """Named tensors in order, as they are when they come in; the same file as the crate's Trace."""
-
-    def __init__(self):
-        self.tensors = {}
-        self.about = {}
-
-    def push(self, name, tensor):
-        assert name not in self.tensors, f"two tensors named {name}"
-        self.tensors[name] = tensor.detach().cpu().clone()
-
-    def describe(self, run, environment):
-        self.about = {"run": run, "environment": environment}
-
-    def save(self, path):
-        metadata = {"format": 1, "order": list(self.tensors), **self.about}
-        save_file(self.tensors, path, {"tch-parity": json.dumps(metadata, separators=(",", ":"), ensure_ascii=False)})
 
 
 def notebook_model():
