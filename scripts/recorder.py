@@ -303,17 +303,18 @@ class Recorder:
             self.trace.push(f"{after}/{name}", tensor)
 
     def _push(self, name, tensor):
-        name = self.prefix + name
         if tensor.dtype not in DTYPES or tensor.layout != torch.strided:
-            self._leave_out(name, f"a case holds no {tensor.dtype}, {tensor.layout}", prefix="")
+            self._leave_out(name, f"a case holds no {tensor.dtype}, {tensor.layout}")
             return False
-        self.trace.push(name, tensor)
+        self.trace.push(self.prefix + name, tensor)
         return True
 
-    def _leave_out(self, name, why, prefix=None):
-        line = f"{self.prefix if prefix is None else prefix}{name}: {why}"
-        self.not_recorded.append(line)
-        print(f"recorder: not recorded: {line}", file=sys.stderr)
+    def _leave_out(self, name, why):
+        """Once, whichever the step."""
+        line = f"{name}: {why}"
+        if line not in self.not_recorded:
+            self.not_recorded.append(line)
+            print(f"recorder: not recorded: {line}", file=sys.stderr)
 
 
 def flat(name, value):

@@ -1,39 +1,30 @@
-//! A recorded run of the notebook's net: checked when it is read, and replayed from its inputs.
+//! A recorded run of any model: what a port starts from, and what it is compared with.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use safetensors::tensor::Dtype;
-use tch::Device;
+use tch::Tensor;
+use tch::nn::VarStore;
 
-use crate::compare::Edge;
 use crate::environment::Environment;
-use crate::linear::Linear;
-use crate::model::ThreeLayerNet;
+use crate::names::Names;
 use crate::trace::Trace;
-use crate::training::{Run, train};
 
-const PARAMETERS: [&str; 6] =
-    ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias", "fc3.weight", "fc3.bias"];
-const INTERMEDIATE: [&str; 7] = ["x", "z2", "h2", "z3", "h3", "z", "h"];
-
-/// A recording of [`train`], complete and consistent.
+/// What `scripts/recorder.py` recorded of a model (`docs/format.md`), or [`train`](crate::train) of the
+/// notebook's.
 #[derive(Debug)]
 pub struct Case {
-    /// What was run.
-    pub run: Run,
+    /// Every tensor of the run.
+    pub trace: Trace,
     /// Where it was run.
     pub environment: Environment,
-    /// Every tensor of it.
-    pub trace: Trace,
 }
 
 impl Case {
-    /// Reads a case file (`docs/format.md`).
+    /// Reads a case file.
     ///
     /// # Errors
-    /// The file cannot be read, or is not a case: what is missing, extra, misnamed or of another shape
-    /// or dtype is named.
+    /// The file cannot be read, or is not a case.
     pub fn load(path: &Path) -> Result<Case> {
         let trace = Trace::load(path)?;
         Case::new(trace).with_context(|| format!("{} is not a case", path.display()))
@@ -42,143 +33,86 @@ impl Case {
     /// A case of what `trace` holds.
     ///
     /// # Errors
-    /// As for [`load`](Self::load).
+    /// Its metadata does not say what was run and where, or says more.
     pub fn new(trace: Trace) -> Result<Case> {
         if let Some(key) = trace.foreign_keys().first() {
             bail!("its metadata has the key {key:?} beside the one of a case");
         }
-        let run = trace.run::<Run>()?.context("no metadata that says what was run")?;
+        ensure!(trace.run_json().is_some(), "no metadata that says what was run");
         let environment = trace.environment()?.context("no metadata that says where it was run")?;
-        validate(&trace, run.steps)?;
-        Ok(Case { run, environment, trace })
+        Ok(Case { trace, environment })
     }
 
-    /// Runs it again on `device`, from the recorded inputs and initial parameters.
+    /// The same case under a port's names.
     ///
     /// # Errors
-    /// Those of [`train`].
-    pub fn replay(&self, device: Device) -> Result<Trace> {
-        let tensor = |name: &str| anyhow::Ok(self.trace.tensor(name)?.f_to_device(device)?);
-        let leaf = |name: &str| anyhow::Ok(tensor(name)?.f_set_requires_grad(true)?);
-        let linear = |name: &str| {
-            anyhow::Ok(Linear {
-                weight: leaf(&format!("param/{name}.weight"))?,
-                bias: leaf(&format!("param/{name}.bias"))?,
-            })
+    /// Two tensors would have one name.
+    pub fn renamed(self, names: &Names) -> Result<Case> {
+        Ok(Case { trace: self.trace.renamed(|name| names.of_port(name))?, ..self })
+    }
+
+    /// What went into step `step`, counted from 1: an argument of the model's `forward` by its name, or
+    /// `target`. On the CPU.
+    ///
+    /// # Errors
+    /// There is no such input; the message lists those that there are.
+    pub fn input(&self, step: u32, name: &str) -> Result<Tensor> {
+        let section = if step == 1 { "input/".to_owned() } else { format!("step/{step}/input/") };
+        let full = format!("{section}{name}");
+        if self.trace.get(&full).is_none() {
+            let there = self.trace.names().filter_map(|name| name.strip_prefix(&section));
+            bail!(
+                "no {full} in this case, whose inputs of that step are {:?}",
+                there.collect::<Vec<_>>()
+            );
+        }
+        self.trace.tensor(&full)
+    }
+
+    /// Sets every variable of `vs` to the recorded initial parameter or buffer of its name. Buffers that
+    /// `vs` does not have are left out, since ports keep fewer (`num_batches_tracked`).
+    ///
+    /// # Errors
+    /// Nothing is set, and the message names every variable that the case does not have, every parameter
+    /// that `vs` does not have, and every one of another shape or dtype.
+    pub fn load_parameters(&self, vs: &VarStore) -> Result<()> {
+        let variables = vs.variables();
+        let recorded = |name: &str| {
+            let sections = [format!("param/{name}"), format!("buffer/{name}")];
+            sections.into_iter().find(|full| self.trace.get(full).is_some())
         };
-        let model = ThreeLayerNet { fc1: linear("fc1")?, fc2: linear("fc2")?, fc3: linear("fc3")? };
-        train(&model, &leaf("input/x")?, &tensor("input/y")?, &self.run)
-    }
-}
-
-fn validate(trace: &Trace, steps: u32) -> Result<()> {
-    let matrix = |name: &str| {
-        let view = trace.get(name).with_context(|| format!("{name} is missing"))?;
-        let &[rows, columns] = view.shape() else {
-            bail!("{name} is of shape {:?}: a matrix is needed", view.shape());
-        };
-        Ok((rows, columns, view.dtype()))
-    };
-    let (batch, d1, dtype) = matrix("input/x")?;
-    let (d2, d3) = (matrix("param/fc1.weight")?.0, matrix("param/fc2.weight")?.0);
-    ensure!(matches!(dtype, Dtype::F32 | Dtype::F64), "input/x is {dtype}: F32 or F64 is needed");
-
-    let mut names = trace.names();
-    for (name, shape) in layout(steps, [batch, d1, d2, d3]) {
-        let view = trace.get(&name).with_context(|| format!("{name} is missing"))?;
-        let next = names.next().unwrap_or_default();
-        ensure!(next == name, "{next} stands where {name} is expected");
-        ensure!(
-            view.shape() == shape,
-            "{name} is of shape {:?}: {shape:?} is expected",
-            view.shape()
-        );
-        ensure!(view.dtype() == dtype, "{name} is {}: {dtype} is expected", view.dtype());
-    }
-    match names.next() {
-        None => Ok(()),
-        Some(extra) => bail!("{extra} is not expected in a run of {steps} steps"),
-    }
-}
-
-/// Every tensor of a case, in order, with its shape. Made one by one: there need not be as many as the
-/// metadata says.
-fn layout(
-    steps: u32,
-    [batch, d1, d2, d3]: [usize; 4],
-) -> impl Iterator<Item = (String, Vec<usize>)> {
-    let parameters = move |section: String| {
-        let shapes = [vec![d2, d1], vec![d2], vec![d3, d2], vec![d3], vec![1, d3], vec![1]];
-        PARAMETERS.iter().zip(shapes).map(move |(name, shape)| (format!("{section}/{name}"), shape))
-    };
-    let intermediate = move |section: &'static str| {
-        let columns = [d1, d2, d2, d3, d3, 1, 1];
-        INTERMEDIATE
-            .iter()
-            .zip(columns)
-            .map(move |(name, n)| (format!("{section}/{name}"), vec![batch, n]))
-    };
-    let inputs = [("input/x".to_owned(), vec![batch, d1]), ("input/y".to_owned(), vec![batch, 1])];
-    let step = move |k| {
-        [(format!("step/{k}/L"), vec![])].into_iter().chain(parameters(format!("step/{k}")))
-    };
-    (inputs.into_iter().chain(parameters("param".to_owned())))
-        .chain(intermediate("forward"))
-        .chain([("forward/L".to_owned(), vec![])])
-        .chain(intermediate("grad"))
-        .chain(parameters("grad".to_owned()))
-        .chain((1..=steps).flat_map(step))
-}
-
-/// The order in which a run computes its tensors, each from which other one and by what: forward,
-/// then backward, then the steps.
-pub fn dataflow(steps: u32) -> Vec<Edge> {
-    let edge = |from: &str, to: &str, operation: &str| Edge {
-        from: from.to_owned(),
-        to: to.to_owned(),
-        operation: operation.to_owned(),
-    };
-    let mut edges = vec![
-        edge("input/x", "forward/x", "the copy of the input"),
-        edge("forward/x", "forward/z2", "fc1"),
-        edge("forward/z2", "forward/h2", "the relu after fc1"),
-        edge("forward/h2", "forward/z3", "fc2"),
-        edge("forward/z3", "forward/h3", "the relu after fc2"),
-        edge("forward/h3", "forward/z", "fc3"),
-        edge("forward/z", "forward/h", "the sigmoid"),
-        edge("forward/h", "forward/L", "BCELoss"),
-        edge("forward/L", "grad/h", "the backward of BCELoss"),
-        edge("grad/h", "grad/z", "the backward of the sigmoid"),
-        edge("grad/z", "grad/fc3.weight", "the backward of fc3"),
-        edge("grad/z", "grad/fc3.bias", "the backward of fc3"),
-        edge("grad/z", "grad/h3", "the backward of fc3"),
-        edge("grad/h3", "grad/z3", "the backward of the relu after fc2"),
-        edge("grad/z3", "grad/fc2.weight", "the backward of fc2"),
-        edge("grad/z3", "grad/fc2.bias", "the backward of fc2"),
-        edge("grad/z3", "grad/h2", "the backward of fc2"),
-        edge("grad/h2", "grad/z2", "the backward of the relu after fc1"),
-        edge("grad/z2", "grad/fc1.weight", "the backward of fc1"),
-        edge("grad/z2", "grad/fc1.bias", "the backward of fc1"),
-        edge("grad/z2", "grad/x", "the backward of fc1"),
-        edge("input/y", "forward/L", "BCELoss"),
-        edge("forward/L", "step/1/L", "the recording of the loss"),
-    ];
-    for (name, z) in PARAMETERS.iter().zip(["z2", "z2", "z3", "z3", "z", "z"]) {
-        edges.push(edge(&format!("param/{name}"), &format!("forward/{z}"), "the layer"));
-    }
-    for k in 1..=steps {
-        for name in PARAMETERS {
-            let (loss, after) = (format!("step/{k}/L"), format!("step/{k}/{name}"));
-            if k == 1 {
-                edges.push(edge(&format!("grad/{name}"), &after, "the optimizer's step"));
-            } else {
-                let before = format!("step/{}/{name}", k - 1);
-                if name == PARAMETERS[0] {
-                    edges.push(edge(&before, &loss, "the forward of this step"));
-                }
-                edges.push(edge(&loss, &after, "the backward and the optimizer of this step"));
+        let mut wrong = Vec::new();
+        let mut sorted = variables.iter().collect::<Vec<_>>();
+        sorted.sort_by_key(|(name, _)| *name);
+        let mut values = Vec::new();
+        for (name, variable) in sorted {
+            let Some(full) = recorded(name) else {
+                wrong.push(format!("{name} is not in the case"));
+                continue;
+            };
+            let value = self.trace.tensor(&full)?;
+            let (kind, size) = (variable.f_kind()?, variable.size());
+            if value.size() != size {
+                wrong.push(format!("{name} is {:?} in the case, and {size:?} here", value.size()));
+            } else if value.f_kind()? != kind {
+                wrong.push(format!(
+                    "{name} is {:?} in the case, and {kind:?} here",
+                    value.f_kind()?
+                ));
+            }
+            values.push((variable, value));
+        }
+        for name in self.trace.names().filter_map(|name| name.strip_prefix("param/")) {
+            if !variables.contains_key(name) {
+                wrong.push(format!("{name} is not in the VarStore"));
             }
         }
+        ensure!(wrong.is_empty(), "the parameters do not fit the case: {}", wrong.join("; "));
+        tch::no_grad(|| {
+            for (variable, value) in values {
+                variable.shallow_clone().f_copy_(&value)?;
+            }
+            Ok(())
+        })
     }
-    edges
 }

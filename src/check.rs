@@ -7,18 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, thread};
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::ValueEnum;
 use tch::Device;
 use tch_parity::report::{NotCompared, Report};
-use tch_parity::{Case, Criterion, Environment, Numerics, compare, dataflow};
-
-/// `--criterion`
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Asked {
-    Auto,
-    Bitwise,
-    Close,
-}
+use tch_parity::{Environment, Numerics, Replay, Required, compare, dataflow};
 
 /// What was found, in the order of the cases.
 #[derive(Default)]
@@ -38,7 +29,7 @@ pub(crate) fn not_compared(file: &Path, err: &anyhow::Error) -> NotCompared {
 pub(crate) fn check(
     paths: &[PathBuf],
     numerics: Option<Numerics>,
-    asked: Asked,
+    required: Required,
     compute_with: impl FnOnce(Numerics) -> Result<(Device, Environment)>,
 ) -> Checked {
     let mut checked = Checked::default();
@@ -48,7 +39,7 @@ pub(crate) fn check(
             checked.errors.push(not_compared(path, &err));
         }
     }
-    let loaded = side_by_side(&files, cores(), |file| Case::load(file));
+    let loaded = side_by_side(&files, cores(), |file| Replay::load(file));
     let mut cases = Vec::new();
     for (file, case) in files.iter().zip(loaded) {
         match case {
@@ -72,7 +63,7 @@ pub(crate) fn check(
     let done = AtomicUsize::new(0);
     let results = side_by_side(&cases, workers, |(file, case)| {
         here.numerics.set_threads();
-        let result = replay(file, case, device, asked, &here);
+        let result = replay(file, case, device, required, &here);
         progress(done.fetch_add(1, Ordering::Relaxed) + 1, cases.len());
         result
     });
@@ -112,9 +103,10 @@ fn search(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 /// The numerics that all the cases were recorded with.
-fn recorded_numerics(cases: &[(&PathBuf, Case)]) -> Result<Numerics> {
-    let numerics = cases.first().map_or(Numerics::Portable, |(_, case)| case.environment.numerics);
-    match cases.iter().find(|(_, case)| case.environment.numerics != numerics) {
+fn recorded_numerics(cases: &[(&PathBuf, Replay)]) -> Result<Numerics> {
+    let numerics =
+        cases.first().map_or(Numerics::Portable, |(_, case)| case.case.environment.numerics);
+    match cases.iter().find(|(_, case)| case.case.environment.numerics != numerics) {
         None => Ok(numerics),
         Some((other, _)) => bail!(
             "{} and {} were recorded with different numerics: check them one by one, or choose with --numerics",
@@ -153,39 +145,19 @@ fn side_by_side<T: Sync, R: Send + Sync>(
 
 fn replay(
     file: &Path,
-    case: &Case,
+    recorded: &Replay,
     device: Device,
-    asked: Asked,
+    required: Required,
     here: &Environment,
 ) -> Result<Report> {
     let name = file.display().to_string();
-    let actual = case.replay(device).with_context(|| name.clone())?;
-    let (criterion, reason) = required(asked, Some((here, &case.environment)));
+    let actual = recorded.run(device).with_context(|| name.clone())?;
+    let Replay { run, case } = recorded;
+    let (criterion, reason) = required.between(Some((here, &case.environment)));
     let comparison = compare(&actual, &case.trace, criterion);
-    let mut report = Report::new(&name, reason, comparison, || dataflow(case.run.steps));
+    let mut report = Report::new(&name, reason, comparison, || dataflow(run.steps));
     report.file = Some(name);
     Ok(report)
-}
-
-/// What is required of two environments, where both are known, and why.
-pub(crate) fn required(
-    asked: Asked,
-    environments: Option<(&Environment, &Environment)>,
-) -> (Criterion, String) {
-    let on_cpus = environments.is_none_or(|(here, there)| here.is_cpu() && there.is_cpu());
-    let close = if on_cpus { Criterion::Close } else { Criterion::CloseToGpu };
-    match (asked, environments) {
-        (Asked::Bitwise, _) => (Criterion::Bitwise, "as asked".to_owned()),
-        (Asked::Close, _) => (close, "as asked".to_owned()),
-        (Asked::Auto, None) => (close, "no record of both environments".to_owned()),
-        (Asked::Auto, Some((here, there))) => match here.promise_of_same_bits(there) {
-            Some(reason) => (Criterion::Bitwise, reason.to_owned()),
-            None => {
-                let differences = here.differences(there).join("; ");
-                (close, format!("another environment: {differences}"))
-            }
-        },
-    }
 }
 
 fn progress(done: usize, of: usize) {

@@ -11,11 +11,11 @@ use tch_parity::notebook::{self, Notebook};
 use tch_parity::report::{self, NotCompared, Report, one_line};
 use tch_parity::selftest::selftest;
 use tch_parity::{
-    Case, DeviceChoice, Environment, Numerics, Trace, compare, dataflow, open_device, repr,
-    write_whole,
+    Case, DeviceChoice, Environment, Numerics, Replay, Required, Trace, compare, dataflow,
+    open_device, repr, write_whole,
 };
 
-use crate::check::{self, Asked, Checked};
+use crate::check::{self, Checked};
 
 /// A recording of more steps would outgrow the header that safetensors allows (100 MB).
 const MAX_STEPS: i64 = 100_000;
@@ -97,14 +97,31 @@ enum Command {
 #[derive(Args)]
 struct ReportOptions {
     /// What is required; `auto`: bitwise where the environments promise it, else close
-    #[arg(long, value_enum, default_value_t = Asked::Auto)]
-    criterion: Asked,
+    #[arg(long, value_enum, default_value_t = CriterionArg::Auto)]
+    criterion: CriterionArg,
     /// Write the reports as JSON to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Write the reports as JUnit XML to this file, a test case per tensor
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CriterionArg {
+    Auto,
+    Bitwise,
+    Close,
+}
+
+impl From<CriterionArg> for Required {
+    fn from(arg: CriterionArg) -> Required {
+        match arg {
+            CriterionArg::Auto => Required::Auto,
+            CriterionArg::Bitwise => Required::Bitwise,
+            CriterionArg::Close => Required::Close,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -243,8 +260,9 @@ fn check(
     options: &ReportOptions,
     out: &mut impl Write,
 ) -> Result<Outcome> {
-    let checked =
-        check::check(paths, numerics, options.criterion, |numerics| compute_with(numerics, device));
+    let checked = check::check(paths, numerics, options.criterion.into(), |numerics| {
+        compute_with(numerics, device)
+    });
     let count = checked.reports.len() + checked.errors.len();
     let mut text = String::new();
     for report in &checked.reports {
@@ -271,7 +289,7 @@ fn compare_files(
     out: &mut impl Write,
 ) -> Result<Outcome> {
     let mut checked = Checked::default();
-    match compared(actual, expected, options.criterion) {
+    match compared(actual, expected, options.criterion.into()) {
         Ok(report) => checked.reports.push(report),
         Err(err) => checked.errors.push(check::not_compared(actual, &err)),
     }
@@ -279,17 +297,20 @@ fn compare_files(
     conclude(&checked, &text, options, out)
 }
 
-fn compared(actual: &Path, expected: &Path, asked: Asked) -> Result<Report> {
+fn compared(actual: &Path, expected: &Path, required: Required) -> Result<Report> {
     let name = format!("{} against {}", actual.display(), expected.display());
     let file = Some(actual.display().to_string());
     let (actual, expected) = (Trace::load(actual)?, Trace::load(expected)?);
     let environments = actual.environment()?.zip(expected.environment()?);
     let environments = environments.as_ref().map(|(actual, expected)| (actual, expected));
-    let (criterion, reason) = check::required(asked, environments);
+    let (criterion, reason) = required.between(environments);
     let comparison = compare(&actual, &expected, criterion);
     ensure!(!comparison.tensors.is_empty(), "{name}: neither holds a tensor");
     // The dataflow of a whole case; of any other file, the order of its tensors.
-    let dataflow = || Case::new(expected).map_or(Vec::new(), |case| dataflow(case.run.steps));
+    let dataflow = || {
+        let replay = Case::new(expected).and_then(Replay::new);
+        replay.map_or(Vec::new(), |replay| dataflow(replay.run.steps))
+    };
     Ok(Report { file, ..Report::new(name, reason, comparison, dataflow) })
 }
 
@@ -305,7 +326,10 @@ fn conclude(
     for error in errors {
         crate::complain(&format!("error: {}", error.message));
     }
-    let save = |file: &PathBuf, text: Result<String>| write_whole(file, text?.as_bytes());
+    let save = |file: &PathBuf, text: Result<String>| {
+        let text = text?;
+        write_whole(file, |file| file.write_all(text.as_bytes()))
+    };
     let json = options.json.as_ref().map(|file| save(file, report::json(reports, errors)));
     let junit = options.junit.as_ref().map(|file| save(file, Ok(report::junit(reports, errors))));
     let unwritten = [json, junit].into_iter().flatten().filter_map(Result::err);
@@ -330,9 +354,9 @@ fn conclude(
 }
 
 fn control(file: &Path, out: &mut impl Write) -> Result<Outcome> {
-    let case = Case::load(file)?;
-    compute_with(case.environment.numerics, CPU)?;
-    let controls = selftest(&case).with_context(|| file.display().to_string())?;
+    let recorded = Replay::load(file)?;
+    compute_with(recorded.case.environment.numerics, CPU)?;
+    let controls = selftest(&recorded).with_context(|| file.display().to_string())?;
     print(out, format_args!("{:<22}{:>9}{:>9}\n", "damage", "injected", "caught"))?;
     for control in &controls {
         let caught = control.injected - control.passed.len();

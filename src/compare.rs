@@ -15,6 +15,9 @@ use crate::trace::Trace;
 /// little, since a gradient near zero is a million away for the error of a sum.
 pub(crate) const MAX_ULP: u64 = 4;
 
+/// The problem of a tensor that the actual trace does not have.
+const MISSING: &str = "it is missing";
+
 /// What a comparison requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -58,6 +61,8 @@ pub struct Comparison {
     pub run: Vec<String>,
     /// In the order of the expected trace; then what only the actual one has.
     pub tensors: Vec<TensorComparison>,
+    /// What the actual trace does not have, where that is no difference.
+    pub not_compared: Vec<String>,
 }
 
 /// One name in two traces.
@@ -103,19 +108,28 @@ pub fn compare(actual: &Trace, expected: &Trace, criterion: Criterion) -> Compar
     for (name, expected) in expected.iter() {
         tensors.push(match actual.get(name) {
             Some(actual) => compare_tensor(name, &actual, &expected, criterion),
-            None => incomparable(name, &expected, criterion, "it is missing".to_owned()),
+            None => incomparable(name, &expected, criterion, MISSING.to_owned()),
         });
     }
     for (name, actual) in actual.iter().filter(|(name, _)| expected.get(name).is_none()) {
         tensors.push(incomparable(name, &actual, criterion, "it is not expected".to_owned()));
     }
-    Comparison { criterion, run, tensors }
+    Comparison { criterion, run, tensors, not_compared: Vec::new() }
 }
 
 impl Comparison {
     /// Whether the same was run, and every tensor is as near as was required.
     pub fn passes(&self) -> bool {
         self.run.is_empty() && self.tensors.iter().all(|tensor| tensor.passes)
+    }
+
+    /// Takes it for no difference that the actual trace has fewer tensors.
+    pub(crate) fn leave_out_missing(&mut self) {
+        let missing = |tensor: &TensorComparison| tensor.problem.as_deref() == Some(MISSING);
+        let (missing, tensors) = std::mem::take(&mut self.tensors).into_iter().partition(missing);
+        self.tensors = tensors;
+        let missing: Vec<TensorComparison> = missing;
+        self.not_compared = missing.into_iter().map(|tensor| tensor.name).collect();
     }
 
     /// Where the difference comes from, in words: what was run; else the first tensor of the dataflow

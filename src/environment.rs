@@ -1,8 +1,10 @@
 //! Where a run was made: the fingerprint that decides whether the same bits can be asked for.
 
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::{env, fs};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
@@ -15,6 +17,10 @@ const NO_TF32: (&str, &str) = ("NVIDIA_TF32_OVERRIDE", "0");
 /// What lets cuBLAS add up in the same order every time
 /// ([its documentation](https://docs.nvidia.com/cuda/cublas/#results-reproducibility)).
 const CUBLAS_WORKSPACE: (&str, &str) = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8");
+
+/// The variables of portable numerics.
+const PORTABLE: [(&str, &str); 3] =
+    [("ATEN_CPU_CAPABILITY", "default"), ("MKL_CBWR", "COMPATIBLE"), CUBLAS_WORKSPACE];
 
 /// Which kernels libtorch and MKL choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,14 +44,38 @@ impl Numerics {
     /// `main`.
     #[allow(unsafe_code)]
     pub unsafe fn set(self) {
-        let portable =
-            [("ATEN_CPU_CAPABILITY", "default"), ("MKL_CBWR", "COMPATIBLE"), CUBLAS_WORKSPACE];
-        let portable = portable.iter().filter(|_| self == Numerics::Portable);
+        let portable = PORTABLE.iter().filter(|_| self == Numerics::Portable);
         for (name, value) in portable.chain([&NO_TF32]) {
             // SAFETY: the caller's promise is that of `set_var`.
             unsafe { env::set_var(name, value) };
         }
         self.set_threads();
+    }
+
+    /// How this thread computes, as far as its settings tell.
+    pub fn in_use() -> Numerics {
+        let portable = PORTABLE.iter().all(|(name, value)| env::var(name).as_deref() == Ok(value));
+        if portable && tch::get_num_threads() == 1 { Numerics::Portable } else { Numerics::Native }
+    }
+
+    /// For tests and examples: where this process does not compute this way, starts it again with the same
+    /// arguments and the variables set, and does not return. That is safe whatever has been computed before,
+    /// and in whichever thread; other threads end where they are. Native numerics need nothing.
+    ///
+    /// # Errors
+    /// The process cannot be started again, or has been and still does not compute this way.
+    pub fn restart_with(self) -> Result<()> {
+        const RESTARTED: &str = "TCH_PARITY_RESTARTED";
+        if self == Numerics::Native || Numerics::in_use() == self {
+            return Ok(());
+        }
+        ensure!(
+            env::var_os(RESTARTED).is_none(),
+            "portable numerics are not to be had in this process"
+        );
+        let mut again = Command::new(env::current_exe()?);
+        again.args(env::args_os().skip(1)).envs(PORTABLE).env("OMP_NUM_THREADS", "1");
+        Err(again.env(RESTARTED, "1").env(NO_TF32.0, NO_TF32.1).exec().into())
     }
 
     /// To be called in every further thread that computes: libtorch counts the threads that an

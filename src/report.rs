@@ -54,7 +54,7 @@ impl Report {
 
     /// The verdict, in one line.
     pub fn line(&self) -> String {
-        let Comparison { criterion, run, tensors } = &self.comparison;
+        let Comparison { criterion, run, tensors, not_compared } = &self.comparison;
         let criterion = match criterion {
             Criterion::Bitwise => "bitwise",
             Criterion::Close => "close",
@@ -67,6 +67,10 @@ impl Report {
             (false, _) => ("DIFFERS", format!("the run, {count} of {} tensors", tensors.len())),
         };
         let (name, reason) = (one_line(&self.name), one_line(&self.reason));
+        let found = match not_compared.len() {
+            0 => found,
+            count => format!("{found}, {count} not compared"),
+        };
         format!("{verdict}: {name} ({found}; {criterion} required: {reason})")
     }
 
@@ -106,6 +110,10 @@ impl Report {
         }
         for tensor in self.comparison.tensors.iter().filter(|tensor| !tensor.passes) {
             let _ = writeln!(text, "\n{}: {}", one_line(&tensor.name), explanation(tensor));
+        }
+        if !self.comparison.not_compared.is_empty() {
+            let names = self.comparison.not_compared.iter().map(|name| one_line(name));
+            let _ = writeln!(text, "\nnot compared: {}", names.collect::<Vec<_>>().join(" "));
         }
         for field in &self.comparison.run {
             let _ = writeln!(text, "\nrun: {}", one_line(field));

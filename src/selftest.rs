@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 use safetensors::tensor::{Dtype, TensorView};
 use tch::Device;
 
-use crate::case::Case;
 use crate::compare::{Criterion, compare};
+use crate::replay::Replay;
 use crate::trace::Trace;
 
 /// A way to damage one tensor of a trace.
@@ -168,9 +168,9 @@ pub struct Control {
 ///
 /// # Errors
 /// The undamaged replay is not bitwise the recording, or cannot be run.
-pub fn selftest(case: &Case) -> Result<Vec<Control>> {
-    let replay = case.replay(Device::Cpu)?;
-    let seen = |trace: &Trace| !compare(trace, &case.trace, Criterion::Bitwise).passes();
+pub fn selftest(recorded: &Replay) -> Result<Vec<Control>> {
+    let replay = recorded.run(Device::Cpu)?;
+    let seen = |trace: &Trace| !compare(trace, &recorded.case.trace, Criterion::Bitwise).passes();
     ensure!(
         !seen(&replay),
         "without damage it is not bitwise the same here: see what `check` says"

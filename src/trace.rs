@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use indexmap::IndexMap;
 use memmap2::Mmap;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata as Header, SafeTensors, TensorInfo, TensorView, View};
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -306,6 +306,23 @@ impl Trace {
         self.run().ok().flatten()
     }
 
+    /// The same tensors under other names, in the same order.
+    ///
+    /// # Errors
+    /// Two would have one name.
+    pub(crate) fn renamed(self, rename: impl Fn(&str) -> String) -> Result<Trace> {
+        let mut tensors = IndexMap::with_capacity(self.tensors.len());
+        for (name, entry) in self.tensors {
+            let renamed = rename(&name);
+            ensure!(
+                !tensors.contains_key(&renamed),
+                "{name} becomes {renamed}, which is there already"
+            );
+            tensors.insert(renamed, entry);
+        }
+        Ok(Trace { tensors, ..self })
+    }
+
     /// The keys of a file's metadata that say what this program does not know, sorted.
     pub(crate) fn foreign_keys(&self) -> &[String] {
         &self.foreign_keys
@@ -325,8 +342,24 @@ impl Trace {
             environment: self.environment.clone(),
         })?;
         let metadata = HashMap::from([(METADATA_KEY.to_owned(), metadata)]);
-        let bytes = safetensors::serialize(self.iter(), Some(metadata))?;
-        write_whole(path, &bytes)
+        // As `safetensors::serialize` lays it out, which would hold all of it a second time.
+        let mut tensors = self.iter().collect::<Vec<_>>();
+        tensors.sort_by(|(a, left), (b, right)| right.dtype().cmp(&left.dtype()).then(a.cmp(b)));
+        let mut end = 0;
+        let infos = tensors.iter().map(|(name, view)| {
+            let data_offsets = (end, end + view.data_len());
+            end = data_offsets.1;
+            let (dtype, shape) = (view.dtype(), view.shape().to_vec());
+            ((*name).to_owned(), TensorInfo { dtype, shape, data_offsets })
+        });
+        let mut header = serde_json::to_string(&Header::new(Some(metadata), infos.collect())?)?;
+        let aligned = header.len().next_multiple_of(size_of::<u64>());
+        header += &" ".repeat(aligned - header.len());
+        write_whole(path, |file| {
+            file.write_all(&(header.len() as u64).to_le_bytes())?;
+            file.write_all(header.as_bytes())?;
+            tensors.iter().try_for_each(|(_, view)| file.write_all(view.data()))
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use common::{data, scratch, stdout, tch_parity};
 use serde_json::Value;
 use tch::{Kind, Tensor};
-use tch_parity::{Case, Trace};
+use tch_parity::{Replay, Trace};
 
 fn assert_refused(command: &mut Command, says: &str) {
     let output = command.output().unwrap();
@@ -185,7 +185,7 @@ fn a_stderr_that_takes_nothing_changes_nothing() {
 /// Loads what may be a damaged copy of `whole`; a panic fails the test.
 fn loads(bytes: &[u8], file: &Path) -> bool {
     fs::write(file, bytes).unwrap();
-    Case::load(file).is_ok()
+    Replay::load(file).is_ok()
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{assert_same, data, pytorch, scratch, stdout, tch_parity};
 use tch_parity::notebook::{LR, Notebook};
-use tch_parity::{Case, Trace};
+use tch_parity::{Replay, Trace};
 
 #[test]
 fn stdout_is_the_stored_text_and_stderr_is_empty() {
@@ -93,9 +93,9 @@ fn reference_script_reproduces_what_is_stored() {
     for file in files {
         // The environment in the file is that of the machine that wrote it; the rest is the same.
         let [now, stored] =
-            [folder.clone(), data("")].map(|folder| Case::load(&folder.join(&file)).unwrap());
+            [folder.clone(), data("")].map(|folder| Replay::load(&folder.join(&file)).unwrap());
         assert_eq!(now.run, stored.run, "{}", file.display());
-        assert_same(&now.trace, &stored.trace);
+        assert_same(&now.case.trace, &stored.case.trace);
     }
 }
 
