@@ -14,7 +14,7 @@ class Mlp(nn.Module):
     def __init__(self):
         super().__init__()
         self.fc1 = nn.Linear(6, 16)
-        self.norm = nn.LayerNorm(16)
+        self.norm = nn.LayerNorm(16, eps=1e-3)
         self.gelu = nn.GELU()
         self.fc2 = nn.Linear(16, 3)
 

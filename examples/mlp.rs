@@ -12,7 +12,8 @@ fn port(case: &Case) -> Result<Trace> {
     let vs = nn::VarStore::new(Device::Cpu);
     let root = vs.root();
     let fc1 = nn::linear(&root / "fc1", 6, 16, Default::default());
-    let norm = nn::layer_norm(&root / "norm", vec![16], Default::default());
+    let config = nn::LayerNormConfig { eps: 1e-3, ..Default::default() };
+    let norm = nn::layer_norm(&root / "norm", vec![16], config);
     let fc2 = nn::linear(&root / "fc2", 16, 3, Default::default());
     case.load_parameters(&vs)?;
     let mut optimizer = nn::sgd(0.9, 0., 0.01, false).build(&vs, 0.1)?;

@@ -54,6 +54,10 @@ def compute_with(numerics, device="cpu"):
     if numerics == "portable":
         os.environ.update(PORTABLE)
         torch.set_num_threads(1)  # MKL chooses other kernels for small matrices where it has two
+        torch.backends.mkldnn.set_flags(False)  # oneDNN compiles its kernels for the CPU that it meets
+    else:
+        for name in PORTABLE:
+            os.environ.pop(name, None)
     return environment(numerics, torch.device(device))
 
 
@@ -61,7 +65,8 @@ def environment(numerics=None, device=torch.device("cpu")):
     """The fingerprint that the crate's Environment::current makes."""
     if numerics is None:
         portable = all(os.environ.get(name) == value for name, value in PORTABLE.items())
-        numerics = "portable" if portable and torch.get_num_threads() == 1 else "native"
+        one_thread = torch.get_num_threads() == 1
+        numerics = "portable" if portable and one_thread and not torch.backends.mkldnn.enabled else "native"
     config = torch.__config__.show()
 
     def line(start):

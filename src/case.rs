@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Map, Value};
 use tch::Tensor;
 use tch::nn::VarStore;
 
@@ -40,6 +41,10 @@ impl Case {
         }
         ensure!(trace.run_json().is_some(), "no metadata that says what was run");
         let environment = trace.environment()?.context("no metadata that says where it was run")?;
+        ensure!(
+            trace.environment::<Map<String, Value>>().is_ok(),
+            "its environment is no JSON object"
+        );
         Ok(Case { trace, environment })
     }
 
@@ -48,7 +53,7 @@ impl Case {
     /// # Errors
     /// Two tensors would have one name.
     pub fn renamed(self, names: &Names) -> Result<Case> {
-        Ok(Case { trace: self.trace.renamed(|name| names.of_port(name))?, ..self })
+        Ok(Case { trace: self.trace.renamed(names)?, ..self })
     }
 
     /// What went into step `step`, counted from 1: an argument of the model's `forward` by its name, or
@@ -115,4 +120,12 @@ impl Case {
             Ok(())
         })
     }
+}
+
+/// Whether a tensor of a case is where the run starts from, which a port loads and need not record.
+pub fn is_given(name: &str) -> bool {
+    let of_step = name.strip_prefix("step/").and_then(|rest| rest.split_once('/'));
+    let name = of_step.map_or(name, |(_, name)| name);
+    name.starts_with("input/")
+        || of_step.is_none() && (name.starts_with("param/") || name.starts_with("buffer/"))
 }

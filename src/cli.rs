@@ -2,16 +2,16 @@
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::{env, fmt};
+use std::{env, fmt, fs};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tch::Device;
 use tch_parity::notebook::{self, Notebook};
 use tch_parity::report::{self, NotCompared, Report, one_line};
 use tch_parity::selftest::selftest;
 use tch_parity::{
-    Case, DeviceChoice, Environment, Numerics, Replay, Required, Trace, compare, dataflow,
+    Case, DeviceChoice, Environment, Names, Numerics, Replay, Required, Trace, compare, dataflow,
     open_device, repr, write_whole,
 };
 
@@ -84,6 +84,12 @@ enum Command {
         actual: PathBuf,
         /// What it is judged by
         expected: PathBuf,
+        /// What ACTUAL does not have is listed as not compared
+        #[arg(long)]
+        partial: bool,
+        /// EXPECTED's module names in ACTUAL, such as layers.*.norm=blocks.*.ln; the first that fits counts
+        #[arg(long, value_name = "EXPECTED=ACTUAL")]
+        rename: Vec<String>,
         #[command(flatten)]
         options: ReportOptions,
     },
@@ -160,8 +166,9 @@ impl Cli {
                 let numerics = numerics.map(Numerics::from);
                 check(&cases, numerics, device, verbose, &options, &mut out)
             }
-            Command::Compare { actual, expected, options } => {
-                compare_files(&actual, &expected, &options, &mut out)
+            Command::Compare { actual, expected, partial, rename, options } => {
+                let names = Names::new(&rename).context("--rename")?;
+                compare_files(&actual, &expected, partial, &names, &options, &mut out)
             }
             Command::Selftest { case } => control(&case, &mut out),
         }?;
@@ -260,6 +267,7 @@ fn check(
     options: &ReportOptions,
     out: &mut impl Write,
 ) -> Result<Outcome> {
+    ensure_apart(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>(), options)?;
     let checked = check::check(paths, numerics, options.criterion.into(), |numerics| {
         compute_with(numerics, device)
     });
@@ -285,33 +293,77 @@ fn check(
 fn compare_files(
     actual: &Path,
     expected: &Path,
+    partial: bool,
+    names: &Names,
     options: &ReportOptions,
     out: &mut impl Write,
 ) -> Result<Outcome> {
+    ensure_apart(&[actual, expected], options)?;
     let mut checked = Checked::default();
-    match compared(actual, expected, options.criterion.into()) {
+    match compared(actual, expected, partial, names, options.criterion.into()) {
         Ok(report) => checked.reports.push(report),
-        Err(err) => checked.errors.push(check::not_compared(actual, &err)),
+        Err((file, err)) => checked.errors.push(check::not_compared(file, &err)),
     }
     let text = checked.reports.iter().map(Report::text).collect::<String>();
     conclude(&checked, &text, options, out)
 }
 
-fn compared(actual: &Path, expected: &Path, required: Required) -> Result<Report> {
+/// The report, or which of the files is at fault, and why.
+fn compared<'a>(
+    actual: &'a Path,
+    expected: &'a Path,
+    partial: bool,
+    names: &Names,
+    required: Required,
+) -> Result<Report, (&'a Path, anyhow::Error)> {
     let name = format!("{} against {}", actual.display(), expected.display());
-    let file = Some(actual.display().to_string());
-    let (actual, expected) = (Trace::load(actual)?, Trace::load(expected)?);
-    let environments = actual.environment()?.zip(expected.environment()?);
-    let environments = environments.as_ref().map(|(actual, expected)| (actual, expected));
-    let (criterion, reason) = required.between(environments);
-    let comparison = compare(&actual, &expected, criterion);
-    ensure!(!comparison.tensors.is_empty(), "{name}: neither holds a tensor");
+    let load = |file: &'a Path| {
+        let trace = Trace::load(file).map_err(|err| (file, err))?;
+        let environment = match trace.environment::<Environment>() {
+            // Of use to `auto` alone.
+            Err(err) if required == Required::Auto => {
+                return Err((file, err.context(file.display().to_string())));
+            }
+            environment => environment.ok().flatten(),
+        };
+        Ok((trace, environment))
+    };
+    let ((ours, here), (theirs, there)) = (load(actual)?, load(expected)?);
+    let theirs = theirs.renamed(names).map_err(|err| (expected, err))?;
+    let (criterion, reason) = required.between(here.as_ref().zip(there.as_ref()));
+    let mut comparison = compare(&ours, &theirs, criterion);
+    if partial {
+        comparison.leave_out_missing();
+    }
+    if comparison.tensors.is_empty() {
+        return Err((actual, anyhow!("{name}: there is nothing to compare")));
+    }
     // The dataflow of a whole case; of any other file, the order of its tensors.
     let dataflow = || {
-        let replay = Case::new(expected).and_then(Replay::new);
+        let mut replays =
+            [theirs, ours].into_iter().map(|trace| Case::new(trace).and_then(Replay::new));
+        let replay = replays.find_map(Result::ok);
         replay.map_or(Vec::new(), |replay| dataflow(replay.run.steps))
     };
+    let file = Some(actual.display().to_string());
     Ok(Report { file, ..Report::new(name, reason, comparison, dataflow) })
+}
+
+/// A report must not take the place of what is compared, nor of the other report.
+fn ensure_apart(inputs: &[&Path], options: &ReportOptions) -> Result<()> {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut taken = inputs.iter().map(|path| real(path)).collect::<Vec<_>>();
+    for report in [&options.json, &options.junit].into_iter().flatten() {
+        let report = real(report);
+        let is_case = report.extension().is_some_and(|extension| extension == "safetensors");
+        ensure!(
+            !is_case && !taken.contains(&report),
+            "cannot write {}: it is no place for a report, but for what is compared",
+            report.display()
+        );
+        taken.push(report);
+    }
+    Ok(())
 }
 
 /// First what CI reads, so that nothing that goes wrong with stdout leaves the reports of another run

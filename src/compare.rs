@@ -7,6 +7,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::permute::permutations;
 use crate::statistics::{Statistics, statistics};
 use crate::tolerance::{Between, Tolerance};
 use crate::trace::Trace;
@@ -80,6 +81,8 @@ pub struct TensorComparison {
     pub passes: bool,
     /// Why the values cannot be compared: a side is missing, another shape, another dtype.
     pub problem: Option<String>,
+    /// What would make it pass, where that is an order of its dimensions. It is never applied.
+    pub hint: Option<String>,
     /// What is close in this dtype; none where it is equal or it is not.
     pub tolerance: Option<Tolerance>,
     /// What the values have in common and what not.
@@ -123,12 +126,12 @@ impl Comparison {
         self.run.is_empty() && self.tensors.iter().all(|tensor| tensor.passes)
     }
 
-    /// Takes it for no difference that the actual trace has fewer tensors.
-    pub(crate) fn leave_out_missing(&mut self) {
-        let missing = |tensor: &TensorComparison| tensor.problem.as_deref() == Some(MISSING);
-        let (missing, tensors) = std::mem::take(&mut self.tensors).into_iter().partition(missing);
-        self.tensors = tensors;
-        let missing: Vec<TensorComparison> = missing;
+    /// Takes it for no difference that the actual trace has fewer tensors: lists them as not compared.
+    pub fn leave_out_missing(&mut self) {
+        let tensors = std::mem::take(&mut self.tensors).into_iter();
+        let (missing, there): (Vec<_>, _) =
+            tensors.partition(|tensor| tensor.problem.as_deref() == Some(MISSING));
+        self.tensors = there;
         self.not_compared = missing.into_iter().map(|tensor| tensor.name).collect();
     }
 
@@ -173,8 +176,8 @@ impl Comparison {
     }
 }
 
-/// The fields that differ, by their path from `at`.
-fn compare_json(at: &str, actual: &Value, expected: &Value, differ: &mut Vec<String>) {
+/// Adds the fields that differ, by their path from `at`.
+pub(crate) fn compare_json(at: &str, actual: &Value, expected: &Value, differ: &mut Vec<String>) {
     let path = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
     match (actual, expected) {
         (Value::Object(actual), Value::Object(expected)) => {
@@ -185,8 +188,9 @@ fn compare_json(at: &str, actual: &Value, expected: &Value, differ: &mut Vec<Str
                 compare_json(&path(key), actual, &Value::Null, differ);
             }
         }
-        // 0 is 0.0: a number's type says who wrote it.
-        (Value::Number(a), Value::Number(e)) if a.as_f64() == e.as_f64() => {}
+        // 0 is 0.0: a number's type says who wrote it. Of two integers every digit counts.
+        (Value::Number(a), Value::Number(e))
+            if (a.is_f64() || e.is_f64()) && a.as_f64() == e.as_f64() => {}
         _ if actual == expected => {}
         _ => differ.push(format!("{at} is {actual}, not {expected}")),
     }
@@ -205,6 +209,7 @@ fn incomparable(
         verdict: Verdict::Differs,
         passes: false,
         problem: Some(problem),
+        hint: None,
         tolerance: criterion.tolerance(view.dtype()),
         statistics: Statistics::default(),
     }
@@ -218,7 +223,8 @@ fn compare_tensor(
 ) -> TensorComparison {
     if actual.shape() != expected.shape() {
         let problem = format!("its shape is {:?}, not {:?}", actual.shape(), expected.shape());
-        return incomparable(name, expected, criterion, problem);
+        let hint = hint(actual, expected, criterion);
+        return TensorComparison { hint, ..incomparable(name, expected, criterion, problem) };
     }
     if actual.dtype() != expected.dtype() {
         let problem = format!("its dtype is {}, not {}", actual.dtype(), expected.dtype());
@@ -226,18 +232,12 @@ fn compare_tensor(
     }
     let tolerance = criterion.tolerance(expected.dtype());
     let statistics = statistics(actual, expected, tolerance);
-    let close =
-        tolerance.is_some_and(|t| statistics.not_close == 0 && statistics.scaled <= t.scaled);
-    let verdict = match statistics.max_ulp {
-        _ if statistics.unequal == 0 => Verdict::Bitwise,
-        ulp if close && ulp <= MAX_ULP => Verdict::Ulp(ulp),
-        _ if close => Verdict::Close,
-        _ => Verdict::Differs,
-    };
+    let verdict = verdict(&statistics, tolerance);
     let passes = match criterion {
         Criterion::Bitwise => verdict == Verdict::Bitwise,
         Criterion::Close | Criterion::CloseToGpu => verdict != Verdict::Differs,
     };
+    let hint = if verdict == Verdict::Differs { hint(actual, expected, criterion) } else { None };
     TensorComparison {
         name: name.to_owned(),
         dtype: expected.dtype().to_string(),
@@ -245,7 +245,39 @@ fn compare_tensor(
         verdict,
         passes,
         problem: None,
+        hint,
         tolerance,
         statistics,
     }
+}
+
+fn verdict(statistics: &Statistics, tolerance: Option<Tolerance>) -> Verdict {
+    let close =
+        tolerance.is_some_and(|t| statistics.not_close == 0 && statistics.scaled <= t.scaled);
+    match statistics.max_ulp {
+        _ if statistics.unequal == 0 => Verdict::Bitwise,
+        ulp if close && ulp <= MAX_ULP => Verdict::Ulp(ulp),
+        _ if close => Verdict::Close,
+        _ => Verdict::Differs,
+    }
+}
+
+/// The first order of the actual tensor's dimensions in which it comes near the expected one.
+fn hint(actual: &TensorView, expected: &TensorView, criterion: Criterion) -> Option<String> {
+    let tolerance = criterion.tolerance(expected.dtype());
+    if actual.dtype() != expected.dtype() {
+        return None;
+    }
+    permutations(actual, expected.shape()).find_map(|(dims, bytes)| {
+        let view = TensorView::new(actual.dtype(), expected.shape().to_vec(), &bytes).ok()?;
+        let near = match verdict(&statistics(&view, expected, tolerance), tolerance) {
+            Verdict::Bitwise => "bitwise the same",
+            Verdict::Ulp(_) | Verdict::Close => "close",
+            Verdict::Differs => return None,
+        };
+        Some(match dims[..] {
+            [1, 0] => format!("its transpose is {near}"),
+            _ => format!("with its dimensions permuted by {dims:?} it is {near}"),
+        })
+    })
 }

@@ -112,6 +112,11 @@ macro_rules! integer_element {
             fn distance(self, other: Self) -> f64 {
                 self.abs_diff(other) as f64
             }
+
+            fn max_magnitude(elements: &[[u8; size_of::<$integer>()]]) -> f64 {
+                let magnitude = |bytes: &[u8; size_of::<$integer>()]| Self::read(*bytes).abs_diff(0) as f64;
+                elements.iter().map(magnitude).fold(0., f64::max)
+            }
         }
     )* };
 }

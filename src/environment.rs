@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use crate::device;
-use crate::libtorch::{cuda_device_name, libtorch_version, show_config};
+use crate::libtorch::{cuda_device_name, libtorch_version, show_config, use_onednn, uses_onednn};
 
 /// TF32 rounds the factors of a matrix product to 10 bits: no run here uses it, whatever else is set.
 const NO_TF32: (&str, &str) = ("NVIDIA_TF32_OVERRIDE", "0");
@@ -36,26 +36,36 @@ pub enum Numerics {
 impl Numerics {
     /// Makes libtorch, MKL and cuBLAS compute this way: for portable numerics by
     /// `ATEN_CPU_CAPABILITY=default`, `MKL_CBWR=COMPATIBLE` and `CUBLAS_WORKSPACE_CONFIG=:4096:8`, which they
-    /// read when they first compute, and by [`set_threads`](Self::set_threads). `NVIDIA_TF32_OVERRIDE=0` in
-    /// any case.
+    /// read when they first compute, without oneDNN, and by [`set_for_thread`](Self::set_for_thread); for
+    /// native ones by the absence of these variables, which the fingerprint does not tell.
+    /// `NVIDIA_TF32_OVERRIDE=0` in any case.
     ///
     /// # Safety
     /// No other thread may read or write the process's environment meanwhile: call it at the start of
     /// `main`.
     #[allow(unsafe_code)]
     pub unsafe fn set(self) {
-        let portable = PORTABLE.iter().filter(|_| self == Numerics::Portable);
-        for (name, value) in portable.chain([&NO_TF32]) {
-            // SAFETY: the caller's promise is that of `set_var`.
-            unsafe { env::set_var(name, value) };
+        for (name, value) in PORTABLE {
+            match self {
+                // SAFETY: the caller's promise is that of `set_var`.
+                Numerics::Portable => unsafe { env::set_var(name, value) },
+                // SAFETY: and that of `remove_var`.
+                Numerics::Native => unsafe { env::remove_var(name) },
+            }
         }
-        self.set_threads();
+        // SAFETY: likewise.
+        unsafe { env::set_var(NO_TF32.0, NO_TF32.1) };
+        self.set_for_thread();
     }
 
     /// How this thread computes, as far as its settings tell.
     pub fn in_use() -> Numerics {
         let portable = PORTABLE.iter().all(|(name, value)| env::var(name).as_deref() == Ok(value));
-        if portable && tch::get_num_threads() == 1 { Numerics::Portable } else { Numerics::Native }
+        if portable && tch::get_num_threads() == 1 && !uses_onednn() {
+            Numerics::Portable
+        } else {
+            Numerics::Native
+        }
     }
 
     /// For tests and examples: where this process does not compute this way, starts it again with the same
@@ -66,6 +76,7 @@ impl Numerics {
     /// The process cannot be started again, or has been and still does not compute this way.
     pub fn restart_with(self) -> Result<()> {
         const RESTARTED: &str = "TCH_PARITY_RESTARTED";
+        self.set_for_thread();
         if self == Numerics::Native || Numerics::in_use() == self {
             return Ok(());
         }
@@ -80,10 +91,12 @@ impl Numerics {
 
     /// To be called in every further thread that computes: libtorch counts the threads that an
     /// operation may use for each calling thread. Portable numerics use one, since MKL chooses other
-    /// kernels for small matrices where it has two, whatever `MKL_CBWR` says.
-    pub fn set_threads(self) {
+    /// kernels for small matrices where it has two, whatever `MKL_CBWR` says. And no oneDNN, which compiles its
+    /// kernels for the CPU that it meets.
+    pub fn set_for_thread(self) {
         if self == Numerics::Portable {
             tch::set_num_threads(1);
+            use_onednn(false);
         }
     }
 }

@@ -33,6 +33,7 @@ mod model;
 mod names;
 pub mod notebook;
 mod parity;
+mod permute;
 mod python_float;
 mod recorder;
 mod replay;
@@ -45,7 +46,7 @@ mod trace;
 mod training;
 mod whole_file;
 
-pub use case::Case;
+pub use case::{Case, is_given};
 pub use compare::{Comparison, Criterion, Edge, TensorComparison, Verdict, compare};
 pub use device::{DeviceChoice, load_cuda, open_device};
 pub use environment::{CudaEnvironment, Environment, Numerics};

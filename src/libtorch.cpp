@@ -2,6 +2,7 @@
 // returns null, or PyTorch's message without the C++ backtrace, which stays valid until the next
 // call on the same thread.
 
+#include <ATen/Context.h>
 #include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
 #include <torch/csrc/autograd/function.h>
@@ -63,6 +64,10 @@ extern "C" const char *tch_parity_show_config(const char **config) {
     *config = last_config.c_str();
   });
 }
+
+// torch.backends.mkldnn.enabled, of the whole process.
+extern "C" bool tch_parity_uses_onednn() { return at::globalContext().userEnabledMkldnn(); }
+extern "C" void tch_parity_use_onednn(bool use) { at::globalContext().setUserEnabledMkldnn(use); }
 
 // The version of libtorch that this file was compiled against, as aoti_torch_abi_version tells that of
 // the libtorch in use: a byte each for major, minor and patch, the highest first.

@@ -16,6 +16,8 @@ unsafe extern "C" {
     fn tch_parity_retain_grad(tensor: *const C_tensor) -> *const c_char;
     fn tch_parity_grad_fn_name(tensor: *const C_tensor, name: *mut *const c_char) -> *const c_char;
     fn tch_parity_show_config(config: *mut *const c_char) -> *const c_char;
+    fn tch_parity_uses_onednn() -> bool;
+    fn tch_parity_use_onednn(use_it: bool);
     fn tch_parity_built_with() -> u64;
     /// libtorch's own, from `torch/csrc/inductor/aoti_torch/c/shim.h`.
     fn aoti_torch_abi_version() -> u64;
@@ -80,6 +82,18 @@ pub(crate) fn grad_fn_name(tensor: &Tensor) -> Result<Option<String>, TchError> 
 pub(crate) fn show_config() -> Result<String, TchError> {
     // SAFETY: it writes a string that lives until this thread's next call.
     Ok(unsafe { text_of(|text| tch_parity_show_config(text)) }?.to_string_lossy().into_owned())
+}
+
+/// Whether libtorch computes convolutions, and more of the half precisions, by oneDNN where it can.
+pub(crate) fn uses_onednn() -> bool {
+    // SAFETY: it reads a flag.
+    unsafe { tch_parity_uses_onednn() }
+}
+
+/// Decides that for the whole process.
+pub(crate) fn use_onednn(use_it: bool) {
+    // SAFETY: it sets a flag that every operation reads when it begins.
+    unsafe { tch_parity_use_onednn(use_it) };
 }
 
 /// The version of the libtorch in use, such as `2.13.0`.

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 /// Rules that turn PyTorch's module names into those of a port; the first that fits counts.
 ///
-/// A rule is `PYTORCH=PORT`. It fits a module and what is below it, from a dot to a dot; each `*` stands for
+/// A rule is `EXPECTED=ACTUAL`. It fits a module and what is below it, from a dot to a dot; each `*` stands for
 /// one part of a dotted name, and the stands of the right side are those of the left, in order.
 ///
 /// ```
@@ -30,7 +30,7 @@ impl Names {
         let rules = rules.into_iter().map(|rule| {
             let rule = rule.as_ref();
             let (pytorch, port) =
-                rule.split_once('=').with_context(|| format!("{rule:?} is not PYTORCH=PORT"))?;
+                rule.split_once('=').with_context(|| format!("{rule:?} is not EXPECTED=ACTUAL"))?;
             ensure!(!pytorch.is_empty() && !port.is_empty(), "{rule:?} has no name on one side");
             let (pytorch, port) = (parts(pytorch), parts(port));
             ensure!(

@@ -1,9 +1,10 @@
 //! A port's trace against the recorded case: what is required, and the verdict.
 
 use anyhow::Result;
+use indexmap::IndexSet;
 use tch::Device;
 
-use crate::case::Case;
+use crate::case::{Case, is_given};
 use crate::compare::{Criterion, compare};
 use crate::environment::{Environment, Numerics};
 use crate::report::Report;
@@ -71,8 +72,13 @@ impl Parity {
         let here = Environment::current(Numerics::in_use(), self.device)?;
         let (criterion, reason) = self.required.between(Some((&here, &case.environment)));
         let mut comparison = compare(actual, &case.trace, criterion);
+        comparison
+            .tensors
+            .retain(|tensor| !is_given(&tensor.name) || actual.get(&tensor.name).is_some());
         if !self.strict {
             comparison.leave_out_missing();
+            let names = comparison.not_compared.iter().map(|name| of_any_step(name));
+            comparison.not_compared = names.collect::<IndexSet<_>>().into_iter().collect();
         }
         Ok(Report::new("this port", reason, comparison, Vec::new))
     }
@@ -105,4 +111,12 @@ impl Parity {
 #[track_caller]
 pub fn assert_parity(actual: &Trace, case: &Case) -> Result<Report> {
     Parity::default().assert(actual, case)
+}
+
+/// The name with a `*` for the number of the step.
+fn of_any_step(name: &str) -> String {
+    match name.strip_prefix("step/").and_then(|rest| rest.split_once('/')) {
+        Some((_, name)) => format!("step/*/{name}"),
+        None => name.to_owned(),
+    }
 }

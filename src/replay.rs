@@ -7,7 +7,7 @@ use safetensors::tensor::Dtype;
 use tch::Device;
 
 use crate::case::Case;
-use crate::compare::Edge;
+use crate::compare::{Edge, compare_json};
 use crate::linear::Linear;
 use crate::model::ThreeLayerNet;
 use crate::trace::Trace;
@@ -48,6 +48,11 @@ impl Replay {
     /// It is not a case of a `ThreeLayerNet`: see [`load`](Self::load).
     pub fn new(case: Case) -> Result<Replay> {
         let run = case.trace.run::<Run>()?.context("no metadata that says what was run")?;
+        // JSON can say the same in ways that the format does not have, such as a list for an object.
+        let mut other = Vec::new();
+        let written = case.trace.run_json().unwrap_or_default();
+        compare_json("run", &written, &serde_json::to_value(&run)?, &mut other);
+        ensure!(other.is_empty(), "in its metadata {}", other.join("; "));
         validate(&case.trace, run.steps)?;
         Ok(Replay { run, case })
     }

@@ -33,11 +33,15 @@ pub struct NotCompared {
     pub message: String,
 }
 
-/// `text` with its control characters escaped: names come out of files, and one with a line break could
-/// add lines to the output, such as commands that GitHub obeys.
+/// `text` in one line that GitHub does not obey: names come out of files, and could hold line breaks or the
+/// beginnings of its commands (`::` at the start of a line, `##[` anywhere).
 pub fn one_line(text: &str) -> String {
     let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
-    text.chars().map(escaped).collect()
+    let text = text.chars().map(escaped).collect::<String>().replace("##[", "\\u{23}#[");
+    match text.trim_start().strip_prefix("::") {
+        Some(rest) => ["\\u{3a}:", rest].concat(),
+        None => text,
+    }
 }
 
 impl Report {
@@ -176,8 +180,9 @@ fn number(value: f64) -> String {
 
 /// What is known of a tensor that does not pass, in the words of torch.testing.assert_close.
 fn explanation(tensor: &TensorComparison) -> String {
+    let hint = tensor.hint.as_ref().map_or(String::new(), |hint| format!("\n    But {hint}."));
     if let Some(problem) = &tensor.problem {
-        return problem.clone();
+        return problem.clone() + &hint;
     }
     let found = &tensor.statistics;
     let percent = 100. * found.unequal as f64 / found.numel.max(1) as f64;
@@ -199,7 +204,7 @@ fn explanation(tensor: &TensorComparison) -> String {
             worst.expected.1,
         );
     }
-    text += &match tensor.tolerance.is_some() && found.max_abs.is_finite() {
+    text += &match tensor.tolerance.is_some() && found.scaled.is_finite() {
         true => format!(
             "\n    It would pass with atol={} and rtol=0, and a scaled tolerance of {}.",
             tolerance(found.max_abs),
@@ -207,7 +212,7 @@ fn explanation(tensor: &TensorComparison) -> String {
         ),
         false => "\n    No tolerance would pass it.".to_owned(),
     };
-    text
+    text + &hint
 }
 
 /// Rounded up, so that what is printed would do.

@@ -24,10 +24,11 @@ pub struct Statistics {
     /// Elements that differ in the sign of a zero alone.
     pub zero_signs: usize,
     /// The greatest |actual - expected|; infinite where one is nan or infinite and the other is not, and
-    /// of a complex or 8-bit float that differs, whose bits alone are compared.
+    /// where a complex number or a float of 8 bits or fewer differs: of those the bits alone are compared, and
+    /// of fewer than 8 bits a byte at a time.
     #[serde(serialize_with = "with_infinity")]
     pub max_abs: f64,
-    /// The greatest finite |expected|; 0 for what is no float.
+    /// The greatest finite |expected|; 0 where bits alone are compared.
     pub max_expected: f64,
     /// `max_abs / max_expected`
     #[serde(serialize_with = "with_infinity")]
@@ -92,7 +93,11 @@ pub(crate) fn statistics(
     }
     if let Some(worst) = &mut statistics.worst {
         let mut flat = worst.flat;
-        let index = expected.shape().iter().rev().map(|n| (flat % n, flat /= n).0);
+        // Of elements below a byte there is no index: it is that of the byte.
+        let bytes = [expected.data().len()];
+        let whole = expected.dtype().bitsize() >= 8;
+        let shape = if whole { expected.shape() } else { &bytes };
+        let index = shape.iter().rev().map(|n| (flat % n, flat /= n).0);
         worst.index = index.collect();
         worst.index.reverse();
     }

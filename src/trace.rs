@@ -11,12 +11,13 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use indexmap::IndexMap;
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype, Metadata as Header, SafeTensors, TensorInfo, TensorView, View};
-use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tch::{Kind, Tensor};
 
+use crate::names::Names;
 use crate::whole_file::write_whole;
 
 /// The one metadata key of a file: safetensors itself keeps neither the order of the tensors nor, of
@@ -306,14 +307,14 @@ impl Trace {
         self.run().ok().flatten()
     }
 
-    /// The same tensors under other names, in the same order.
+    /// The same tensors under a port's names, in the same order.
     ///
     /// # Errors
     /// Two would have one name.
-    pub(crate) fn renamed(self, rename: impl Fn(&str) -> String) -> Result<Trace> {
+    pub fn renamed(self, names: &Names) -> Result<Trace> {
         let mut tensors = IndexMap::with_capacity(self.tensors.len());
         for (name, entry) in self.tensors {
-            let renamed = rename(&name);
+            let renamed = names.of_port(&name);
             ensure!(
                 !tensors.contains_key(&renamed),
                 "{name} becomes {renamed}, which is there already"
@@ -372,6 +373,7 @@ fn parse_metadata(text: &str) -> Result<Metadata> {
     let in_metadata = || format!("in the metadata under {METADATA_KEY}");
     let version = serde_json::from_str::<Version>(text).with_context(in_metadata)?.format;
     ensure!(version == FORMAT, "format {version} is unknown: this program reads format {FORMAT}");
+    serde_json::from_str::<NoNameTwice>(text).with_context(in_metadata)?;
     serde_json::from_str(text).with_context(in_metadata)
 }
 
@@ -380,28 +382,50 @@ fn parse_part<'a, T: Deserialize<'a>>(name: &str, part: Option<&'a RawValue>) ->
     parsed.with_context(|| format!("in the metadata under {METADATA_KEY}: {name}"))
 }
 
-/// A header in which no name stands twice: of two tensors of one name, JSON readers keep the last.
+/// JSON in which no name stands twice: of two, readers keep the last.
 struct NoNameTwice;
 
 impl<'de> Deserialize<'de> for NoNameTwice {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Names;
-        impl<'de> Visitor<'de> for Names {
+        struct Json;
+        impl<'de> Visitor<'de> for Json {
             type Value = NoNameTwice;
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a map of tensors")
+                f.write_str("JSON")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NoNameTwice, A::Error> {
                 let mut names = HashSet::new();
-                while let Some((name, _)) = map.next_entry::<String, IgnoredAny>()? {
+                while let Some((name, _)) = map.next_entry::<String, NoNameTwice>()? {
                     if names.contains(&name) {
-                        return Err(A::Error::custom(format!("two tensors named {name}")));
+                        return Err(A::Error::custom(format!("two entries named {name}")));
                     }
                     names.insert(name);
                 }
                 Ok(NoNameTwice)
             }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<NoNameTwice, A::Error> {
+                while seq.next_element::<NoNameTwice>()?.is_some() {}
+                Ok(NoNameTwice)
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<NoNameTwice, E> {
+                Ok(NoNameTwice)
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<NoNameTwice, E> {
+                Ok(NoNameTwice)
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<NoNameTwice, E> {
+                Ok(NoNameTwice)
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<NoNameTwice, E> {
+                Ok(NoNameTwice)
+            }
+            fn visit_str<E>(self, _: &str) -> Result<NoNameTwice, E> {
+                Ok(NoNameTwice)
+            }
+            fn visit_unit<E>(self) -> Result<NoNameTwice, E> {
+                Ok(NoNameTwice)
+            }
         }
-        deserializer.deserialize_map(Names)
+        deserializer.deserialize_any(Json)
     }
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Writes beside `path` and renames, so that `path` never holds half a file; a link keeps pointing to it.
 ///
@@ -30,15 +30,21 @@ fn write(
     path: &Path,
     contents: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 ) -> Result<()> {
-    // Renaming onto a device, a folder or a link would replace it, or fail late.
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    // Renaming onto a device, a folder or a link would replace it, or fail late; so would renaming onto the
+    // file that stdout happens to be, which is a link there.
+    let is_device = path.starts_with("/dev") || path.starts_with("/proc");
+    let path = &match fs::canonicalize(path) {
+        Ok(path) => path,
+        Err(_) if path.is_symlink() => bail!("a link to a file that is not there"),
+        Err(_) => path.to_owned(),
+    };
     if let Ok(metadata) = fs::metadata(path) {
-        ensure!(metadata.is_file(), "not a regular file");
+        ensure!(metadata.is_file() && !is_device, "not a regular file");
     }
-    let name = path.file_name().context("not a file's name")?;
-    let mut sibling = name.to_owned();
-    sibling.push(format!(".{}.tmp", std::process::id()));
-    let sibling = path.with_file_name(sibling);
+    ensure!(path.file_name().is_some(), "not a file's name");
+    let sibling = path.with_file_name(format!(".tch-parity.{}.tmp", std::process::id()));
+    // One of that name was left by a process that was killed.
+    let _ = fs::remove_file(&sibling);
     let file = OpenOptions::new().write(true).create_new(true).open(&sibling)?;
     let mut buffered = BufWriter::new(&file);
     let written = contents(&mut buffered)

@@ -86,7 +86,7 @@ fn files_that_are_damaged() {
     fs::write(&file, [&whole[..], b"x"].concat()).unwrap();
     assert_refused(&mut show(&file), "not a safetensors file, or a damaged one");
     let twice = r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
-    assert_refused(&mut show(safetensors(&folder, "twice", twice, &[0])), "two tensors named a");
+    assert_refused(&mut show(safetensors(&folder, "twice", twice, &[0])), "two entries named a");
     fs::write(&file, "model = ThreeLayerNet(2, 2, 3)\n").unwrap();
     assert_refused(&mut show(&file), "not a safetensors file, or a damaged one");
 }
@@ -262,7 +262,9 @@ fn cases_that_are_whole_files_but_no_cases_are_named_for_what_is_wrong() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{says}\n{stderr}");
         assert!(
-            stderr.contains("case.safetensors is not a case: ") && stderr.contains(says),
+            stderr.contains(
+                "case.safetensors is not a case of a ThreeLayerNet, which alone can be replayed: "
+            ) && stderr.contains(says),
             "{says}\n{stderr}"
         );
         assert_eq!(stderr.matches('\n').count(), 1, "{stderr}");
@@ -326,6 +328,29 @@ fn metadata_that_is_not_a_cases_is_named() {
     // Which is no fault in any other file.
     let against = data("notebook.safetensors");
     stdout(&tch_parity().arg("compare").args([file, against]).output().unwrap());
+}
+
+#[test]
+fn json_that_says_the_same_in_other_ways_is_refused() {
+    let bytes = fs::read(data("notebook.safetensors")).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = std::str::from_utf8(&bytes[8..8 + length]).unwrap();
+    let folder = scratch("bad_input_json");
+    for (from, to, says) in [
+        (r#"\"lr\":0.1"#, r#"\"lr\":0.2,\"lr\":0.1"#, "two entries named lr"),
+        (
+            r#""__metadata__":{"#,
+            r#""__metadata__":{"tch-parity":"x","#,
+            "two entries named tch-parity",
+        ),
+        (r#"\"ThreeLayerNet\""#, r#"{\"ThreeLayerNet\":null}"#, "run.model is "),
+        (r#"\"cpu\""#, r#"\"cpu\",\"device\":\"cpu\""#, "two entries named device"),
+    ] {
+        assert!(header.contains(from), "{from}");
+        let file =
+            safetensors(&folder, "case", &header.replacen(from, to, 1), &bytes[8 + length..]);
+        assert_refused(tch_parity().arg("check").arg(&file), says);
+    }
 }
 
 #[test]

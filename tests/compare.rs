@@ -10,6 +10,7 @@ use common::{data, scratch, stdout, tch_parity};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
+use tch_parity::report::one_line;
 use tch_parity::{Criterion, Edge, Trace, Verdict, compare};
 
 fn trace(tensors: &[(&str, Tensor)]) -> Trace {
@@ -166,6 +167,13 @@ fn integers_are_subtracted_as_integers() {
         assert_eq!((found.verdict, found.statistics.max_abs), (Verdict::Differs, max_abs));
         assert_eq!(found.statistics.worst.as_ref().unwrap().actual.0, a.to_string());
     }
+}
+
+#[test]
+fn integers_have_a_scale() {
+    let of = |value: i64| trace(&[("t", Tensor::from_slice(&[value, -30]))]);
+    let found = &compare(&of(20), &of(21), Criterion::Close).tensors[0].statistics;
+    assert_eq!((found.max_expected, found.scaled), (30., 1. / 30.));
 }
 
 #[test]
@@ -441,16 +449,21 @@ fn json_has_a_word_for_infinity() {
 
 #[test]
 fn names_are_shown_and_not_obeyed() {
-    let name = "w\n::error::forged\r\u{1b}[2J<\"&\u{0}\u{fffe}\u{ffff}";
+    assert_eq!(one_line(" ::a ##[error]b"), r"\u{3a}:a \u{23}#[error]b");
+    let name = "::error file=x::\n::error::forged\r\u{1b}[2J<\"&\u{0}\u{fffe}\u{ffff}";
     let folder = scratch("compare_names");
     let (json, testcases, report) = reports(&folder, name, 1., 2.);
     assert_eq!(json["reports"][0]["tensors"][0]["name"], name);
-    assert_eq!(testcases, ["w\n::error::forged\u{fffd}\u{fffd}[2J<\"&\u{fffd}\u{fffd}\u{fffd}"]);
-    assert_eq!(report.lines().filter(|line| line.starts_with("::error")).count(), 1, "{report}");
-    assert!(report.contains(r"w\n::error::forged\r\u{1b}[2J"), "{report}");
+    assert_eq!(
+        testcases,
+        ["::error file=x::\n::error::forged\u{fffd}\u{fffd}[2J<\"&\u{fffd}\u{fffd}\u{fffd}"]
+    );
+    let commands = report.lines().filter(|line| line.trim().starts_with("::"));
+    assert_eq!(commands.count(), 1, "{report}");
+    assert!(report.contains(r"\u{3a}:error file=x::\n::error::forged\r\u{1b}[2J"), "{report}");
     assert!(report.chars().all(|c| c == '\n' || !c.is_control()), "{report:?}");
     let shown = stdout(&tch_parity().arg("show").arg(folder.join("a")).output().unwrap());
-    assert!(shown.starts_with(r"w\n::error::forged\r\u{1b}[2J<"), "{shown:?}");
+    assert!(shown.starts_with(r"\u{3a}:error file=x::\n::error::forged\r\u{1b}[2J<"), "{shown:?}");
 }
 
 #[test]
@@ -471,5 +484,53 @@ fn nothing_is_not_the_same_as_nothing() {
     Trace::new().save(&file).unwrap();
     let output = tch_parity().arg("compare").args([&file, &file]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).ends_with(": neither holds a tensor\n"));
+    assert!(String::from_utf8_lossy(&output.stderr).ends_with(": there is nothing to compare\n"));
+}
+
+#[test]
+fn a_report_takes_the_place_of_nothing_else() {
+    let folder = scratch("compare_apart");
+    let case = folder.join("case.safetensors");
+    fs::copy(data("notebook.safetensors"), &case).unwrap();
+    std::os::unix::fs::symlink("nowhere", folder.join("link")).unwrap();
+    let (case, other, link) = (case.to_str().unwrap(), folder.join("other"), folder.join("link"));
+    let (other, link) = (other.to_str().unwrap(), link.to_str().unwrap());
+    for reports in [
+        &["--json", case][..],
+        &["--junit", case],
+        &["--json", other, "--junit", other],
+        &["--json", link],
+        &["--json", "/dev/stdout"],
+        &["--junit", "/proc/self/fd/1"],
+    ] {
+        for inputs in [&["check", case][..], &["compare", case, case]] {
+            let out = fs::File::create(folder.join("out")).unwrap();
+            let output = tch_parity().args(inputs).args(reports).stdout(out).output().unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{reports:?}");
+            assert!(stderr.starts_with("error: cannot write "), "{stderr}");
+            assert!(fs::read(case).unwrap() == fs::read(data("notebook.safetensors")).unwrap());
+            let printed = fs::read_to_string(folder.join("out")).unwrap();
+            assert!(printed.is_empty() || printed.contains("same: "), "{printed}");
+        }
+    }
+    assert!(fs::symlink_metadata(link).unwrap().is_symlink());
+    // What a killed process left is in nobody's way, and no name is too long.
+    let long = folder.join("j".repeat(250));
+    stdout(&tch_parity().args(["check", case, "--json"]).arg(&long).output().unwrap());
+    assert!(long.exists());
+}
+
+#[test]
+fn either_file_may_be_the_case_whose_order_counts() {
+    let actual = damaged("compare_order", &[("forward/h", 0, 0.5), ("forward/L", 0, 0.5)]);
+    let plain = scratch("compare_order_plain").join("plain");
+    let mut trace = Trace::new();
+    for (name, view) in Trace::load(&data("notebook.safetensors")).unwrap().iter() {
+        trace.push_view(name, &view).unwrap();
+    }
+    trace.save(&plain).unwrap();
+    let output = tch_parity().arg("compare").args([&actual, &plain]).output().unwrap();
+    let report = String::from_utf8(output.stdout).unwrap();
+    assert!(report.contains("\nforward/h is the first to differ; forward/z agrees"), "{report}");
 }
