@@ -110,8 +110,9 @@ class Trace:
             raise ValueError(f"two tensors named {name}")
         if tensor.dtype not in DTYPES or tensor.layout != torch.strided:
             raise ValueError(f"{name}: a case holds no {tensor.dtype}, {tensor.layout}")
-        copy = tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        self.tensors[name] = copy.resolve_conj().resolve_neg()
+        copy = tensor.detach()
+        copy = copy.clone(memory_format=torch.contiguous_format) if copy.device.type == "cpu" else copy.cpu().contiguous()
+        self.tensors[name] = copy.resolve_neg() if copy.is_neg() else copy
 
     def describe(self, run, environment):
         self.about = {"run": run, "environment": environment}
@@ -122,20 +123,27 @@ class Trace:
         metadata = {"format": FORMAT, "order": list(self.tensors), **self.about}
         header = {"__metadata__": {"tch-parity": compact(metadata)}}
         offset = 0
-        rank = list(DTYPES)
-        laid_out = sorted(self.tensors.items(), key=lambda item: (rank.index(item[1].dtype), item[0].encode()))
+        rank = {dtype: i for i, dtype in enumerate(DTYPES)}
+        laid_out = sorted(self.tensors.items(), key=lambda item: (rank[item[1].dtype], item[0].encode()))
         for name, tensor in laid_out:
             end = offset + tensor.nbytes
             header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
             offset = end
         header = compact(header).encode()
         header += b" " * (-len(header) % 8)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name + ".", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".recorder.", delete=False, buffering=0) as file:
             try:
-                file.write(len(header).to_bytes(8, "little") + header)
+                write(file, len(header).to_bytes(8, "little") + header)
+                small = bytearray()  # tensors, of which each would cost a call of its own
                 for _, tensor in laid_out:
-                    if tensor.nbytes:
-                        file.write((ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr()))
+                    if tensor.nbytes < 1 << 16:
+                        small += ctypes.string_at(tensor.data_ptr(), tensor.nbytes)
+                    if tensor.nbytes >= 1 << 16 or len(small) >= 1 << 20:
+                        write(file, small)
+                        small = bytearray()
+                    if tensor.nbytes >= 1 << 16:
+                        write(file, (ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr()))
+                write(file, small)
                 umask = os.umask(0)
                 os.umask(umask)
                 os.chmod(file.name, 0o666 & ~umask)  # as any new file, and not as a temporary one
@@ -143,6 +151,13 @@ class Trace:
             except BaseException:
                 os.unlink(file.name)
                 raise
+
+
+def write(file, data):
+    """All of it: one call writes 2 GiB at most."""
+    data = memoryview(data).cast("B")
+    while data:
+        data = data[file.write(data):]
 
 
 def compact(value):
@@ -187,7 +202,8 @@ class Recorder:
         self.environment = environment(device=next(iter(devices), torch.device("cpu")))
 
     def __enter__(self):
-        for name, p in self.model.named_parameters():
+        self.parameters = dict(self.model.named_parameters())
+        for name, p in self.parameters.items():
             self.trace.push(f"param/{name}", p)
         for name, b in self.model.named_buffers():
             self.trace.push(f"buffer/{name}", b)
@@ -260,8 +276,7 @@ class Recorder:
                 else:
                     self._leave_out(f"input/{path}", f"{leaf!r} is no tensor")
         if zero_grad:
-            self.model.zero_grad()
-            for _, tensor in self.inputs:
+            for tensor in [*self.parameters.values(), *(tensor for _, tensor in self.inputs)]:
                 tensor.grad = None
         return self.model(*inputs, **kwargs)
 
@@ -277,14 +292,14 @@ class Recorder:
 
     def _gradients(self):
         """In the order in which backward computes them: each output's, then its module's own parameters'."""
-        parameters = dict(self.model.named_parameters())
+        parameters = dict(self.parameters)
         for name, module, tensor, version in reversed(self.outputs):
             if tensor._version != version:
                 why = "overwritten in place after the module returned it, so that its gradient is another value's"
                 self._leave_out(f"grad/{name}", why)
             else:
                 self._gradient(name, tensor)
-            for own, _ in self.modules[module].named_parameters(recurse=False):
+            for own in self.modules[module]._parameters:
                 full = own if module == "output" else f"{module}.{own}"
                 if full in parameters:
                     self._gradient(full, parameters.pop(full))
@@ -304,7 +319,8 @@ class Recorder:
         after = f"step/{self.steps}"
         if loss is not None:
             self.trace.push(f"{after}/L", loss)
-        for name, tensor in [*self.model.named_parameters(), *self.model.named_buffers()]:
+        # Buffers may be new tensors by now, parameters are not: the optimizer holds them.
+        for name, tensor in [*self.parameters.items(), *self.model.named_buffers()]:
             self.trace.push(f"{after}/{name}", tensor)
 
     def _push(self, name, tensor):
