@@ -67,6 +67,43 @@ def pairs(ours, theirs, rounds=ROUNDS):
     return zip(*taken)
 
 
+def peak_anonymous(command):
+    """MiB of memory beyond the page cache, as often as it can be looked at."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    peak = 0
+    while process.poll() is None:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        peak = max([peak, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))])
+    return peak / 1024
+
+
+def recording(folder, steps=20):
+    """Seconds of training steps of examples/convnet.py's net, plain and recorded, the file included."""
+    import torch
+
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
+    from convnet import ConvNet
+    from recorder import Recorder
+
+    model, loss = ConvNet(), torch.nn.CrossEntropyLoss()
+    model.classifier = torch.nn.Linear(8 * 8 * 8, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    x, y = torch.randn(16, 1, 32, 32), torch.randint(3, (16,))
+    start = time.perf_counter()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss(model(x), y).backward()
+        optimizer.step()
+    plain = time.perf_counter() - start
+    file = folder / "recording"
+    file.unlink(missing_ok=True)
+    start = time.perf_counter()
+    with Recorder(file, model, optimizer=optimizer, loss=loss) as rec:
+        for _ in range(steps):
+            rec.step(x, y)
+    return plain, time.perf_counter() - start
+
+
 def main(tch_parity):
     import torch
     from safetensors.torch import save_file
@@ -81,6 +118,9 @@ def main(tch_parity):
         record_random(1000, 0, folder / "cases", environment, largest=16)
         ours, theirs = pairs([tch_parity, "check", str(folder / "cases")], [*python, "check", str(folder / "cases")], 3)
         row("check of 1,000 small cases", ours, theirs)
+
+        plain, recorded = map(statistics.median, zip(*[recording(folder) for _ in range(ROUNDS + 1)][1:]))
+        print(f"recording 20 steps of a convolutional net adds {recorded / plain - 1:.2f} times their {plain:.3f} s")
 
         expected = torch.randn(2**28)
         save_file({"w": expected}, folder / "expected")
@@ -97,6 +137,8 @@ def main(tch_parity):
             row(f"compare 2 x 1 GiB, {what}: assert_close", ours, [assert_close])
             if what == "the same":
                 row("    torch.equal, against all but the start", [t - start for t in ours], [equal])
+                memory = peak_anonymous([tch_parity, "compare", *files])
+                print(f"    memory beyond the page cache: {memory:.1f} MiB", flush=True)
 
 
 if __name__ == "__main__":
