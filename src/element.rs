@@ -4,6 +4,9 @@ use half::{bf16, f16};
 
 /// A type of `N` bytes. What is not overridden is that of a type without nan, tolerance or ulp.
 pub(crate) trait Element<const N: usize>: Copy {
+    /// What counts ulp: as narrow as will do, so that several are counted at a time.
+    type Ulp: Copy + Default + Ord + Into<u64>;
+
     fn read(bytes: [u8; N]) -> Self;
 
     /// The shortest decimal that reads back as the same value; empty for a type without one.
@@ -27,8 +30,8 @@ pub(crate) trait Element<const N: usize>: Copy {
     }
 
     /// How many steps from number to number lead to `other`, both zeros being one place.
-    fn ulp_distance(self, _other: Self) -> u64 {
-        0
+    fn ulp_distance(self, _other: Self) -> Self::Ulp {
+        Self::Ulp::default()
     }
 
     /// The greatest finite magnitude.
@@ -40,6 +43,8 @@ pub(crate) trait Element<const N: usize>: Copy {
 macro_rules! float_element {
     ($float:ty, $bits:ty, $signed:ty) => {
         impl Element<{ size_of::<$float>() }> for $float {
+            type Ulp = $bits;
+
             fn read(bytes: [u8; size_of::<$float>()]) -> Self {
                 <$float>::from_bits(<$bits>::from_le_bytes(bytes))
             }
@@ -66,10 +71,10 @@ macro_rules! float_element {
                 (f64::from(self) == 0.) & (f64::from(other) == 0.)
             }
 
-            fn ulp_distance(self, other: Self) -> u64 {
+            fn ulp_distance(self, other: Self) -> $bits {
                 // IEEE 754 orders magnitudes as it orders their bits.
                 let place = |value: Self| {
-                    let magnitude = (value.to_bits() & (<$bits>::MAX >> 1)) as i64;
+                    let magnitude = (value.to_bits() & (<$bits>::MAX >> 1)) as $signed;
                     if value.is_sign_negative() { -magnitude } else { magnitude }
                 };
                 place(self).abs_diff(place(other))
@@ -101,6 +106,8 @@ float_element!(f64, u64, i64);
 macro_rules! integer_element {
     ($($integer:ty)*) => { $(
         impl Element<{ size_of::<$integer>() }> for $integer {
+            type Ulp = u8; // none
+
             fn read(bytes: [u8; size_of::<$integer>()]) -> Self {
                 <$integer>::from_le_bytes(bytes)
             }
@@ -128,6 +135,8 @@ integer_element!(u8 i8 u16 i16 u32 i32 u64 i64);
 pub(crate) struct Opaque;
 
 impl<const N: usize> Element<N> for Opaque {
+    type Ulp = u8; // none
+
     fn read(_: [u8; N]) -> Self {
         Opaque
     }

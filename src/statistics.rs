@@ -185,18 +185,25 @@ fn of_block<const N: usize, E: Element<N>>(
         let unequal = (actual != expected) & !(a.is_nan() & e.is_nan());
         (if unequal { a.distance(e) } else { 0. }, unequal, a, e)
     };
-    // Without a branch on what is found, so that several elements are compared at a time.
+    // Without a branch on what is found, and counted in narrow numbers, so that several elements are compared
+    // at a time.
+    let (mut unequal, mut not_close, mut zero_signs) = (0u32, 0u32, 0u32);
+    let mut max_ulp = E::Ulp::default();
     for (&actual, &expected) in actual.iter().zip(expected) {
-        let (abs, unequal, a, e) = difference(actual, expected);
+        let (abs, differs, a, e) = difference(actual, expected);
         let close = (abs <= atol + rtol * e.magnitude()) & (abs < f64::INFINITY);
         let ulp = a.ulp_distance(e);
-        let ulp = if unequal { ulp } else { 0 };
-        found.unequal += usize::from(unequal);
-        found.not_close += usize::from(unequal & !close);
-        found.zero_signs += usize::from(unequal & a.are_zeros(e));
-        found.max_ulp = if ulp > found.max_ulp { ulp } else { found.max_ulp };
+        let ulp = if differs { ulp } else { E::Ulp::default() };
+        unequal += u32::from(differs);
+        not_close += u32::from(differs & !close);
+        zero_signs += u32::from(differs & a.are_zeros(e));
+        max_ulp = if ulp > max_ulp { ulp } else { max_ulp };
         found.max_abs = if abs > found.max_abs { abs } else { found.max_abs };
     }
+    found.unequal = unequal as usize;
+    found.not_close = not_close as usize;
+    found.zero_signs = zero_signs as usize;
+    found.max_ulp = max_ulp.into();
     if found.max_abs <= known {
         return found;
     }

@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use common::{ROOT, python, scratch, stdout, tch_parity};
 use tch::nn::{self, Module, OptimizerConfig, VarStore};
@@ -437,4 +437,17 @@ fn a_recording_in_rust_is_what_the_format_says() {
     let value = |name: &str| f64::try_from(trace.tensor(name).unwrap()).unwrap();
     assert_eq!(value("forward/L"), value("step/1/L"));
     assert!(value("step/2/L") < value("step/1/L"));
+}
+
+#[test]
+fn the_examples_have_the_same_bits_whatever_is_said_of_the_cpu() {
+    for (mkl, onednn) in [("SSE4_2", "SSE41"), ("AVX2", "AVX2"), ("AVX512", "AVX512_CORE")] {
+        for name in ["mlp", "convnet", "encoder"] {
+            let mut run = Command::new(env!("CARGO"));
+            run.args(["run", "--quiet", "--example", name]).current_dir(ROOT);
+            run.env("MKL_ENABLE_INSTRUCTIONS", mkl).env("ONEDNN_MAX_CPU_ISA", onednn);
+            let report = stdout(&run.output().unwrap());
+            assert!(report.contains("bitwise required: both use portable numerics"), "{report}");
+        }
+    }
 }
