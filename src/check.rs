@@ -8,20 +8,10 @@ use std::{fs, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use tch::Device;
-use tch_parity::report::{NotCompared, Report};
+use tch_parity::report::Report;
 use tch_parity::{Environment, Numerics, Replay, Required, compare, dataflow, is_given};
 
-/// What was found, in the order of the cases.
-#[derive(Default)]
-pub(crate) struct Checked {
-    pub(crate) reports: Vec<Report>,
-    pub(crate) errors: Vec<NotCompared>,
-}
-
-/// Why `file` was not compared.
-pub(crate) fn not_compared(file: &Path, err: &anyhow::Error) -> NotCompared {
-    NotCompared { file: file.display().to_string(), message: crate::message(err) }
-}
+use crate::outcome::{Checked, not_compared};
 
 /// Replays every case that `paths` name, files and folders of them, and compares each with its recording.
 /// By default they are computed as they were recorded. `compute_with` is called once, before the first is

@@ -2,20 +2,22 @@
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::{env, fmt, fs};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use tch::Device;
 use tch_parity::notebook::{self, Notebook};
-use tch_parity::report::{self, NotCompared, Report, one_line};
+use tch_parity::report::{Report, one_line};
 use tch_parity::selftest::selftest;
 use tch_parity::{
     Case, DeviceChoice, Environment, Names, Numerics, Replay, Required, Trace, compare, dataflow,
-    open_device, repr, write_whole,
+    open_device, repr,
 };
 
-use crate::check::{self, Checked};
+use crate::check;
+use crate::outcome::{
+    Checked, Outcome, ReportOptions, conclude, ensure_apart, not_compared, print, unless_closed,
+};
 
 /// A recording of more steps would outgrow the header that safetensors allows (100 MB).
 const MAX_STEPS: i64 = 100_000;
@@ -100,36 +102,6 @@ enum Command {
     },
 }
 
-#[derive(Args)]
-struct ReportOptions {
-    /// What is required; `auto`: bitwise where the environments promise it, else close
-    #[arg(long, value_enum, default_value_t = CriterionArg::Auto)]
-    criterion: CriterionArg,
-    /// Write the reports as JSON to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write the reports as JUnit XML to this file, a test case per tensor
-    #[arg(long, value_name = "FILE")]
-    junit: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum CriterionArg {
-    Auto,
-    Bitwise,
-    Close,
-}
-
-impl From<CriterionArg> for Required {
-    fn from(arg: CriterionArg) -> Required {
-        match arg {
-            CriterionArg::Auto => Required::Auto,
-            CriterionArg::Bitwise => Required::Bitwise,
-            CriterionArg::Close => Required::Close,
-        }
-    }
-}
-
 #[derive(Clone, Copy, ValueEnum)]
 enum NumericsArg {
     Portable,
@@ -143,13 +115,6 @@ impl From<NumericsArg> for Numerics {
             NumericsArg::Native => Numerics::Native,
         }
     }
-}
-
-/// What the exit code says.
-pub(crate) enum Outcome {
-    Done,
-    Differs,
-    CouldNotRun,
 }
 
 impl Cli {
@@ -247,18 +212,6 @@ fn show(file: &Path, names: Vec<String>, out: &mut impl Write) -> Result<Outcome
     Ok(Outcome::Done)
 }
 
-fn print(out: &mut impl Write, text: fmt::Arguments) -> Result<()> {
-    unless_closed(out.write_fmt(text))
-}
-
-/// A reader that has seen enough changes neither the verdict nor the reports.
-fn unless_closed(written: io::Result<()>) -> Result<()> {
-    match written {
-        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("stdout"),
-    }
-}
-
 fn check(
     paths: &[PathBuf],
     numerics: Option<Numerics>,
@@ -302,7 +255,7 @@ fn compare_files(
     let mut checked = Checked::default();
     match compared(actual, expected, partial, names, options.criterion.into()) {
         Ok(report) => checked.reports.push(report),
-        Err((file, err)) => checked.errors.push(check::not_compared(file, &err)),
+        Err((file, err)) => checked.errors.push(not_compared(file, &err)),
     }
     let text = checked.reports.iter().map(Report::text).collect::<String>();
     conclude(&checked, &text, options, out)
@@ -347,62 +300,6 @@ fn compared<'a>(
     };
     let file = Some(actual.display().to_string());
     Ok(Report { file, ..Report::new(name, reason, comparison, dataflow) })
-}
-
-/// A report must not take the place of what is compared, nor of the other report.
-fn ensure_apart(inputs: &[&Path], options: &ReportOptions) -> Result<()> {
-    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let mut taken = inputs.iter().map(|path| real(path)).collect::<Vec<_>>();
-    for report in [&options.json, &options.junit].into_iter().flatten() {
-        let report = real(report);
-        let is_case = report.extension().is_some_and(|extension| extension == "safetensors");
-        ensure!(
-            !is_case && !taken.contains(&report),
-            "cannot write {}: it is no place for a report, but for what is compared",
-            report.display()
-        );
-        taken.push(report);
-    }
-    Ok(())
-}
-
-/// First what CI reads, so that nothing that goes wrong with stdout leaves the reports of another run
-/// there; then `text`, and the outcome.
-fn conclude(
-    checked: &Checked,
-    text: &str,
-    options: &ReportOptions,
-    out: &mut impl Write,
-) -> Result<Outcome> {
-    let Checked { reports, errors } = checked;
-    for error in errors {
-        crate::complain(&format!("error: {}", error.message));
-    }
-    let save = |file: &PathBuf, text: Result<String>| {
-        let text = text?;
-        write_whole(file, |file| file.write_all(text.as_bytes()))
-    };
-    let json = options.json.as_ref().map(|file| save(file, report::json(reports, errors)));
-    let junit = options.junit.as_ref().map(|file| save(file, Ok(report::junit(reports, errors))));
-    let unwritten = [json, junit].into_iter().flatten().filter_map(Result::err);
-    let unwritten = unwritten.collect::<Vec<_>>();
-    for err in &unwritten {
-        crate::complain(&format!("error: {}", crate::message(err)));
-    }
-
-    print(out, format_args!("{text}"))?;
-    if env::var_os("GITHUB_ACTIONS").is_some() {
-        let errors = errors.iter().map(NotCompared::annotation);
-        for annotation in reports.iter().filter_map(Report::annotation).chain(errors) {
-            print(out, format_args!("{annotation}\n"))?;
-        }
-    }
-    let same = reports.iter().all(|report| report.comparison.passes());
-    Ok(match (errors.is_empty() && unwritten.is_empty(), same) {
-        (false, _) => Outcome::CouldNotRun,
-        (true, false) => Outcome::Differs,
-        (true, true) => Outcome::Done,
-    })
 }
 
 fn control(file: &Path, out: &mut impl Write) -> Result<Outcome> {

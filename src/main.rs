@@ -4,6 +4,7 @@
 
 mod check;
 mod cli;
+mod outcome;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use cli::Outcome;
+use outcome::Outcome;
 use tch::TchError;
 use tch_parity::libtorch_version;
 use tch_parity::report::one_line;
