@@ -1,8 +1,6 @@
 //! A convolutional net with BatchNorm in training mode and max pooling, trained two steps of SGD: the port of
 //! `convnet.py`, and the proof. The VarStore has the running statistics, which are buffers in PyTorch.
 
-use std::path::Path;
-
 use anyhow::Result;
 use tch::nn::{self, Module, ModuleT, OptimizerConfig};
 use tch::{Device, Tensor};
@@ -61,7 +59,7 @@ fn port(case: &Case) -> Result<Trace> {
 }
 
 fn main() -> Result<()> {
-    let case = Case::load(Path::new("examples/convnet.safetensors"))?;
+    let case = Case::load("examples/convnet.safetensors")?;
     case.environment.numerics.restart_with()?;
     println!("{}", assert_parity(&port(&case)?, &case)?.text());
     Ok(())

@@ -2,8 +2,6 @@
 //! the steps of `torch.nn.functional.multi_head_attention_forward` one by one, since other ones that come to
 //! the same in exact arithmetic do not come to the same bits.
 
-use std::path::Path;
-
 use anyhow::Result;
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Kind, Reduction, Tensor};
@@ -89,7 +87,7 @@ fn port(case: &Case) -> Result<Trace> {
 }
 
 fn main() -> Result<()> {
-    let case = Case::load(Path::new("examples/encoder.safetensors"))?;
+    let case = Case::load("examples/encoder.safetensors")?;
     case.environment.numerics.restart_with()?;
     println!("{}", assert_parity(&port(&case)?, &case)?.text());
     Ok(())

@@ -1,8 +1,6 @@
 //! An MLP with LayerNorm and GELU, trained three steps of SGD with momentum and weight decay: the port of
 //! `mlp.py`, and the proof.
 
-use std::path::Path;
-
 use anyhow::Result;
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Tensor};
@@ -39,7 +37,7 @@ fn port(case: &Case) -> Result<Trace> {
 }
 
 fn main() -> Result<()> {
-    let case = Case::load(Path::new("examples/mlp.safetensors"))?;
+    let case = Case::load("examples/mlp.safetensors")?;
     case.environment.numerics.restart_with()?;
     println!("{}", assert_parity(&port(&case)?, &case)?.text());
     Ok(())

@@ -26,7 +26,8 @@ impl Case {
     ///
     /// # Errors
     /// The file cannot be read, or is not a case.
-    pub fn load(path: &Path) -> Result<Case> {
+    pub fn load(path: impl AsRef<Path>) -> Result<Case> {
+        let path = path.as_ref();
         let trace = Trace::load(path)?;
         Case::new(trace).with_context(|| format!("{} is not a case", path.display()))
     }

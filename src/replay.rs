@@ -32,7 +32,8 @@ impl Replay {
     /// # Errors
     /// The file cannot be read, or is not such a case: what is missing, extra, misnamed or of another shape
     /// or dtype is named.
-    pub fn load(path: &Path) -> Result<Replay> {
+    pub fn load(path: impl AsRef<Path>) -> Result<Replay> {
+        let path = path.as_ref();
         let case = Case::load(path)?;
         Replay::new(case).with_context(|| {
             format!(

@@ -230,7 +230,8 @@ impl Trace {
     /// # Errors
     /// The file cannot be read, is no safetensors file or a damaged one, or records an order of other
     /// names than it holds.
-    pub fn load(path: &Path) -> Result<Trace> {
+    pub fn load(path: impl AsRef<Path>) -> Result<Trace> {
+        let path = path.as_ref();
         Trace::read(path).with_context(|| format!("cannot read {}", path.display()))
     }
 
@@ -335,7 +336,7 @@ impl Trace {
     ///
     /// # Errors
     /// The file cannot be written, or `path` is something other than a regular file.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let metadata = serde_json::to_string(&Metadata {
             format: FORMAT,
             order: self.names().map(str::to_owned).collect(),
@@ -356,7 +357,7 @@ impl Trace {
         let mut header = serde_json::to_string(&Header::new(Some(metadata), infos.collect())?)?;
         let aligned = header.len().next_multiple_of(size_of::<u64>());
         header += &" ".repeat(aligned - header.len());
-        write_whole(path, |file| {
+        write_whole(path.as_ref(), |file| {
             file.write_all(&(header.len() as u64).to_le_bytes())?;
             file.write_all(header.as_bytes())?;
             tensors.iter().try_for_each(|(_, view)| file.write_all(view.data()))

@@ -240,7 +240,7 @@ type Change = dyn Fn(&str, Tensor) -> Option<(String, Tensor)>;
 #[test]
 fn cases_that_are_whole_files_but_no_cases_are_named_for_what_is_wrong() {
     let folder = scratch("bad_input_cases");
-    let stored = Trace::load(&data("cases/zero.safetensors")).unwrap();
+    let stored = Trace::load(data("cases/zero.safetensors")).unwrap();
     let environment = stored.environment::<Value>().unwrap().unwrap();
     let run = stored.run::<Value>().unwrap().unwrap();
     let with = |path: &str, value: Value| {

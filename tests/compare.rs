@@ -229,7 +229,7 @@ fn empty_tensors_are_the_same() {
 
 /// The notebook's stored run with some elements changed, in a file.
 fn damaged(name: &str, changes: &[(&str, i64, f64)]) -> PathBuf {
-    let stored = Trace::load(&data("notebook.safetensors")).unwrap();
+    let stored = Trace::load(data("notebook.safetensors")).unwrap();
     let mut damaged = Trace::new();
     damaged
         .describe(&stored.run::<Value>().unwrap(), &stored.environment::<Value>().unwrap())
@@ -420,7 +420,7 @@ fn what_was_run_is_compared_first() {
 /// this name and these values.
 fn reports(folder: &Path, name: &str, actual: f32, expected: f32) -> (Value, Vec<String>, String) {
     let [actual, expected] = [("a", actual), ("e", expected)].map(|(file, value)| {
-        trace(&[(name, floats(&[value]))]).save(&folder.join(file)).unwrap();
+        trace(&[(name, floats(&[value]))]).save(folder.join(file)).unwrap();
         folder.join(file)
     });
     let (json, junit) = (folder.join("report.json"), folder.join("report.xml"));
@@ -526,7 +526,7 @@ fn either_file_may_be_the_case_whose_order_counts() {
     let actual = damaged("compare_order", &[("forward/h", 0, 0.5), ("forward/L", 0, 0.5)]);
     let plain = scratch("compare_order_plain").join("plain");
     let mut trace = Trace::new();
-    for (name, view) in Trace::load(&data("notebook.safetensors")).unwrap().iter() {
+    for (name, view) in Trace::load(data("notebook.safetensors")).unwrap().iter() {
         trace.push_view(name, &view).unwrap();
     }
     trace.save(&plain).unwrap();

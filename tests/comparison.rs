@@ -8,7 +8,7 @@ use tch_parity::Trace;
 
 /// The stored trace with one thing changed.
 fn damaged(damage: impl Fn(&str, Tensor) -> Option<(String, Tensor)>) -> Vec<String> {
-    let stored = Trace::load(&data("notebook.safetensors")).unwrap();
+    let stored = Trace::load(data("notebook.safetensors")).unwrap();
     let mut actual = Trace::new();
     for name in stored.names() {
         if let Some((name, tensor)) = damage(name, stored.tensor(name).unwrap()) {
@@ -78,7 +78,7 @@ fn another_shape_or_dtype_of_the_same_bytes_is_seen() {
 
 #[test]
 fn another_order_is_seen() {
-    let stored = Trace::load(&data("notebook.safetensors")).unwrap();
+    let stored = Trace::load(data("notebook.safetensors")).unwrap();
     let mut sorted = Trace::new();
     let mut names = stored.names().collect::<Vec<_>>();
     names.sort();

@@ -49,7 +49,7 @@ fn recorded(steps: &str) -> Trace {
 
 #[test]
 fn every_tensor_of_20_steps_is_the_stored_one() {
-    let stored = Trace::load(&data("notebook.safetensors")).unwrap();
+    let stored = Trace::load(data("notebook.safetensors")).unwrap();
     assert_same(&recorded("20"), &stored);
     // What has to be in it, in case both sides forgot the same.
     assert_eq!(stored.names().count(), 2 + 6 + 8 + 7 + 6 + 20 * 7);
@@ -57,7 +57,7 @@ fn every_tensor_of_20_steps_is_the_stored_one() {
 
 #[test]
 fn one_step_is_the_start_of_20() {
-    let stored = Trace::load(&data("notebook.safetensors")).unwrap();
+    let stored = Trace::load(data("notebook.safetensors")).unwrap();
     let one = recorded("1");
     assert_eq!(one.names().count(), 2 + 6 + 8 + 7 + 6 + 7);
     for (name, tensor) in one.iter() {
@@ -93,7 +93,7 @@ fn reference_script_reproduces_what_is_stored() {
     for file in files {
         // The environment in the file is that of the machine that wrote it; the rest is the same.
         let [now, stored] =
-            [folder.clone(), data("")].map(|folder| Replay::load(&folder.join(&file)).unwrap());
+            [folder.clone(), data("")].map(|folder| Replay::load(folder.join(&file)).unwrap());
         assert_eq!(now.run, stored.run, "{}", file.display());
         assert_same(&now.case.trace, &stored.case.trace);
     }

@@ -30,7 +30,7 @@ fn recorded(name: &str, program: &str) -> (Case, String) {
     let folder = scratch(name);
     let output = record(&folder, program);
     stdout(&output);
-    let case = Case::load(&folder.join("case.safetensors")).unwrap();
+    let case = Case::load(folder.join("case.safetensors")).unwrap();
     (case, String::from_utf8(output.stderr).unwrap())
 }
 
@@ -220,7 +220,7 @@ fn plain(fc: &nn::Linear, x: &Tensor) -> Tensor {
 
 #[test]
 fn a_mistake_is_found_where_it_was_made() {
-    let case = Case::load(&example("mlp.safetensors")).unwrap();
+    let case = Case::load(example("mlp.safetensors")).unwrap();
     assert_parity(&mlp(&case, 1e-3, plain), &case).unwrap();
     let report = Parity::default().report(&mlp(&case, 1e-5, plain), &case).unwrap();
     assert_eq!(report.origin.unwrap(), "forward/norm is the first to differ; forward/fc1 agrees");
@@ -242,7 +242,7 @@ fn a_mistake_is_found_where_it_was_made() {
 
 #[test]
 fn what_is_not_recorded_is_a_failure_if_strict() {
-    let case = Case::load(&example("mlp.safetensors")).unwrap();
+    let case = Case::load(example("mlp.safetensors")).unwrap();
     let actual = mlp(&case, 1e-3, plain);
     let strict = Parity { strict: true, ..Default::default() };
     let report = strict.report(&actual, &case).unwrap();
@@ -294,7 +294,7 @@ fn a_transposed_result_is_hinted_at_and_not_accepted() {
 
 #[test]
 fn parameters_that_do_not_fit_are_all_named_and_none_is_set() {
-    let case = Case::load(&example("mlp.safetensors")).unwrap();
+    let case = Case::load(example("mlp.safetensors")).unwrap();
     let vs = VarStore::new(Device::Cpu);
     let root = vs.root();
     let fc1 = nn::linear(&root / "fc1", 6, 16, Default::default());
@@ -316,7 +316,7 @@ fn parameters_that_do_not_fit_are_all_named_and_none_is_set() {
 
 #[test]
 fn a_ports_own_names_are_mapped() {
-    let case = Case::load(&example("encoder.safetensors")).unwrap();
+    let case = Case::load(example("encoder.safetensors")).unwrap();
     let names = Names::new([
         "self_attn.out_proj=attention.output",
         "self_attn=attention",
@@ -335,7 +335,7 @@ fn a_ports_own_names_are_mapped() {
         assert!(case.trace.get(name).is_some(), "{name}");
     }
     let twice = Names::new(["norm1=norm2"]).unwrap();
-    let error = Case::load(&example("encoder.safetensors")).unwrap().renamed(&twice).unwrap_err();
+    let error = Case::load(example("encoder.safetensors")).unwrap().renamed(&twice).unwrap_err();
     assert!(error.to_string().contains("becomes param/norm2.weight"), "{error}");
     for (rule, says) in [
         ("a", "is not EXPECTED=ACTUAL"),
@@ -353,11 +353,11 @@ fn a_ports_own_names_are_mapped() {
     // Of the files: the port's, then PyTorch's.
     let folder = scratch("port_renamed");
     let mut port = Trace::new();
-    let source = Trace::load(&example("mlp.safetensors")).unwrap();
+    let source = Trace::load(example("mlp.safetensors")).unwrap();
     for (name, view) in source.iter() {
         port.push_view(name.replace("fc1", "first"), &view).unwrap();
     }
-    port.save(&folder.join("port")).unwrap();
+    port.save(folder.join("port")).unwrap();
     let mut command = tch_parity();
     command.arg("compare").arg(folder.join("port")).arg(example("mlp.safetensors"));
     assert_eq!(command.output().unwrap().status.code(), Some(1));
@@ -393,7 +393,7 @@ fn the_recorder_in_rust_names_what_is_wrong() {
         stderr.contains("unknown variant `Mlp`") && stderr.matches('\n').count() == 1,
         "{stderr}"
     );
-    let error = Case::load(&common::data("tensor_str/tensors.safetensors")).unwrap_err();
+    let error = Case::load(common::data("tensor_str/tensors.safetensors")).unwrap_err();
     assert!(format!("{error:#}").contains("no metadata that says what was run"), "{error:#}");
 }
 

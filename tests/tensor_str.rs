@@ -78,7 +78,7 @@ fn stored_hard_cases_are_what_pytorch_prints_now() {
 #[test]
 fn results_of_operations_print_their_grad_fn() {
     let model: ThreeLayerNet = Notebook::run(LR, 1, tch::Device::Cpu).unwrap().model;
-    let stored = Trace::load(&data("notebook.safetensors")).unwrap();
+    let stored = Trace::load(data("notebook.safetensors")).unwrap();
     tch::no_grad(|| {
         for (name, p) in model.named_parameters() {
             p.shallow_clone().copy_(&stored.tensor(&format!("param/{name}")).unwrap());
