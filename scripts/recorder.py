@@ -266,9 +266,13 @@ class Recorder:
         self.calls = {}
         self.outputs = []  # (name, module's name, tensor, its version), in the order of execution
         self.inputs = []
-        names = inspect.signature(self.model.forward).bind(*inputs, **kwargs).arguments
-        named = [("target", target[0])] if target else []
-        for name, value in [*names.items(), *named]:
+        signature = inspect.signature(self.model.forward)
+        named = dict(signature.bind(*inputs, **kwargs).arguments)
+        for name, parameter in signature.parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                named.update(named.pop(name, {}))  # of **kwargs, each by its own name
+        named.update({"target": target[0]} if target else {})
+        for name, value in named.items():
             for path, leaf in flat(name, value):
                 if isinstance(leaf, torch.Tensor):
                     self._push(f"input/{path}", leaf)

@@ -71,7 +71,8 @@ class Net(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.skipped = nn.Tanh()
 
-    def forward(self, x, scale, *, bias=None):
+    def forward(self, x, scale, **more):
+        bias = more["bias"]
         twice, parts = self.inner[0](x)
         return self.skipped(self.relu(self.fc(self.fc(twice) + parts["half"] * scale)) + bias)
 
