@@ -9,9 +9,10 @@ use tch::Device;
 use tch_parity::notebook::{self, Notebook};
 use tch_parity::report::{Report, one_line};
 use tch_parity::selftest::selftest;
+use tch_parity::worksheet::Worksheet;
 use tch_parity::{
     Case, DeviceChoice, Environment, Names, Numerics, Replay, Required, Trace, compare, dataflow,
-    open_device, repr,
+    open_device, repr, write_whole,
 };
 
 use crate::check;
@@ -95,6 +96,25 @@ enum Command {
         #[command(flatten)]
         options: ReportOptions,
     },
+    /// Fill in the notebook's worksheet: of its own run, or of a recorded one
+    Worksheet {
+        /// A case file of a ThreeLayerNet [default: the notebook's run]
+        case: Option<PathBuf>,
+        /// For a terminal, for GitHub and Jupyter, for a browser, or the whole notebook to open in Jupyter
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+        /// Write to this file instead of stdout
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Draw the net with its values and gradients, as SVG
+    Figure {
+        /// A case file of a ThreeLayerNet [default: the notebook's run]
+        case: Option<PathBuf>,
+        /// Write to this file instead of stdout
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Damage a replay in every tensor, one thing at a time, and see whether `check` would notice
     Selftest {
         /// A case file
@@ -117,6 +137,14 @@ impl From<NumericsArg> for Numerics {
     }
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Markdown,
+    Html,
+    Ipynb,
+}
+
 impl Cli {
     /// Does what the command line asks for, writing to stdout. To be called while the process has one
     /// thread.
@@ -134,6 +162,18 @@ impl Cli {
             Command::Compare { actual, expected, partial, rename, options } => {
                 let names = Names::new(&rename).context("--rename")?;
                 compare_files(&actual, &expected, partial, &names, &options, &mut out)
+            }
+            Command::Worksheet { case, format, output } => {
+                let render = match format {
+                    Format::Text => Worksheet::text,
+                    Format::Markdown => Worksheet::markdown,
+                    Format::Html => Worksheet::html,
+                    Format::Ipynb => Worksheet::ipynb,
+                };
+                worksheet(case.as_deref(), render, output.as_deref(), &mut out)
+            }
+            Command::Figure { case, output } => {
+                worksheet(case.as_deref(), Worksheet::figure, output.as_deref(), &mut out)
             }
             Command::Selftest { case } => control(&case, &mut out),
         }?;
@@ -220,7 +260,7 @@ fn check(
     options: &ReportOptions,
     out: &mut impl Write,
 ) -> Result<Outcome> {
-    ensure_apart(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>(), options)?;
+    ensure_apart(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>(), &options.reports())?;
     let checked = check::check(paths, numerics, options.criterion.into(), |numerics| {
         compute_with(numerics, device)
     });
@@ -251,7 +291,7 @@ fn compare_files(
     options: &ReportOptions,
     out: &mut impl Write,
 ) -> Result<Outcome> {
-    ensure_apart(&[actual, expected], options)?;
+    ensure_apart(&[actual, expected], &options.reports())?;
     let mut checked = Checked::default();
     match compared(actual, expected, partial, names, options.criterion.into()) {
         Ok(report) => checked.reports.push(report),
@@ -300,6 +340,36 @@ fn compared<'a>(
     };
     let file = Some(actual.display().to_string());
     Ok(Report { file, ..Report::new(name, reason, comparison, dataflow) })
+}
+
+/// Renders the worksheet of a case, or of the notebook's run.
+fn worksheet(
+    case: Option<&Path>,
+    render: fn(&Worksheet) -> Result<String>,
+    output: Option<&Path>,
+    out: &mut impl Write,
+) -> Result<Outcome> {
+    ensure_apart(case.as_slice(), output.as_slice())?;
+    let (title, replay) = match case {
+        Some(file) => {
+            let replay = Replay::load(file)?;
+            compute_with(replay.case.environment.numerics, CPU)?;
+            (one_line(&file.display().to_string()), replay)
+        }
+        None => {
+            let (device, environment) = compute_with(Numerics::Portable, CPU)?;
+            let mut notebook = Notebook::run(notebook::LR, 1, device)?;
+            notebook.trace.describe(&notebook.run, &environment)?;
+            ("the notebook's run".to_owned(), Replay::new(Case::new(notebook.trace)?)?)
+        }
+    };
+    let worksheet = Worksheet::new(&title, replay).and_then(|sheet| Ok((render(&sheet)?, sheet)));
+    let (text, worksheet) = worksheet.context(title)?;
+    match output {
+        Some(file) => write_whole(file, |file| file.write_all(text.as_bytes()))?,
+        None => unless_closed(out.write_all(text.as_bytes()))?,
+    }
+    Ok(if worksheet.agrees() { Outcome::Done } else { Outcome::Differs })
 }
 
 fn control(file: &Path, out: &mut impl Write) -> Result<Outcome> {

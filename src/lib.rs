@@ -45,6 +45,8 @@ mod tolerance;
 mod trace;
 mod training;
 mod whole_file;
+pub mod worksheet;
+mod xml;
 
 pub use case::{Case, is_given};
 pub use compare::{Comparison, Criterion, Edge, TensorComparison, Verdict, compare};

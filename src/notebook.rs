@@ -65,35 +65,61 @@ impl Notebook {
     /// # Errors
     /// Those of `out`.
     pub fn print(&self, out: &mut impl Write) -> Result<()> {
-        let names = |section| self.trace.names().filter_map(move |name| name.strip_prefix(section));
-        let tensor = |name: &str| anyhow::Ok(self.trace.tensor(name)?.f_to_device(self.device)?);
-        let repr = |name: String| anyhow::Ok(repr(&tensor(&name)?)?);
-
+        let cells = Cells { trace: &self.trace, device: self.device };
         writeln!(out, "{}", self.model)?;
-
-        // Initial model weights
-        for name in names("param/") {
-            writeln!(out, "- {name}\n{}\n", repr(format!("param/{name}"))?)?;
-        }
-
-        // Forward pass
-        for name in names("forward/") {
-            writeln!(out, "{name} \t {}", repr(format!("forward/{name}"))?)?;
-        }
-
-        // Backward pass: the intermediate tensors, then the parameters
-        for name in names("forward/").filter(|&name| name != "L") {
-            writeln!(out, "Gradient of {name} \t {}", repr(format!("grad/{name}"))?)?;
-        }
-        for name in names("param/") {
-            writeln!(out, "Gradient of {name}\n{}\n", repr(format!("grad/{name}"))?)?;
-        }
-
-        // Optimizer step
-        for name in names("param/") {
-            let step = self.run.steps;
-            writeln!(out, "Updated {name}\n{}\n", repr(format!("step/{step}/{name}"))?)?;
-        }
+        out.write_all(cells.initial_weights()?.as_bytes())?;
+        out.write_all(cells.forward()?.as_bytes())?;
+        out.write_all(cells.gradients()?.as_bytes())?;
+        out.write_all(cells.parameter_gradients()?.as_bytes())?;
+        out.write_all(cells.updated_weights(self.run.steps)?.as_bytes())?;
         Ok(())
+    }
+}
+
+/// What the cells print of a run that [`train`] recorded on a device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cells<'a> {
+    pub(crate) trace: &'a Trace,
+    pub(crate) device: Device,
+}
+
+impl<'a> Cells<'a> {
+    pub(crate) fn initial_weights(self) -> Result<String> {
+        let line = |name| Ok(format!("- {name}\n{}\n\n", self.repr(format!("param/{name}"))?));
+        self.names("param/").map(line).collect()
+    }
+
+    pub(crate) fn forward(self) -> Result<String> {
+        let line = |name| Ok(format!("{name} \t {}\n", self.repr(format!("forward/{name}"))?));
+        self.names("forward/").map(line).collect()
+    }
+
+    /// Those of the intermediate tensors.
+    pub(crate) fn gradients(self) -> Result<String> {
+        let names = self.names("forward/").filter(|&name| name != "L");
+        let line =
+            |name| Ok(format!("Gradient of {name} \t {}\n", self.repr(format!("grad/{name}"))?));
+        names.map(line).collect()
+    }
+
+    pub(crate) fn parameter_gradients(self) -> Result<String> {
+        let line =
+            |name| Ok(format!("Gradient of {name}\n{}\n\n", self.repr(format!("grad/{name}"))?));
+        self.names("param/").map(line).collect()
+    }
+
+    /// After step `step`.
+    pub(crate) fn updated_weights(self, step: u32) -> Result<String> {
+        let line =
+            |name| Ok(format!("Updated {name}\n{}\n\n", self.repr(format!("step/{step}/{name}"))?));
+        self.names("param/").map(line).collect()
+    }
+
+    fn names(self, section: &'a str) -> impl Iterator<Item = &'a str> {
+        self.trace.names().filter_map(move |name| name.strip_prefix(section))
+    }
+
+    fn repr(self, name: String) -> Result<String> {
+        Ok(repr(&self.trace.tensor(&name)?.f_to_device(self.device)?)?)
     }
 }

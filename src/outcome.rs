@@ -70,16 +70,23 @@ pub(crate) fn unless_closed(written: io::Result<()>) -> Result<()> {
     }
 }
 
-/// A report must not take the place of what is compared, nor of the other report.
-pub(crate) fn ensure_apart(inputs: &[&Path], options: &ReportOptions) -> Result<()> {
+impl ReportOptions {
+    /// The files to be written.
+    pub(crate) fn reports(&self) -> Vec<&Path> {
+        [&self.json, &self.junit].into_iter().flatten().map(PathBuf::as_path).collect()
+    }
+}
+
+/// What is written must not take the place of what is read, nor of each other.
+pub(crate) fn ensure_apart(inputs: &[&Path], outputs: &[&Path]) -> Result<()> {
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut taken = inputs.iter().map(|path| real(path)).collect::<Vec<_>>();
-    for report in [&options.json, &options.junit].into_iter().flatten() {
+    for report in outputs {
         let report = real(report);
         let is_case = report.extension().is_some_and(|extension| extension == "safetensors");
         ensure!(
             !is_case && !taken.contains(&report),
-            "cannot write {}: it is no place for a report, but for what is compared",
+            "cannot write {}: it is no place for what is written, but for what is read",
             report.display()
         );
         taken.push(report);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::tensor::Dtype;
-use tch::Device;
+use tch::{Device, Tensor};
 
 use crate::case::Case;
 use crate::compare::{Edge, compare_json};
@@ -63,16 +63,25 @@ impl Replay {
     /// # Errors
     /// Those of [`train`].
     pub fn run(&self, device: Device) -> Result<Trace> {
-        let tensor = |name: &str| anyhow::Ok(self.case.trace.tensor(name)?.f_to_device(device)?);
-        let leaf = |name: &str| anyhow::Ok(tensor(name)?.f_set_requires_grad(true)?);
+        let model = self.model(device)?;
+        let y = self.case.trace.tensor("input/y")?.f_to_device(device)?;
+        train(&model, &self.leaf("input/x", device)?, &y, &self.run)
+    }
+
+    /// The net with its initial parameters.
+    pub(crate) fn model(&self, device: Device) -> Result<ThreeLayerNet> {
         let linear = |name: &str| {
             anyhow::Ok(Linear {
-                weight: leaf(&format!("param/{name}.weight"))?,
-                bias: leaf(&format!("param/{name}.bias"))?,
+                weight: self.leaf(&format!("param/{name}.weight"), device)?,
+                bias: self.leaf(&format!("param/{name}.bias"), device)?,
             })
         };
-        let model = ThreeLayerNet { fc1: linear("fc1")?, fc2: linear("fc2")?, fc3: linear("fc3")? };
-        train(&model, &leaf("input/x")?, &tensor("input/y")?, &self.run)
+        Ok(ThreeLayerNet { fc1: linear("fc1")?, fc2: linear("fc2")?, fc3: linear("fc3")? })
+    }
+
+    fn leaf(&self, name: &str, device: Device) -> Result<Tensor> {
+        let tensor = self.case.trace.tensor(name)?.f_to_device(device)?;
+        Ok(tensor.f_set_requires_grad(true)?)
     }
 }
 

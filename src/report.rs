@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::compare::{Comparison, Criterion, Edge, MAX_ULP, TensorComparison, Verdict};
 use crate::python_float::exponential;
+use crate::xml::escape;
 
 /// One comparison, under the name that the reader knows it by.
 #[derive(Clone, Debug, Serialize)]
@@ -271,18 +272,4 @@ pub fn junit(reports: &[Report], errors: &[NotCompared]) -> String {
         );
     }
     xml + "</testsuites>\n"
-}
-
-/// For XML, which has no way to write most control characters, nor two that are no characters.
-fn escape(text: &str) -> String {
-    let escaped = |c: char| match c {
-        '&' => "&amp;".to_owned(),
-        '<' => "&lt;".to_owned(),
-        '>' => "&gt;".to_owned(),
-        '"' => "&quot;".to_owned(),
-        '\n' => "&#10;".to_owned(),
-        c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => "\u{fffd}".to_owned(),
-        c => c.to_string(),
-    };
-    text.chars().map(escaped).collect()
 }

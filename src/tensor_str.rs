@@ -62,15 +62,25 @@ pub fn repr(tensor: &Tensor) -> Result<String, TchError> {
         suffixes.push("requires_grad=True".to_owned());
     }
 
-    let elements = if empty {
-        "[]".to_owned()
-    } else {
-        let summarize = shape.iter().product::<usize>() > THRESHOLD;
-        let shown = if summarize { edges(tensor)? } else { tensor.f_detach()? };
-        let column = Column::new(&shown, kind)?;
-        column.nested(&column.cells, &shape, PREFIX.len(), summarize)
-    };
+    let summarize = shape.iter().product::<usize>() > THRESHOLD;
+    let elements = elements(tensor, PREFIX.len(), summarize)?;
     Ok(add_suffixes(format!("{PREFIX}{elements}"), &suffixes))
+}
+
+/// What stands between the parentheses: the elements in brackets, as if `indent` characters stood before
+/// them; if they are to be summarized, the first and last three of every dimension longer than six.
+pub(crate) fn elements(
+    tensor: &Tensor,
+    indent: usize,
+    summarize: bool,
+) -> Result<String, TchError> {
+    let shape = tensor.size().iter().map(|&n| n as usize).collect::<Vec<_>>();
+    if shape.contains(&0) {
+        return Ok("[]".to_owned());
+    }
+    let shown = if summarize { edges(tensor)? } else { tensor.f_detach()? };
+    let column = Column::new(&shown, tensor.f_kind()?)?;
+    Ok(column.nested(&column.cells, &shape, indent, summarize))
 }
 
 /// PyTorch's name of a dtype that [`repr`] prints.

@@ -1,0 +1,212 @@
+//! Formulas evaluated in float64 with plain tensor operations, and how far float32 may be from that.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result};
+use tch::{Kind, Tensor};
+
+use super::formula::{AXES, Axis, Expr, LocalDerivative, Quantity};
+
+/// A value with the four [`AXES`], of size 1 where it does not depend on one.
+#[derive(Debug)]
+pub(crate) struct Grid {
+    /// float64
+    pub(crate) value: Tensor,
+    /// How far the result may be off where every operation rounds its own, in units of that rounding: the
+    /// running error bound of N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., §3.3.
+    pub(crate) error: Tensor,
+}
+
+impl Grid {
+    fn shallow_clone(&self) -> Grid {
+        Grid { value: self.value.shallow_clone(), error: self.error.shallow_clone() }
+    }
+
+    /// A value that is what it is, such as a number of the run's.
+    fn exact(value: Tensor) -> Result<Grid> {
+        Ok(Grid { error: value.f_zeros_like()?, value })
+    }
+
+    /// `value`, whose operation takes over `error` and rounds `roundings` times.
+    fn rounded(value: Tensor, error: Tensor, roundings: f64) -> Result<Grid> {
+        let error = error.f_add(&value.f_abs()?.f_mul_scalar(roundings)?)?;
+        Ok(Grid { value, error })
+    }
+
+    fn number(value: f64) -> Result<Grid> {
+        Grid::exact(Tensor::from_slice(&[value]).f_view([1, 1, 1, 1])?)
+    }
+
+    fn negative(self) -> Result<Grid> {
+        Ok(Grid { value: self.value.f_neg()?, error: self.error })
+    }
+
+    fn plus(&self, other: &Grid) -> Result<Grid> {
+        Grid::rounded(self.value.f_add(&other.value)?, self.error.f_add(&other.error)?, 1.)
+    }
+
+    fn times(&self, other: &Grid) -> Result<Grid> {
+        let error = self.error.f_mul(&other.value.f_abs()?)?;
+        let error = error.f_add(&self.value.f_abs()?.f_mul(&other.error)?)?;
+        Grid::rounded(self.value.f_mul(&other.value)?, error, 1.)
+    }
+
+    /// Where `alive` is 1, and 0 elsewhere: the backward of a ReLU selects and does not multiply, so that no 0
+    /// of its is -0., and nothing of an infinity is left.
+    fn selected(&self, alive: &Grid) -> Result<Grid> {
+        let (alive, zero) = (alive.value.f_gt(0.)?, Grid::number(0.)?);
+        let value = self.value.f_where_self(&alive, &zero.value)?;
+        Ok(Grid { value, error: self.error.f_where_self(&alive, &zero.error)? })
+    }
+
+    fn over(&self, divisor: &Grid) -> Result<Grid> {
+        let value = self.value.f_div(&divisor.value)?;
+        let error = self.error.f_add(&value.f_abs()?.f_mul(&divisor.error)?)?;
+        Grid::rounded(value, error.f_div(&divisor.value.f_abs()?)?, 1.)
+    }
+
+    /// The sum over an axis of size `n`.
+    fn sum(&self, axis: Axis, n: i64) -> Result<Grid> {
+        if n == 1 {
+            return Ok(self.shallow_clone()); // as it is: the sum of a -0. would be 0.
+        }
+        let sum = |tensor: &Tensor| tensor.f_sum_dim_intlist(axis as i64, true, Kind::Double);
+        let error = sum(&self.error)?.f_add(&sum(&self.value.f_abs()?)?.f_mul_scalar(n as f64)?)?;
+        Ok(Grid { value: sum(&self.value)?, error })
+    }
+
+    /// The sum over an axis of size `n` of the product, which is never held as a whole.
+    fn contracted(&self, other: &Grid, axis: Axis, n: i64) -> Result<Grid> {
+        if n == 1 {
+            return self.times(other);
+        }
+        let letters = "nkji";
+        let out = letters.replace(&letters[axis as usize..=axis as usize], "");
+        let sum = |a: &Tensor, b: &Tensor| {
+            let product =
+                Tensor::f_einsum(&format!("{letters},{letters}->{out}"), &[a, b], None::<&[i64]>)?;
+            product.f_unsqueeze(axis as i64)
+        };
+        let (a, b) = (self.value.f_abs()?, other.value.f_abs()?);
+        let error = sum(&self.error, &b)?.f_add(&sum(&a, &other.error)?)?;
+        let error = error.f_add(&sum(&a, &b)?.f_mul_scalar(n as f64 + 1.)?)?;
+        Ok(Grid { value: sum(&self.value, &other.value)?, error })
+    }
+}
+
+/// What formulas are evaluated from.
+#[derive(Debug)]
+pub(crate) struct Values {
+    /// The sizes of [`AXES`].
+    pub(crate) sizes: [i64; 4],
+    quantities: HashMap<&'static str, Grid>,
+    gradients: HashMap<&'static str, Grid>,
+    /// The one derivative that has two formulas.
+    pub(crate) loss_derivative: &'static LocalDerivative,
+}
+
+impl Values {
+    pub(crate) fn new(sizes: [i64; 4], loss_derivative: &'static LocalDerivative) -> Values {
+        let (quantities, gradients) = (HashMap::new(), HashMap::new());
+        Values { sizes, quantities, gradients, loss_derivative }
+    }
+
+    pub(crate) fn size(&self, axis: Axis) -> i64 {
+        self.sizes[axis as usize]
+    }
+
+    /// A tensor of the run as it is stored, seen with all axes.
+    pub(crate) fn grid(&self, quantity: &Quantity, tensor: &Tensor) -> Result<Grid> {
+        let size = |axis| if quantity.axes.contains(&axis) { self.size(axis) } else { 1 };
+        Grid::exact(tensor.f_to_kind(Kind::Double)?.f_reshape(AXES.map(size))?)
+    }
+
+    pub(crate) fn set(&mut self, quantity: &'static Quantity, grid: Grid) {
+        self.quantities.insert(quantity.name, grid);
+    }
+
+    pub(crate) fn set_gradient(&mut self, quantity: &'static Quantity, grid: Grid) {
+        self.gradients.insert(quantity.name, grid);
+    }
+
+    pub(crate) fn quantity(&self, quantity: &Quantity) -> Result<&Grid> {
+        self.quantities.get(quantity.name).with_context(|| format!("no {}", quantity.name))
+    }
+
+    pub(crate) fn gradient(&self, quantity: &Quantity) -> Result<&Grid> {
+        let grid = self.gradients.get(quantity.name);
+        grid.with_context(|| format!("no gradient of {}", quantity.name))
+    }
+
+    pub(crate) fn evaluate(&self, expr: &Expr) -> Result<Grid> {
+        match expr {
+            Expr::Number(value) => Grid::number(*value),
+            Expr::Value(quantity) => Ok(self.quantity(quantity)?.shallow_clone()),
+            Expr::Gradient(quantity) => Ok(self.gradient(quantity)?.shallow_clone()),
+            Expr::Local(derivative) => self.evaluate(&derivative.formula),
+            Expr::Negative(of) => self.evaluate(of)?.negative(),
+            Expr::Sum(terms) => {
+                let zero = Grid::number(-0.)?; // which changes nothing, not even a -0.
+                terms.iter().try_fold(zero, |sum, term| sum.plus(&self.evaluate(term)?))
+            }
+            Expr::Difference([a, b]) => self.evaluate(a)?.plus(&self.evaluate(b)?.negative()?),
+            Expr::Product(factors) => self.product(factors),
+            Expr::Quotient([a, b]) => self.evaluate(a)?.over(&self.evaluate(b)?),
+            Expr::Over(axis, Expr::Product([factors @ .., last])) if !selects(last) => {
+                self.product(factors)?.contracted(&self.evaluate(last)?, *axis, self.size(*axis))
+            }
+            Expr::Over(axis, of) => self.evaluate(of)?.sum(*axis, self.size(*axis)),
+            Expr::Share(of) => {
+                let rows = Grid::number(self.size(Axis::N) as f64)?;
+                self.evaluate(of)?.over(&rows)
+            }
+            Expr::Max([a, b]) => {
+                let (a, b) = (self.evaluate(a)?, self.evaluate(b)?);
+                let takes_a = a.value.f_ge_tensor(&b.value)?;
+                let error = a.error.f_where_self(&takes_a, &b.error)?;
+                Ok(Grid { value: a.value.f_maximum(&b.value)?, error })
+            }
+            Expr::Positive(of) => {
+                Grid::exact(self.evaluate(of)?.value.f_gt(0.)?.f_to_kind(Kind::Double)?)
+            }
+            Expr::Sigmoid(of) => {
+                let of = self.evaluate(of)?;
+                let value = of.value.f_sigmoid()?;
+                let slope = value.f_mul(&value.f_neg()?.f_add_scalar(1.)?)?;
+                Grid::rounded(value, of.error.f_mul(&slope)?, 4.)
+            }
+            Expr::Log(of) => {
+                let of = self.evaluate(of)?;
+                Grid::rounded(of.value.f_log()?, of.error.f_div(&of.value.f_abs()?)?, 2.)
+            }
+        }
+    }
+
+    fn product(&self, factors: &[Expr]) -> Result<Grid> {
+        factors.iter().try_fold(Grid::number(1.)?, |product, factor| {
+            let grid = self.evaluate(factor)?;
+            if selects(factor) { product.selected(&grid) } else { product.times(&grid) }
+        })
+    }
+
+    /// One step of the chain rule: what the gradient of `derivative.of` makes the gradient of
+    /// `derivative.by`.
+    pub(crate) fn step_back(&self, derivative: &LocalDerivative, gradient: &Grid) -> Result<Grid> {
+        let LocalDerivative { of, by, formula, .. } = derivative;
+        let local = self.evaluate(formula)?;
+        match of.axes.iter().find(|axis| !by.axes.contains(axis)) {
+            _ if is_positive(formula) => gradient.selected(&local),
+            Some(&axis) => gradient.contracted(&local, axis, self.size(axis)),
+            None => gradient.times(&local),
+        }
+    }
+}
+
+/// Whether a factor lets the others through or not.
+fn selects(factor: &Expr) -> bool {
+    matches!(factor, Expr::Local(derivative) if is_positive(&derivative.formula))
+}
+
+fn is_positive(formula: &Expr) -> bool {
+    matches!(formula, Expr::Positive(_))
+}

@@ -1,0 +1,143 @@
+//! What of a worksheet deserves a word, and why it is so.
+
+use anyhow::Result;
+use tch::{Kind, Tensor};
+
+use super::Worksheet;
+use super::document::{Line, line};
+use super::formula::{
+    Axis, CLAMPED_L, CLAMPED_L_BY_Y_HAT, H2_BY_Z2, Quantity, W1, Y_HAT_BY_Z, Z, Z_GRADIENT, Z2, Z3,
+};
+use super::writer::{Index, MAX_TERMS, Writer};
+
+/// In the order of the sheet.
+pub(super) fn remarks(sheet: &Worksheet, write: &Writer) -> Result<Vec<Line>> {
+    let remarks = [
+        batch(sheet, write),
+        Some(gradient_of_z(sheet, write)?),
+        clamped_log(sheet),
+        dead_units(sheet, write, &Z2, Axis::J)?,
+        dead_units(sheet, write, &Z3, Axis::K)?,
+        Some(kink(sheet, write)?),
+        negative_zeros(sheet, write)?,
+    ];
+    Ok(remarks.iter().flatten().map(|text| line(text)).collect())
+}
+
+fn batch(sheet: &Worksheet, write: &Writer) -> Option<String> {
+    let rows = sheet.values.size(Axis::N);
+    let (sum, gradient) = (write.notation.sum("n"), write.gradient(&W1));
+    (rows != 1).then(|| {
+        format!(
+            "BCELoss is the mean over the {rows} rows. So a row's own gradients have a factor of 1/{rows}, and \
+             the gradient of a parameter, such as ${gradient}$, is the sum ${sum}$ of what the rows give."
+        )
+    })
+}
+
+fn gradient_of_z(sheet: &Worksheet, write: &Writer) -> Result<String> {
+    let (gradient, short) = (write.gradient(&Z), write.symbols(&Z_GRADIENT)?);
+    let slope = write.symbols(&Y_HAT_BY_Z.formula)?;
+    Ok(if std::ptr::eq(sheet.values.loss_derivative, &CLAMPED_L_BY_Y_HAT) {
+        format!(
+            "${gradient}$ is not ${short}$ in every row here: BCELoss divides by 1e-12 where ${slope}$ is less, \
+             which is when the sigmoid is saturated. BCEWithLogitsLoss would keep that gradient."
+        )
+    } else {
+        format!(
+            "${gradient}$ is ${short}$: the derivative of the loss has ${slope}$ as its common denominator, and \
+             that of the sigmoid is ${slope}$, so that both cancel. That is why the two belong together."
+        )
+    })
+}
+
+fn clamped_log(sheet: &Worksheet) -> Option<String> {
+    let clamped = sheet.forward.iter().any(|row| std::ptr::eq(row.formula, &CLAMPED_L));
+    clamped.then(|| {
+        "BCELoss takes no logarithm to be less than -100, which keeps the loss finite here."
+            .to_owned()
+    })
+}
+
+/// The units of a layer that are off in every row.
+fn dead_units(
+    sheet: &Worksheet,
+    write: &Writer,
+    z: &Quantity,
+    axis: Axis,
+) -> Result<Option<String>> {
+    let alive = sheet.values.quantity(z)?.value.f_gt(0.)?.f_any_dim(Axis::N as i64, true)?;
+    let dead = places(&alive.f_logical_not()?)?;
+    let [first, ..] = dead[..] else { return Ok(None) };
+    let (of, gradient) = (write.quantity(z), write.gradient(z));
+    let layer = if axis == Axis::J { "first" } else { "second" };
+    let when = if sheet.values.size(Axis::N) == 1 { "" } else { " in every row" };
+    let numbers = dead.iter().take(MAX_TERMS as usize).map(|index| index[axis as usize] + 1);
+    let numbers = numbers.map(|number| number.to_string()).collect::<Vec<_>>().join(", ");
+    Ok(Some(match dead.len() {
+        1 => format!(
+            "Unit {} of the {layer} hidden layer is dead: its ${of}$ is not above 0{when}, its ReLU gives 0 and \
+             lets no gradient through. ${gradient}$ is 0 there, and so are the gradients of the weights and \
+             the bias that lead into it.",
+            first[axis as usize] + 1
+        ),
+        count => format!(
+            "{count} of the {} units of the {layer} hidden layer are dead ({numbers}{}): their ${of}$ is not \
+             above 0{when}, their ReLU gives 0 and lets no gradient through. ${gradient}$ is 0 there, and so \
+             are the gradients of the weights and the biases that lead into them.",
+            sheet.values.size(axis),
+            if count > MAX_TERMS as usize { ", …" } else { "" }
+        ),
+    }))
+}
+
+fn kink(sheet: &Worksheet, write: &Writer) -> Result<String> {
+    let mut zeros = 0;
+    for z in [&Z2, &Z3] {
+        let at_zero = sheet.values.quantity(z)?.value.f_eq(0.)?;
+        zeros += at_zero.f_sum(Kind::Int64)?.f_int64_value(&[])?;
+    }
+    let derivative = write.local(&H2_BY_Z2);
+    let here = match zeros {
+        0 => "here no value is exactly 0".to_owned(),
+        1 => "here one value is exactly 0, and passes no gradient back".to_owned(),
+        zeros => format!("here {zeros} values are exactly 0, and pass no gradient back"),
+    };
+    Ok(format!(
+        "A ReLU has no derivative at 0. By PyTorch's convention relu'(0) = 0, which is why ${derivative}$ asks \
+         for > 0 and not for ≥ 0; {here}."
+    ))
+}
+
+/// The gradients that autograd gave as -0.
+fn negative_zeros(sheet: &Worksheet, write: &Writer) -> Result<Option<String>> {
+    let mut found = Vec::new();
+    for row in &sheet.chain {
+        let (of, run) = (row.formula.of, &row.run.tensor);
+        let zero = run.f_eq(0.)?.f_logical_and(&row.run.by_hand.f_eq(0.)?)?; // not by underflow
+        let negative = run.f_signbit()?.f_logical_and(&zero)?;
+        let negative = negative.f_reshape(sheet.values.gradient(of)?.value.size())?;
+        found.extend(places(&negative)?.iter().map(|index| write.gradient_element(of, index)));
+    }
+    let shown = found.iter().take(MAX_TERMS as usize).map(|name| format!("${name}$"));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    let (are, others) = match found.len() {
+        0 => return Ok(None),
+        1 => ("is", String::new()),
+        count if count > MAX_TERMS as usize => {
+            ("are", format!(" and {} more", count - MAX_TERMS as usize))
+        }
+        _ => ("are", String::new()),
+    };
+    Ok(Some(format!(
+        "{shown}{others} {are} -0. in the run: a 0 that the backward multiplied by a negative number. IEEE 754 \
+         gives a product its sign where it is 0, too, and PyTorch prints it; it is equal to 0. (A ReLU's backward \
+         selects and does not multiply, so its own zeros have no sign.)"
+    )))
+}
+
+/// Where a grid is true.
+fn places(grid: &Tensor) -> Result<Vec<Index>> {
+    let flat = Vec::<i64>::try_from(grid.f_nonzero()?.f_reshape(-1)?)?;
+    Ok(flat.as_chunks().0.to_vec())
+}
