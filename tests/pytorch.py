@@ -6,6 +6,7 @@
     pytorch.py hard --out DIR                         the hard cases of repr that tests/data/ keeps
     pytorch.py grad_fn                                the repr of a few results of differentiable operations
     pytorch.py refused --out DIR                      cases that PyTorch refuses, and what it says
+    pytorch.py nets --out DIR                         runs of nets of several sizes, and the names of their files
     pytorch.py optimizer                              which parameters the notebook's optimizer steps
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-from reference import ThreeLayerNet, Trace, compute_with, notebook_data, notebook_model, sgd, train  # noqa: E402
+from reference import ThreeLayerNet, Trace, compute_with, drawn, notebook_data, notebook_model, sgd, train  # noqa: E402
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 INTEGERS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8]
@@ -228,16 +229,28 @@ def refused(out):
             raise AssertionError(f"PyTorch does not refuse {name}")
 
 
+def nets(out):
+    """Sizes at which a figure shows more or less: 8 and 16 units, and 64, the most; one row and several."""
+    out.mkdir(parents=True, exist_ok=True)
+    environment = compute_with("portable")
+    rng = random.Random(5)
+    for sizes in [(1, 1, 1, 1), (2, 2, 3, 5), (3, 5, 4, 1), (8, 8, 8, 2), (9, 3, 2, 1), (8, 16, 16, 3), (17, 2, 5, 1),
+                  (64, 64, 64, 2)]:
+        name = "-".join(map(str, sizes)) + ".safetensors"
+        train(*drawn(rng, *sizes, scale=3.0), sgd(0.1), 1, environment).save(out / name)
+        print(name)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["init", "tensors", "hard", "grad_fn", "refused", "optimizer"])
+    parser.add_argument("command", choices=["init", "tensors", "hard", "grad_fn", "refused", "nets", "optimizer"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     if args.command in ("init", "tensors"):
         globals()[args.command](random.Random(args.seed), args.count, args.out)
-    elif args.command in ("hard", "refused"):
+    elif args.command in ("hard", "refused", "nets"):
         globals()[args.command](args.out)
     else:
         globals()[args.command]()

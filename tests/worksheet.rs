@@ -37,9 +37,12 @@ fn blanks() -> Vec<String> {
     ]
 }
 
+/// A gradient, the product that gives it, and its elements in numbers.
+type Derivation = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
 /// The four equations that the notebook leaves open, and the gradients that it prints beside them. `d` is
 /// ŷ − y.
-const GRADIENTS: [(&str, &str, &[(&str, &str)]); 12] = [
+const GRADIENTS: [Derivation; 12] = [
     ("∂L/∂z", "∂L/∂ŷ · ∂ŷ/∂z", &[("", "3.7183 · 0.1966 = d")]),
     (
         "∂L/∂w⁽³⁾ₖ",

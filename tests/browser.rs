@@ -1,0 +1,157 @@
+//! The page and the figure in a browser: Chromium, headless, where there is one.
+
+mod common;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{data, pytorch, scratch, stdout, tch_parity};
+use serde_json::Value;
+
+/// Measures what is drawn, and leaves it in the page as JSON.
+const MEASURE: &str = r#"<pre id="measured"></pre><script>
+const box = node => { const r = node.getBoundingClientRect();
+  return { text: node.textContent, left: r.left, top: r.top, right: r.right, bottom: r.bottom }; };
+const all = selector => [...document.querySelectorAll(selector)];
+const overlap = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 0.5
+  && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 0.5;
+const texts = all("svg text").map(box), cards = all("svg rect.card").map(box);
+const svg = document.querySelector("svg") && box(document.querySelector("svg"));
+const outside = (a, b) => a.left < b.left || a.right > b.right || a.top < b.top || a.bottom > b.bottom;
+const overlaps = [];
+texts.forEach((a, i) => texts.slice(i + 1).forEach(b => overlap(a, b) && overlaps.push(a.text + " / " + b.text)));
+cards.forEach((a, i) => cards.slice(i + 1).forEach(b => overlap(a, b) && overlaps.push("two units")));
+all("svg text.label").map(box).forEach(a => cards.forEach(b => overlap(a, b) && overlaps.push(a.text + " / unit")));
+const paper = document.querySelector("svg .paper");
+document.getElementById("measured").textContent = JSON.stringify({
+  width: svg && svg.right - svg.left, height: svg && svg.bottom - svg.top,
+  texts: texts.length, overlaps, outside: texts.filter(a => outside(a, svg)).map(a => a.text),
+  smallest: Math.min(...all("svg text").map(t => parseFloat(getComputedStyle(t).fontSize))),
+  paper: paper && getComputedStyle(paper).fill, page: getComputedStyle(document.documentElement).colorScheme,
+  math: all("math").length, empty: all("math").filter(m => { const b = box(m);
+    return !(b.right - b.left > 0 && b.bottom - b.top > 0); }).map(m => m.outerHTML),
+  wrong: all("merror, parsererror").length,
+});
+</script>"#;
+
+fn chromium() -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let found = env::split_paths(&path)
+        .flat_map(|folder| names.map(|name| folder.join(name)))
+        .find(|file| file.is_file());
+    if found.is_none() {
+        println!(
+            "NOTE: no Chromium on the PATH, so no page is opened: install the package chromium"
+        );
+    }
+    found
+}
+
+/// What Chromium makes of a page, and what it complains about.
+fn opened(chromium: &Path, page: &Path, dark: bool) -> (String, Vec<String>) {
+    let scheme = format!("--blink-settings=preferredColorScheme={}", u8::from(!dark));
+    let profile = page.with_extension("profile");
+    let output = Command::new(chromium)
+        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=940,900"])
+        .args(["--enable-logging=stderr", "--dump-dom", &scheme])
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(format!("file://{}", page.display()))
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let complaints = stderr.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned);
+    let complaints = complaints.collect();
+    (stdout(&output), complaints)
+}
+
+fn measured(chromium: &Path, page: &Path, dark: bool) -> Value {
+    let html = fs::read_to_string(page).unwrap();
+    let copy = page.with_file_name(format!("measured-{dark}.html"));
+    fs::write(&copy, html + MEASURE).unwrap();
+    let (dom, complaints) = opened(chromium, &copy, dark);
+    assert_eq!(complaints, Vec::<String>::new());
+    let json = dom.split("<pre id=\"measured\">").nth(1).unwrap().split("</pre>").next().unwrap();
+    let json = json.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+    serde_json::from_str(&json).unwrap_or_else(|err| panic!("{err}: {json}"))
+}
+
+fn assert_well_drawn(found: &Value, name: &str) {
+    for nothing in ["overlaps", "outside", "empty"] {
+        assert_eq!(found[nothing], Value::Array(Vec::new()), "{name}: {nothing}");
+    }
+    assert_eq!(found["wrong"], 0, "{name}");
+    assert!(
+        found["texts"].as_f64() > Some(5.) && found["height"].as_f64() > Some(100.),
+        "{name}: {found}"
+    );
+    assert!(
+        found["width"].as_f64() <= Some(900.) && found["width"].as_f64() > Some(850.),
+        "{name}: {found}"
+    );
+}
+
+#[test]
+fn the_page_opens_without_a_complaint_and_shows_everything() {
+    let Some(chromium) = chromium() else { return };
+    let page = scratch("browser_page").join("worksheet.html");
+    let args = ["worksheet", "--format", "html", "--output", page.to_str().unwrap()];
+    stdout(&tch_parity().args(args).output().unwrap());
+    let (_, complaints) = opened(&chromium, &page, false);
+    assert_eq!(complaints, Vec::<String>::new());
+
+    let [light, dark] = [false, true].map(|dark| measured(&chromium, &page, dark));
+    for found in [&light, &dark] {
+        assert_well_drawn(found, "the page");
+        assert!(found["math"].as_f64() > Some(100.), "{found}");
+        assert!(found["smallest"].as_f64() >= Some(8.), "{found}");
+    }
+    assert_ne!(light["paper"], dark["paper"]);
+
+    // Nothing from elsewhere, nothing that runs.
+    let html = fs::read_to_string(&page).unwrap();
+    let links = html.matches("http").count();
+    assert_eq!(links, html.matches("http://www.w3.org/2000/svg").count());
+    assert!(!html.contains("<script"));
+}
+
+/// Nets of other sizes, the largest that are drawn among them.
+#[test]
+fn no_label_of_a_figure_lies_over_another() {
+    let Some(chromium) = chromium() else { return };
+    let folder = scratch("browser_figures");
+    let drawn = pytorch("tests/pytorch.py", &["nets", "--out", folder.to_str().unwrap()]);
+    let mut files = drawn.lines().map(|name| folder.join(name)).collect::<Vec<_>>();
+    assert_eq!(files.len(), 8);
+    files.push(data("notebook.safetensors"));
+    files.extend(
+        ["dead", "saturated", "subnormal"].map(|name| data(&format!("cases/{name}.safetensors"))),
+    );
+    for file in files {
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        let svg = stdout(&tch_parity().arg("figure").arg(&file).output().unwrap());
+        let page = folder.join(format!("{name}.html"));
+        fs::write(&page, format!("<!DOCTYPE html><meta charset=\"utf-8\">{svg}")).unwrap();
+        assert_well_drawn(&measured(&chromium, &page, false), &name);
+    }
+}
+
+/// The control: what is measured above would be seen.
+#[test]
+fn labels_that_lie_over_each_other_are_seen() {
+    let Some(chromium) = chromium() else { return };
+    let page = scratch("browser_control").join("figure.html");
+    let svg = stdout(&tch_parity().arg("figure").output().unwrap());
+    let moved = svg.replace("</style>", ".net text { font-size: 20px; }</style>");
+    let formula = "<math><mi></mi></math>";
+    fs::write(&page, format!("<!DOCTYPE html><meta charset=\"utf-8\">{moved}{formula}")).unwrap();
+    let found = measured(&chromium, &page, false);
+    assert!(!found["overlaps"].as_array().unwrap().is_empty(), "{found}");
+    assert!(!found["empty"].as_array().unwrap().is_empty(), "{found}");
+    fs::write(&page, format!("<!DOCTYPE html>{svg}<script>console.error('seen')</script>"))
+        .unwrap();
+    let (_, complaints) = opened(&chromium, &page, false);
+    assert_eq!(complaints.len(), 1, "{complaints:?}");
+}
