@@ -64,7 +64,7 @@ def row(what, ours, theirs):
 def pairs(ours, theirs, rounds=ROUNDS):
     """One warm-up each, then in turn."""
     taken = [(seconds(ours)[0], seconds(theirs)[0]) for _ in range(rounds + 1)][1:]
-    return zip(*taken)
+    return list(zip(*taken))
 
 
 def peak_anonymous(command):
@@ -113,6 +113,10 @@ def main(tch_parity):
     print(f"{os.cpu_count()} cores, torch {torch.__version__}; medians of {ROUNDS} rounds: tch-parity, PyTorch")
     reference = str(Path(__file__).with_name("reference.py"))
     row("notebook", *pairs([tch_parity, "notebook"], [sys.executable, reference, "notebook"]))
+    for command in (["figure"], *(["worksheet", "--format", format] for format in ("text", "markdown", "html", "ipynb"))):
+        ours, notebook = pairs([tch_parity, *command], [tch_parity, "notebook"], 2 * ROUNDS)
+        ratio = statistics.median(ours) / statistics.median(notebook)
+        print(f"{' '.join(command):<56} {ratio:8.2f} times the time of notebook", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         record_random(1000, 0, folder / "cases", environment, largest=16)

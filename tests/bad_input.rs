@@ -9,10 +9,10 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{data, scratch, stdout, tch_parity};
+use common::{ROOT, data, scratch, stdout, tch_parity};
 use serde_json::Value;
 use tch::{Kind, Tensor};
-use tch_parity::{Replay, Trace};
+use tch_parity::{Case, Replay, Run, ThreeLayerNet, Trace, train};
 
 fn assert_refused(command: &mut Command, says: &str) {
     let output = command.output().unwrap();
@@ -53,6 +53,71 @@ fn wrong_arguments() {
     for lr in ["nan", "inf", "1e400", "-0.1", "fast", ""] {
         assert_args_refused(&["notebook", "--lr", lr], "--lr");
     }
+}
+
+#[test]
+fn worksheets_that_cannot_be_filled_in() {
+    let folder = scratch("bad_worksheet");
+    let case = data("cases/zero.safetensors");
+    let case = case.to_str().unwrap();
+    for command in ["worksheet", "figure"] {
+        let missing = folder.join("missing.safetensors");
+        assert_args_refused(&[command, missing.to_str().unwrap()], "missing.safetensors");
+        // A case of another model, and no case at all.
+        let encoder = Path::new(ROOT).join("examples/encoder.safetensors");
+        assert_args_refused(&[command, encoder.to_str().unwrap()], "not a case of a ThreeLayerNet");
+        assert_args_refused(&[command, data("notebook.txt").to_str().unwrap()], "notebook.txt");
+        // What is written takes the place of nothing that is read, and of nothing else.
+        let before = fs::read(case).unwrap();
+        assert_args_refused(
+            &[command, case, "--output", case],
+            "it is no place for what is written",
+        );
+        let other = folder.join("other.safetensors");
+        assert_args_refused(&[command, "--output", other.to_str().unwrap()], "no place");
+        assert_eq!(fs::read(case).unwrap(), before);
+        assert_args_refused(&[command, "--output", folder.to_str().unwrap()], "not a regular file");
+        assert_args_refused(
+            &[command, "--output", "/no/such/folder/it"],
+            "cannot write /no/such/folder/it",
+        );
+    }
+    assert_args_refused(
+        &["worksheet", "--format", "pdf"],
+        "[possible values: text, markdown, html, ipynb]",
+    );
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+}
+
+#[test]
+fn a_net_too_large_to_be_drawn() {
+    let folder = scratch("bad_figure");
+    let (file, page) = (folder.join("65.safetensors"), folder.join("65.html"));
+    let case = net_of(65);
+    case.case.trace.save(&file).unwrap();
+    let says = "a layer of 65 units is too large to be drawn: 64 are the most";
+    assert_refused(tch_parity().arg("figure").arg(&file), says);
+    // The rest of the worksheet is there.
+    for format in ["html", "ipynb"] {
+        let mut command = tch_parity();
+        command.arg("worksheet").arg(&file).args(["--format", format, "--output"]).arg(&page);
+        assert_eq!(stdout(&command.output().unwrap()), "");
+        let text = fs::read_to_string(&page).unwrap();
+        assert!(text.contains(&format!("No figure: {says}.")), "{format}");
+        assert!(text.contains("All 29 rows agree"), "{format}");
+    }
+}
+
+/// A run of a net with that many inputs.
+fn net_of(inputs: i64) -> Replay {
+    tch::manual_seed(0);
+    let model = ThreeLayerNet::new(inputs, 2, 2).unwrap();
+    let stored = Replay::load(data("notebook.safetensors")).unwrap();
+    let run = Run { steps: 1, ..stored.run };
+    let x = Tensor::ones([1, inputs], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
+    let mut trace = train(&model, &x, &Tensor::from_slice2(&[[0f32]]), &run).unwrap();
+    trace.describe(&run, &stored.case.environment).unwrap();
+    Replay::new(Case::new(trace).unwrap()).unwrap()
 }
 
 #[test]

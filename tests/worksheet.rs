@@ -3,8 +3,9 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
-use common::{data, pytorch, scratch, seed, stdout, tch_parity};
+use common::{ROOT, data, pytorch, scratch, seed, stdout, tch_parity};
 use tch::{Kind, Tensor};
 use tch_parity::worksheet::Worksheet;
 use tch_parity::{Case, Replay, Trace};
@@ -200,7 +201,7 @@ fn what_deserves_a_word_gets_one() {
     assert!(text.contains("here 30 values are exactly 0, and pass no gradient back"), "{text}");
     let text = in_one_line(&worksheet(&[data("cases/saturated.safetensors").to_str().unwrap()]));
     assert!(text.contains("BCELoss divides by 1e-12 where"), "{text}");
-    assert!(text.contains("max{ŷₙ (1 − ŷₙ), 1.0000e-12}"), "{text}");
+    assert!(text.contains("max{ŷₙ (1 − ŷₙ), 1e-12}"), "{text}");
 }
 
 #[test]
@@ -305,4 +306,52 @@ fn a_disagreement_is_shown_and_the_exit_code_is_1() {
     let output = tch_parity().arg("figure").arg(&file).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stdout).unwrap().contains("The run DIFFERS"));
+}
+
+#[test]
+fn the_figure_of_the_readme_is_the_notebooks() {
+    let drawn = stdout(&tch_parity().arg("figure").output().unwrap());
+    let stored = fs::read_to_string(Path::new(ROOT).join("docs/figure.svg")).unwrap();
+    assert_eq!(drawn, stored, "to renew it: scripts/run figure --output docs/figure.svg");
+    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    assert!(readme.contains("](docs/figure.svg)"));
+}
+
+/// Every value of a unit, a weight and a gradient.
+#[test]
+fn the_figure_has_every_number_of_the_net() {
+    let svg = stdout(&tch_parity().arg("figure").output().unwrap());
+    let y_hat = 1. / (1. + (-1f64).exp());
+    let loss = format!("{:.4}", -(1. - y_hat).ln());
+    let by_y_hat = format!("{:.4}", 1. / (1. - y_hat));
+    let d = format!("{y_hat:.4}");
+    let minus_d = format!("−{d}");
+    // Those of x, the two hidden layers, the output and the loss; then each weight, and the gradient of each.
+    let units = [
+        "1", &d, "−1", "0", // x
+        "1", &d, "1", &d, "−1", "0", "0", &d, // z2, h2
+        "1", &d, "1", &d, "−1", "0", "0", &minus_d, "1", "0", "1", "0", // z3, h3
+        "1", &d, &d, &by_y_hat, // z, y_hat
+        "0", &loss, // y, L
+    ];
+    let weights = [
+        "1", &d, "0", "0", "0", &minus_d, "1", "0", // fc1, from x1, then from x2
+        "1", &d, "−1", "0", "1", "0", "1", "0", "1", "0", "0", "0", // fc2
+        "1", &d, "−1", "0", "0", &d, // fc3
+    ];
+    let texts = svg.split("<text class=\"").skip(1).map(|text| {
+        let (class, rest) = text.split_once('"').unwrap();
+        let rest = rest.split_once('>').unwrap().1;
+        (class, rest.split('<').next().unwrap())
+    });
+    let of = |class: &'static str| {
+        let texts =
+            texts.clone().filter(move |(each, _)| each.split(' ').any(|each| each == class));
+        texts.map(|(_, text)| text).collect::<Vec<_>>()
+    };
+    assert_eq!(of("end"), units);
+    assert_eq!(of("label"), weights);
+    // Two of the units are dead, and of the weights those that get no gradient.
+    assert_eq!(svg.matches("class=\"card dead\"").count(), 2);
+    assert_eq!(svg.matches(" dead\" stroke-width").count(), 8 + 1); // and that of the legend
 }

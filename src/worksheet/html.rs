@@ -9,9 +9,11 @@ use super::notation::Notation;
 use crate::xml::escape;
 
 const STYLE: &str = "
-:root { color-scheme: light dark; --line: #d0d7de; --faint: #f6f8fa; --bad: #cf222e; }
-@media (prefers-color-scheme: dark) { :root { --line: #3d444d; --faint: #161b22; --bad: #ff7b72; } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
+:root { color-scheme: light dark; --page: #ffffff; --line: #d0d7de; --faint: #f6f8fa;
+  --bad: #cf222e; }
+@media (prefers-color-scheme: dark) { :root { --page: #0d1117; --line: #3d444d; --faint: #161b22; --bad: #ff7b72; } }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem;
+  background: var(--page); }
 figure { margin: 1.5rem 0; }
 figure svg { width: 100%; height: auto; }
 div { overflow-x: auto; }
@@ -19,7 +21,7 @@ table { border-collapse: collapse; margin: 0.8rem 0; }
 th { text-align: left; background: var(--faint); }
 th, td { border: 1px solid var(--line); padding: 0.4rem 0.7rem; vertical-align: top; }
 td math { math-style: normal; }
-table.equations td { border: 0; padding: 0.3rem 0.2rem; white-space: nowrap; }
+table.equations td { border: 0; padding: 0.3rem 0.2rem; white-space: nowrap; vertical-align: baseline; }
 table.equations td:first-child { text-align: right; }
 code { font: 0.85em ui-monospace, monospace; white-space: pre; display: inline-block; vertical-align: top; }
 strong { color: var(--bad); }

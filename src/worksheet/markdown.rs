@@ -60,7 +60,9 @@ fn inline(line: &Line) -> String {
     line.iter().map(piece).collect()
 }
 
+/// A name in which no character means more than itself.
 pub(super) fn escape(text: &str) -> String {
-    let escape = |c: char| if c.is_ascii_punctuation() { format!("\\{c}") } else { c.to_string() };
+    let escape =
+        |c: char| if r"\`*_{}[]<>#|$&~!".contains(c) { format!("\\{c}") } else { c.to_string() };
     text.chars().map(escape).collect()
 }

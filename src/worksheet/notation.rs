@@ -116,7 +116,10 @@ impl Notation {
             (Unicode, None) => text.replace('-', "−"),
             (Latex, Some((mantissa, exponent))) => {
                 let exponent = exponent.trim_start_matches('+').parse::<i32>().unwrap_or_default();
-                format!(r"{mantissa} \times 10^{{{exponent}}}")
+                match mantissa {
+                    "1" => format!("10^{{{exponent}}}"),
+                    mantissa => format!(r"{mantissa} \times 10^{{{exponent}}}"),
+                }
             }
             (Latex, None) => text.replace("inf", r"\infty").replace("nan", r"\text{nan}"),
         }
@@ -129,7 +132,7 @@ pub(crate) fn number(value: f64) -> String {
     if value == value.round() && size < 1e5 {
         format!("{value:.0}")
     } else if value.is_finite() && !(1e-4..1e5).contains(&size) {
-        python_float::scientific(value)
+        python_float::scientific(value).replace(".0000e", "e")
     } else {
         python_float::fixed(value)
     }
