@@ -3,8 +3,8 @@
 //!
 //! [`Trace`] holds the named tensors of a run, [`compare`] judges one by another, and
 //! [`report`] shows the result; none of them knows a model. [`ThreeLayerNet`], [`train`] and
-//! [`notebook`] are the first run that they were made for, and [`Case`] a recorded one. The README maps
-//! the source.
+//! [`notebook`] are the first run that they were made for, and [`Case`] a recorded one; [`worksheet`]
+//! explains such a run. The README maps the source.
 //!
 //! ```
 //! use tch_parity::report::Report;

@@ -1,52 +1,15 @@
-//! The worksheet as headings, paragraphs and tables, for every format to render.
+//! The worksheet as headings, paragraphs, tables and equations, in one notation or the other.
 
 use anyhow::Result;
-use tch::Tensor;
 
+use super::blocks::{Block, Line, Piece, line, values};
 use super::formula::{AXES, Equation, Expr, Quantity, W1};
 use super::notation::Notation;
 use super::remarks::remarks;
-use super::writer::{Index, MAX_TERMS, Writer, at, shown};
+use super::writer::{Index, Writer, at, shown};
 use super::{Check, Row, Worksheet};
 use crate::python_float::exponential;
-use crate::tensor_str::elements;
 use crate::tolerance::ROUNDINGS_BY_HAND;
-
-/// A part of a line.
-#[derive(Clone, Debug)]
-pub(crate) enum Piece {
-    Text(String),
-    /// Text not to be missed.
-    Alarm(String),
-    /// In the notation that was asked for.
-    Math(String),
-    /// A tensor as it is printed, in as many lines as that takes.
-    Values(String),
-}
-
-pub(crate) type Line = Vec<Piece>;
-
-#[derive(Debug)]
-pub(crate) enum Block {
-    Heading(&'static str),
-    Paragraph(Line),
-    List(Vec<Line>),
-    Table {
-        head: Vec<Line>,
-        rows: Vec<Vec<Line>>,
-    },
-    /// Of each the left side, which may be empty, and the right.
-    Equations(Vec<[String; 2]>),
-}
-
-/// Text, with formulas between dollar signs.
-pub(crate) fn line(text: &str) -> Line {
-    let part = |(at, part): (usize, &str)| match at % 2 {
-        0 => Piece::Text(part.to_owned()),
-        _ => Piece::Math(part.to_owned()),
-    };
-    text.split('$').enumerate().map(part).collect()
-}
 
 impl Worksheet {
     fn writer(&self, notation: Notation) -> Writer<'_> {
@@ -56,10 +19,10 @@ impl Worksheet {
     /// All of it, without the title and the figure.
     pub(crate) fn document(&self, notation: Notation) -> Result<Vec<Block>> {
         let mut blocks = self.introduction(notation);
-        blocks.extend(self.forward(notation)?);
-        blocks.extend(self.backward(notation)?);
-        blocks.extend(self.chain_rule(notation)?);
-        blocks.extend(self.remarks(notation)?);
+        blocks.extend(self.forward_table(notation)?);
+        blocks.extend(self.backward_table(notation)?);
+        blocks.extend(self.derivations(notation)?);
+        blocks.extend(self.remark_list(notation)?);
         blocks.push(self.conclusion());
         Ok(blocks)
     }
@@ -83,7 +46,7 @@ impl Worksheet {
     }
 
     /// Every formula of the net, and its derivatives.
-    pub(crate) fn formulas(&self, notation: Notation) -> Result<Vec<Block>> {
+    pub(crate) fn formula_table(&self, notation: Notation) -> Result<Vec<Block>> {
         let write = self.writer(notation);
         let mut rows = Vec::new();
         for Row { formula: Equation { of, formula }, .. } in &self.forward {
@@ -103,7 +66,7 @@ impl Worksheet {
     }
 
     /// The table of the forward pass.
-    pub(crate) fn forward(&self, notation: Notation) -> Result<Vec<Block>> {
+    pub(crate) fn forward_table(&self, notation: Notation) -> Result<Vec<Block>> {
         let write = self.writer(notation);
         let mut rows = Vec::new();
         for row in &self.forward {
@@ -121,7 +84,7 @@ impl Worksheet {
     }
 
     /// The table of the local derivatives.
-    pub(crate) fn backward(&self, notation: Notation) -> Result<Vec<Block>> {
+    pub(crate) fn backward_table(&self, notation: Notation) -> Result<Vec<Block>> {
         let write = self.writer(notation);
         let mut rows = Vec::new();
         for row in &self.backward {
@@ -149,7 +112,7 @@ impl Worksheet {
     }
 
     /// The gradients of the loss, each derived.
-    pub(crate) fn chain_rule(&self, notation: Notation) -> Result<Vec<Block>> {
+    pub(crate) fn derivations(&self, notation: Notation) -> Result<Vec<Block>> {
         let write = self.writer(notation);
         let mut blocks = vec![Block::Heading("Applying the chain rule")];
         for row in &self.chain {
@@ -201,7 +164,7 @@ impl Worksheet {
     }
 
     /// What deserves a word.
-    pub(crate) fn remarks(&self, notation: Notation) -> Result<Vec<Block>> {
+    pub(crate) fn remark_list(&self, notation: Notation) -> Result<Vec<Block>> {
         let remarks = remarks(self, &self.writer(notation))?;
         Ok(vec![Block::Heading("Remarks"), Block::List(remarks)])
     }
@@ -218,12 +181,6 @@ impl Worksheet {
     pub(crate) fn is_float64(&self) -> bool {
         self.forward.first().is_some_and(|row| row.run.tensor.kind() == tch::Kind::Double)
     }
-}
-
-/// As PyTorch prints it, summarized from fewer elements on.
-pub(crate) fn values(tensor: &Tensor) -> Result<Piece> {
-    let summarize = tensor.size().iter().any(|&n| n > MAX_TERMS);
-    Ok(Piece::Values(elements(tensor, 0, summarize)?))
 }
 
 fn verdict(check: &Check) -> Result<Line> {

@@ -115,9 +115,10 @@ impl Worksheet {
     /// The net with the first row of the batch, as an SVG document.
     ///
     /// # Errors
-    /// A layer has more than 64 units, or libtorch's own.
+    /// A layer has more than 64 units, the batch no row; or libtorch's own.
     pub fn figure(&self) -> Result<String> {
-        let [_, d3, d2, d1] = self.values.sizes;
+        let [rows, d3, d2, d1] = self.values.sizes;
+        ensure!(rows > 0, "a batch without rows has no values to be drawn");
         let largest = d1.max(d2).max(d3);
         ensure!(
             largest <= MAX_UNITS,

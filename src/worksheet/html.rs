@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use pulldown_latex::{Parser, RenderConfig, Storage, push_mathml};
 
 use super::Worksheet;
-use super::document::{Block, Line, Piece};
+use super::blocks::{Block, Line, Piece};
 use super::notation::Notation;
 use crate::xml::escape;
 

@@ -9,7 +9,7 @@ use serde_json::{Serializer, Value, json};
 use tch::{Device, Kind, Tensor};
 
 use super::Worksheet;
-use super::document::Block;
+use super::blocks::Block;
 use super::markdown::{escape, markdown};
 use super::notation::Notation;
 use crate::environment::Numerics;
@@ -86,10 +86,10 @@ impl Worksheet {
         let of = format!("This is the worksheet of {}.\n\n", escape(&self.title));
         let latex = Notation::Latex;
         let introduction = markdown(&self.introduction(latex));
-        let formulas = markdown(&self.formulas(latex)?);
-        let mut derivation = self.backward(latex)?;
-        derivation.extend(self.chain_rule(latex)?);
-        let mut end = self.remarks(latex)?;
+        let formulas = markdown(&self.formula_table(latex)?);
+        let mut derivation = self.backward_table(latex)?;
+        derivation.extend(self.derivations(latex)?);
+        let mut end = self.remark_list(latex)?;
         end.push(self.conclusion());
         let cells = [
             Cell::Figure([TITLE, &of, FORMULAS, &formulas, &introduction].concat(), self.figure()),
@@ -102,7 +102,7 @@ impl Worksheet {
             ),
             Cell::Code(self.data_cell()?, Output::None),
             Cell::Code(INITIAL_WEIGHTS.to_owned(), Output::Stdout(printed.initial_weights()?)),
-            prose(self.forward(latex)?),
+            prose(self.forward_table(latex)?),
             Cell::Code(FORWARD.to_owned(), Output::None),
             Cell::Code(SHOW_FORWARD.to_owned(), Output::Stdout(printed.forward()?)),
             prose(derivation),

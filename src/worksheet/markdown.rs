@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::Worksheet;
-use super::document::{Block, Line, Piece};
+use super::blocks::{Block, Line, Piece};
 use super::notation::Notation;
 
 impl Worksheet {

@@ -1,5 +1,6 @@
 //! The notebook's worksheet, filled in: every value from its formula, beside what the run has.
 
+mod blocks;
 mod check;
 mod document;
 mod evaluate;
@@ -25,7 +26,18 @@ use formula::{
     LEAST_DIVISOR, LEAST_LOG, LocalDerivative, QUANTITIES, Quantity, W1, W2, X, Y_HAT,
 };
 
-/// A run of the notebook's net on the notebook's sheet of paper: plain data, for the renderers.
+/// A run of the notebook's net on the notebook's sheet of paper: plain data, which each format renders.
+///
+/// ```
+/// use tch_parity::Replay;
+/// use tch_parity::worksheet::Worksheet;
+///
+/// let recorded = Replay::load("tests/data/notebook.safetensors")?;
+/// let sheet = Worksheet::new("my run", recorded)?;
+/// assert!(sheet.agrees());
+/// assert!(sheet.text()?.contains("ŷ = σ(z)"));
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Worksheet {
     /// What was run, for a headline.

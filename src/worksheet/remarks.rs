@@ -4,9 +4,10 @@ use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::Worksheet;
-use super::document::{Line, line};
+use super::blocks::{Line, line};
 use super::formula::{
-    Axis, CLAMPED_L, CLAMPED_L_BY_Y_HAT, H2_BY_Z2, Quantity, W1, Y_HAT_BY_Z, Z, Z_GRADIENT, Z2, Z3,
+    Axis, CLAMPED_L, CLAMPED_L_BY_Y_HAT, H2_BY_Z2, LEAST_DIVISOR, Quantity, W1, Y_HAT, Y_HAT_BY_Z,
+    Z, Z_GRADIENT, Z2, Z3,
 };
 use super::writer::{Index, MAX_TERMS, Writer};
 
@@ -38,17 +39,22 @@ fn batch(sheet: &Worksheet, write: &Writer) -> Option<String> {
 fn gradient_of_z(sheet: &Worksheet, write: &Writer) -> Result<String> {
     let (gradient, short) = (write.gradient(&Z), write.symbols(&Z_GRADIENT)?);
     let slope = write.symbols(&Y_HAT_BY_Z.formula)?;
-    Ok(if std::ptr::eq(sheet.values.loss_derivative, &CLAMPED_L_BY_Y_HAT) {
-        format!(
-            "${gradient}$ is not ${short}$ in every row here: BCELoss divides by 1e-12 where ${slope}$ is less, \
-             which is when the sigmoid is saturated. BCEWithLogitsLoss would keep that gradient."
-        )
-    } else {
-        format!(
+    if !std::ptr::eq(sheet.values.loss_derivative, &CLAMPED_L_BY_Y_HAT) {
+        return Ok(format!(
             "${gradient}$ is ${short}$: the derivative of the loss has ${slope}$ as its common denominator, and \
              that of the sigmoid is ${slope}$, so that both cancel. That is why the two belong together."
-        )
-    })
+        ));
+    }
+    let less = sheet.values.evaluate(&Y_HAT_BY_Z.formula)?.value.f_lt(LEAST_DIVISOR)?;
+    let (clamped, rows) = (places(&less)?.len(), sheet.values.size(Axis::N));
+    let here =
+        if rows == 1 { "here".to_owned() } else { format!("in {clamped} of the {rows} rows") };
+    Ok(format!(
+        "BCELoss divides by no less than 1e-12, and {here} ${slope}$ is less: the sigmoid is saturated. There \
+         ${gradient}$ is not ${short}$ but smaller, down to 0 however wrong ${y_hat}$ is. BCEWithLogitsLoss does \
+         not lose it.",
+        y_hat = write.quantity(&Y_HAT)
+    ))
 }
 
 fn clamped_log(sheet: &Worksheet) -> Option<String> {
@@ -76,14 +82,14 @@ fn dead_units(
     let numbers = numbers.map(|number| number.to_string()).collect::<Vec<_>>().join(", ");
     Ok(Some(match dead.len() {
         1 => format!(
-            "Unit {} of the {layer} hidden layer is dead: its ${of}$ is not above 0{when}, its ReLU gives 0 and \
+            "Unit {} of the {layer} hidden layer is dead: its ${of}$ is 0 or less{when}, its ReLU gives 0 and \
              lets no gradient through. ${gradient}$ is 0 there, and so are the gradients of the weights and \
              the bias that lead into it.",
             first[axis as usize] + 1
         ),
         count => format!(
-            "{count} of the {} units of the {layer} hidden layer are dead ({numbers}{}): their ${of}$ is not \
-             above 0{when}, their ReLU gives 0 and lets no gradient through. ${gradient}$ is 0 there, and so \
+            "{count} of the {} units of the {layer} hidden layer are dead ({numbers}{}): their ${of}$ is 0 or \
+             less{when}, their ReLU gives 0 and lets no gradient through. ${gradient}$ is 0 there, and so \
              are the gradients of the weights and the biases that lead into them.",
             sheet.values.size(axis),
             if count > MAX_TERMS as usize { ", …" } else { "" }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::Worksheet;
-use super::document::{Block, Line, Piece};
+use super::blocks::{Block, Line, Piece};
 use super::notation::Notation;
 
 /// Paragraphs are broken to this many columns; tables are as wide as they are.
