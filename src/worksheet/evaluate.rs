@@ -145,10 +145,10 @@ impl Values {
             Expr::Gradient(quantity) => Ok(self.gradient(quantity)?.shallow_clone()),
             Expr::Local(derivative) => self.evaluate(&derivative.formula),
             Expr::Negative(of) => self.evaluate(of)?.negative(),
-            Expr::Sum(terms) => {
-                let zero = Grid::number(-0.)?; // which changes nothing, not even a -0.
-                terms.iter().try_fold(zero, |sum, term| sum.plus(&self.evaluate(term)?))
-            }
+            Expr::Sum([first, others @ ..]) => others
+                .iter()
+                .try_fold(self.evaluate(first)?, |sum, term| sum.plus(&self.evaluate(term)?)),
+            Expr::Sum([]) => Grid::number(0.),
             Expr::Difference([a, b]) => self.evaluate(a)?.plus(&self.evaluate(b)?.negative()?),
             Expr::Product(factors) => self.product(factors),
             Expr::Quotient([a, b]) => self.evaluate(a)?.over(&self.evaluate(b)?),
@@ -183,7 +183,8 @@ impl Values {
     }
 
     fn product(&self, factors: &[Expr]) -> Result<Grid> {
-        factors.iter().try_fold(Grid::number(1.)?, |product, factor| {
+        let [first, others @ ..] = factors else { return Grid::number(1.) };
+        others.iter().try_fold(self.evaluate(first)?, |product, factor| {
             let grid = self.evaluate(factor)?;
             if selects(factor) { product.selected(&grid) } else { product.times(&grid) }
         })
