@@ -19,7 +19,7 @@ const MAX_LABELS: usize = 12;
 /// In pixels, as all that follows.
 const WIDTH: f64 = 900.;
 const MARGIN: f64 = 12.;
-const THINNEST: f64 = 0.7;
+const THINNEST: f64 = 0.6;
 const LEGEND_FONT: f64 = 11.;
 const LEGEND_LINE: f64 = 22.;
 
@@ -39,8 +39,8 @@ enum Detail {
     Full,
     /// h alone.
     Units,
-    /// h alone, without its symbol and with the gradient in the same line.
-    Numbers,
+    /// h alone, and its gradient in the same line.
+    Lines,
 }
 
 impl Detail {
@@ -48,7 +48,7 @@ impl Detail {
         match units {
             ..=8 => Detail::Full,
             9..=16 => Detail::Units,
-            _ => Detail::Numbers,
+            _ => Detail::Lines,
         }
     }
 
@@ -56,7 +56,7 @@ impl Detail {
         match self {
             Detail::Full => 12.,
             Detail::Units => 10.5,
-            Detail::Numbers => 9.,
+            Detail::Lines => 9.,
         }
     }
 
@@ -65,7 +65,7 @@ impl Detail {
         match self {
             Detail::Full => 4.,
             Detail::Units => 2.,
-            Detail::Numbers => THINNEST,
+            Detail::Lines => 1.2,
         }
     }
 
@@ -74,7 +74,7 @@ impl Detail {
         match self {
             Detail::Full => 30.,
             Detail::Units => 8.,
-            Detail::Numbers => 2.,
+            Detail::Lines => 2.,
         }
     }
 }
@@ -185,10 +185,7 @@ impl Worksheet {
             for &quantity in quantities {
                 let below = axis.map_or(String::new(), |_| (place + 1).to_string());
                 let above = quantity.layer.map_or(String::new(), |layer| format!("({layer})"));
-                let mut symbol = Symbol { letter: quantity.letter, above, below };
-                if detail == Detail::Numbers && axis.is_some() {
-                    symbol = Symbol { letter: "", above: String::new(), ..symbol };
-                }
+                let symbol = Symbol { letter: quantity.letter, above, below };
                 let gradient = values.gradient(quantity).ok().map(|grid| at(grid, &index));
                 let value = at(values.quantity(quantity)?, &index)?;
                 rows.push(Row { symbol, value, gradient: gradient.transpose()? });
@@ -196,7 +193,7 @@ impl Worksheet {
             let z = z.map(|z| at(values.quantity(z)?, &index)).transpose()?;
             units.push(Unit { rows, dead: z.is_some_and(|z| z <= 0.) });
         }
-        let stacked = detail != Detail::Numbers || axis.is_none();
+        let stacked = detail != Detail::Lines || axis.is_none();
         Ok(Layer { axis, units, areas: Vec::new(), stacked })
     }
 
