@@ -53,7 +53,7 @@ impl Check {
             // Below the smallest normal float, rounding is no longer in proportion.
             let allowed = ROUNDINGS_BY_HAND * unit * error[at] + least;
             let same = run == rounded[at] || run.is_nan() && rounded[at].is_nan();
-            let agrees = same || difference <= allowed;
+            let agrees = same || difference <= allowed && allowed.is_finite();
             let further = worst.is_none_or(|(_, most, _)| difference > most || difference.is_nan());
             if !agrees && further {
                 worst = Some((at, difference, allowed));
