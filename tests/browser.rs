@@ -45,9 +45,8 @@ fn chromium() -> Option<PathBuf> {
         .find(|file| file.is_file());
     if found.is_none() {
         // Past the capture of a test's output: a test that is skipped says so.
-        let note =
-            "NOTE: no Chromium on the PATH, so no page is opened: install the package chromium";
-        writeln!(std::io::stderr(), "{note}").unwrap();
+        let note = "no Chromium on the PATH, so no page is opened: install the package chromium";
+        std::io::stderr().write_all(format!("NOTE: {note}\n").as_bytes()).unwrap();
     }
     found
 }
