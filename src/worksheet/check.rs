@@ -20,7 +20,7 @@ pub(crate) struct Check {
     pub(crate) disagreement: Option<Disagreement>,
 }
 
-/// The element that is furthest off.
+/// The element that is furthest off, the first nan before all others.
 #[derive(Debug)]
 pub(crate) struct Disagreement {
     pub(crate) index: Vec<i64>,
@@ -54,7 +54,9 @@ impl Check {
             let allowed = ROUNDINGS_BY_HAND * unit * error[at] + least;
             let same = run == rounded[at] || run.is_nan() && rounded[at].is_nan();
             let agrees = same || difference <= allowed && allowed.is_finite();
-            let further = worst.is_none_or(|(_, most, _)| difference > most || difference.is_nan());
+            let further = worst.is_none_or(|(_, most, _)| {
+                difference > most || difference.is_nan() && !most.is_nan()
+            });
             if !agrees && further {
                 worst = Some((at, difference, allowed));
             }

@@ -115,10 +115,9 @@ impl Worksheet {
     /// The net with the first row of the batch, as an SVG document.
     ///
     /// # Errors
-    /// A layer has more than 64 units, the batch no row; or libtorch's own.
+    /// A layer has more than 64 units; or libtorch's own.
     pub fn figure(&self) -> Result<String> {
-        let [rows, d3, d2, d1] = self.values.sizes;
-        ensure!(rows > 0, "a batch without rows has no values to be drawn");
+        let [_, d3, d2, d1] = self.values.sizes;
         let largest = d1.max(d2).max(d3);
         ensure!(
             largest <= MAX_UNITS,
@@ -235,12 +234,16 @@ impl Worksheet {
         let row = format!(
             "Of {rows} rows the first; the gradients of the weights are those of all rows."
         );
+        let grey = match rows {
+            1 => "grey: a dead unit (z ≤ 0), a gradient of 0",
+            _ => "grey: a unit that is off in this row (z ≤ 0), a gradient of 0",
+        };
         let mut lines = vec![
             vec![
                 ("", "value of a unit or weight"),
                 ("gradient", "gradient of the loss with respect to it"),
             ],
-            vec![("dead", "grey: a dead unit (z ≤ 0), a gradient of 0")],
+            vec![("dead", grey)],
         ];
         lines.extend((rows != 1).then(|| vec![("", row.as_str())]));
         let differs = "The run DIFFERS from these values: see its worksheet.";
@@ -333,13 +336,17 @@ impl Unit {
 
 impl Edge {
     fn draw(&self, greatest: f64, thickest: f64, svg: &mut String) {
-        let sign = if self.weight < 0. { "minus" } else { "plus" };
+        let sign = match self.weight {
+            weight if weight > 0. => " plus",
+            weight if weight < 0. => " minus",
+            _ => "",
+        };
         let dead = if self.gradient == 0. { " dead" } else { "" };
-        let share = self.weight.abs() / greatest; // nan where all weights are 0
-        let width = THINNEST + (thickest - THINNEST) * if share > 0. { share.min(1.) } else { 0. };
+        let share = if greatest > 0. { (self.weight.abs() / greatest).min(1.) } else { 0. };
+        let width = THINNEST + (thickest - THINNEST) * share;
         let (name, weight, gradient) = (&self.name, short(self.weight), short(self.gradient));
         let title = format!("{name} = {weight}, gradient {gradient}");
-        self.line.draw(svg, &format!("edge {sign}{dead}"), width, &title);
+        self.line.draw(svg, &format!("edge{sign}{dead}"), width, &title);
     }
 }
 

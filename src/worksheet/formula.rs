@@ -53,7 +53,8 @@ const fn parameter(
     Quantity { letter, layer: Some(layer), axes, section: "param", name }
 }
 
-pub(crate) static X: Quantity = intermediate("x", "x", None, &[N, I]);
+pub(crate) static X: Quantity =
+    Quantity { letter: "x", layer: None, axes: &[N, I], section: "input", name: "x" };
 pub(crate) static Z2: Quantity = intermediate("z2", "z", Some(2), &[N, J]);
 pub(crate) static H2: Quantity = intermediate("h2", "h", Some(2), &[N, J]);
 pub(crate) static Z3: Quantity = intermediate("z3", "z", Some(3), &[N, K]);
@@ -120,6 +121,10 @@ pub(crate) struct LocalDerivative {
 
 const ONE_LESS_Y: Expr = Difference(&[Number(1.), Value(&Y)]);
 const ONE_LESS_Y_HAT: Expr = Difference(&[Number(1.), Value(&Y_HAT)]);
+
+/// What the forward pass took x to be: not a formula of the notebook's, but shown where it is not so.
+pub(crate) static COPY: Equation =
+    Equation { of: &Quantity { section: "forward", ..X }, formula: Value(&X) };
 
 pub(crate) static FORWARD: [Equation; 7] = [
     Equation { of: &Z2, formula: Sum(&[Over(I, &Product(&[Value(&W1), Value(&X)])), Value(&B1)]) },

@@ -15,14 +15,14 @@ mod svg;
 mod text;
 mod writer;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tch::{Kind, Tensor};
 
 use crate::replay::Replay;
 use check::Check;
 use evaluate::Values;
 use formula::{
-    BACKWARD, CHAIN, CLAMPED_L, CLAMPED_L_BY_Y_HAT, Equation, FORWARD, L, L_BY_Y_HAT,
+    BACKWARD, CHAIN, CLAMPED_L, CLAMPED_L_BY_Y_HAT, COPY, Equation, FORWARD, L, L_BY_Y_HAT,
     LEAST_DIVISOR, LEAST_LOG, LocalDerivative, QUANTITIES, Quantity, W1, W2, X, Y_HAT,
 };
 
@@ -69,7 +69,7 @@ impl Worksheet {
     /// autograd gave, which each is compared with.
     ///
     /// # Errors
-    /// libtorch's own.
+    /// The batch has no rows; or libtorch's own.
     pub fn new(title: impl Into<String>, replay: Replay) -> Result<Worksheet> {
         let trace = &replay.case.trace;
         let run = |section: &str, of: &Quantity| trace.tensor(&format!("{section}/{}", of.name));
@@ -78,6 +78,7 @@ impl Worksheet {
             size.get(dim).copied().with_context(|| format!("no size of {}", of.name))
         };
         let sizes = [size(&X, 0)?, size(&W2, 0)?, size(&W1, 0)?, size(&X, 1)?]; // of N, K, J, I
+        ensure!(sizes[0] > 0, "a batch without rows leaves nothing to be filled in");
         let y_hat = run(Y_HAT.section, &Y_HAT)?.f_to_kind(Kind::Double)?;
         let y_hat = Vec::<f64>::try_from(y_hat.f_reshape(-1)?)?;
         let mut values = Values::new(sizes, loss_derivative(&y_hat));
@@ -86,11 +87,14 @@ impl Worksheet {
         }
 
         let mut forward = Vec::new();
-        for equation in FORWARD.iter().map(|equation| in_force(equation, &y_hat)) {
+        for equation in [&COPY].into_iter().chain(&FORWARD) {
+            let equation = in_force(equation, &y_hat);
             let of = equation.of;
             let grid = values.evaluate(&equation.formula)?;
             let run = Check::new(of.section, of, run(of.section, of)?, &grid)?;
-            forward.push(Row { formula: equation, value: run.by_hand.shallow_clone(), run });
+            if !std::ptr::eq(equation, &COPY) || run.disagreement.is_some() {
+                forward.push(Row { formula: equation, value: run.by_hand.shallow_clone(), run });
+            }
         }
 
         let mut backward = Vec::new();
@@ -100,15 +104,15 @@ impl Worksheet {
             let grid = values.evaluate(&formula.formula)?;
             let like = run(formula.like.section, formula.like)?;
             let value = grid.value.f_reshape(like.size())?;
-            // A gradient of autograd's takes a local derivative in by a step of the chain rule.
-            let by_hand = match of_loss {
-                true => values.evaluate(&formula.formula)?,
-                false => {
-                    let gradient = values.grid(formula.of, &run("grad", formula.of)?)?;
-                    values.step_back(formula, &gradient)?
-                }
+            let autograd = run("grad", formula.by)?;
+            let run = if of_loss {
+                Check::new("grad", formula.by, autograd, &grid)?
+            } else {
+                // A gradient of autograd's takes a local derivative in by a step of the chain rule.
+                let gradient = values.grid(formula.of, &run("grad", formula.of)?)?;
+                let by_hand = values.step_back(formula, &gradient)?;
+                Check::new("grad", formula.by, autograd, &by_hand)?
             };
-            let run = Check::new("grad", formula.by, run("grad", formula.by)?, &by_hand)?;
             backward.push(Row { formula, value, run });
             if of_loss {
                 values.set_gradient(formula.by, grid);

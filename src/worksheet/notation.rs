@@ -22,7 +22,8 @@ impl Notation {
         match self {
             Unicode => format!("{letter}{}{}", raised(&layer), lowered(below)),
             Latex => {
-                let letter = if letter == "ŷ" { r"\hat{y}" } else { letter };
+                // Of \hat{y}_{n}, GitHub would take the underscores as emphasis.
+                let letter = if letter == "ŷ" { r"\hat y" } else { letter };
                 let script = |sign: &str, text: &str| match text {
                     "" => String::new(),
                     text => format!("{sign}{{{text}}}"),

@@ -6,8 +6,8 @@ use tch::{Kind, Tensor};
 use super::Worksheet;
 use super::blocks::{Line, line};
 use super::formula::{
-    Axis, CLAMPED_L, CLAMPED_L_BY_Y_HAT, H2_BY_Z2, LEAST_DIVISOR, Quantity, W1, Y_HAT, Y_HAT_BY_Z,
-    Z, Z_GRADIENT, Z2, Z3,
+    Axis, CLAMPED_L, CLAMPED_L_BY_Y_HAT, H2, H2_BY_Z2, LEAST_DIVISOR, Quantity, W1, X, Y, Y_HAT,
+    Y_HAT_BY_Z, Z, Z_GRADIENT, Z2, Z3,
 };
 use super::writer::{Index, MAX_TERMS, Writer};
 
@@ -17,8 +17,8 @@ pub(super) fn remarks(sheet: &Worksheet, write: &Writer) -> Result<Vec<Line>> {
         batch(sheet, write),
         Some(gradient_of_z(sheet, write)?),
         clamped_log(sheet),
-        dead_units(sheet, write, &Z2, Axis::J)?,
-        dead_units(sheet, write, &Z3, Axis::K)?,
+        dead_units(sheet, write, &Z2, &X, Axis::J)?,
+        dead_units(sheet, write, &Z3, &H2, Axis::K)?,
         Some(kink(sheet, write)?),
         negative_zeros(sheet, write)?,
     ];
@@ -47,54 +47,73 @@ fn gradient_of_z(sheet: &Worksheet, write: &Writer) -> Result<String> {
     }
     let less = sheet.values.evaluate(&Y_HAT_BY_Z.formula)?.value.f_lt(LEAST_DIVISOR)?;
     let (clamped, rows) = (places(&less)?.len(), sheet.values.size(Axis::N));
-    let here =
-        if rows == 1 { "here".to_owned() } else { format!("in {clamped} of the {rows} rows") };
-    Ok(format!(
-        "BCELoss divides by no less than 1e-12, and {here} ${slope}$ is less: the sigmoid is saturated. There \
-         ${gradient}$ is not ${short}$ but smaller, down to 0 however wrong ${y_hat}$ is. BCEWithLogitsLoss does \
-         not lose it.",
-        y_hat = write.quantity(&Y_HAT)
-    ))
+    let here = match rows {
+        1 => "here".to_owned(),
+        _ => format!("in {clamped} of the {rows} rows"),
+    };
+    let saturated = format!(
+        "BCELoss divides by no less than 1e-12, and {here} ${slope}$ is less: the sigmoid is saturated."
+    );
+    let whole = sheet.values.evaluate(&Z_GRADIENT)?.value;
+    let lost = sheet.values.gradient(&Z)?.value.f_ne_tensor(&whole)?.f_logical_and(&less)?;
+    let lost = places(&lost)?.len();
+    let (y, y_hat) = (write.quantity(&Y), write.quantity(&Y_HAT));
+    let there = if lost == clamped { "There".to_owned() } else { format!("In {lost} of these") };
+    Ok(match lost {
+        0 => format!(
+            "{saturated} Since ${y_hat}$ is ${y}$ there, ${gradient}$ is 0 as it should be."
+        ),
+        _ => format!(
+            "{saturated} {there} ${gradient}$ is not ${short}$ but smaller, down to 0 however wrong ${y_hat}$ is. \
+             BCEWithLogitsLoss does not lose it."
+        ),
+    })
 }
 
 fn clamped_log(sheet: &Worksheet) -> Option<String> {
     let clamped = sheet.forward.iter().any(|row| std::ptr::eq(row.formula, &CLAMPED_L));
-    clamped.then(|| {
-        "BCELoss takes no logarithm to be less than -100, which keeps the loss finite here."
-            .to_owned()
-    })
+    clamped
+        .then(|| "BCELoss takes no logarithm to be less than -100; here one would be.".to_owned())
 }
 
-/// The units of a layer that are off in every row.
+/// The units of a layer that are off in every row, and what that means for what leads into them, which
+/// comes from `input`.
 fn dead_units(
     sheet: &Worksheet,
     write: &Writer,
     z: &Quantity,
+    input: &Quantity,
     axis: Axis,
 ) -> Result<Option<String>> {
-    let alive = sheet.values.quantity(z)?.value.f_gt(0.)?.f_any_dim(Axis::N as i64, true)?;
-    let dead = places(&alive.f_logical_not()?)?;
-    let [first, ..] = dead[..] else { return Ok(None) };
-    let (of, gradient) = (write.quantity(z), write.gradient(z));
+    let values = &sheet.values;
+    let off = values.quantity(z)?.value.f_le(0.)?.f_all_dim(Axis::N as i64, true)?;
+    let dead = places(&off)?;
+    let (count, of) = (dead.len(), values.size(axis));
     let layer = if axis == Axis::J { "first" } else { "second" };
-    let when = if sheet.values.size(Axis::N) == 1 { "" } else { " in every row" };
     let numbers = dead.iter().take(MAX_TERMS as usize).map(|index| index[axis as usize] + 1);
     let numbers = numbers.map(|number| number.to_string()).collect::<Vec<_>>().join(", ");
-    Ok(Some(match dead.len() {
-        1 => format!(
-            "Unit {} of the {layer} hidden layer is dead: its ${of}$ is 0 or less{when}, its ReLU gives 0 and \
-             lets no gradient through. ${gradient}$ is 0 there, and so are the gradients of the weights and \
-             the bias that lead into it.",
-            first[axis as usize] + 1
+    let others = if count > MAX_TERMS as usize { ", …" } else { "" };
+    let units = match count {
+        0 => return Ok(None),
+        1 => format!("Unit {numbers} of the {layer} hidden layer is dead"),
+        _ => format!(
+            "{count} of the {of} units of the {layer} hidden layer are dead ({numbers}{others})"
         ),
-        count => format!(
-            "{count} of the {} units of the {layer} hidden layer are dead ({numbers}{}): their ${of}$ is 0 or \
-             less{when}, their ReLU gives 0 and lets no gradient through. ${gradient}$ is 0 there, and so \
-             are the gradients of the weights and the biases that lead into them.",
-            sheet.values.size(axis),
-            if count > MAX_TERMS as usize { ", …" } else { "" }
-        ),
-    }))
+    };
+    let (z, gradient) = (write.quantity(z), write.gradient(z));
+    let when = if values.size(Axis::N) == 1 { "" } else { " in every row" };
+    let mut text = format!(
+        "{units}: there ${z}$ is 0 or less{when}, and the ReLU gives 0 and lets no gradient through. ${gradient}$ \
+         is 0"
+    );
+    // 0 times an infinity would be nan.
+    if values.quantity(input)?.value.f_isfinite()?.f_all()?.f_int64_value(&[])? == 1 {
+        text += ", and so are the gradients of the weights and biases that lead there";
+        if count as i64 == of {
+            text += "; nothing before this layer gets a gradient either";
+        }
+    }
+    Ok(Some(text + "."))
 }
 
 fn kink(sheet: &Worksheet, write: &Writer) -> Result<String> {
@@ -136,8 +155,8 @@ fn negative_zeros(sheet: &Worksheet, write: &Writer) -> Result<Option<String>> {
         _ => ("are", String::new()),
     };
     Ok(Some(format!(
-        "{shown}{others} {are} -0. in the run: a 0 that the backward multiplied by a negative number. IEEE 754 \
-         gives a product its sign where it is 0, too, and PyTorch prints it; it is equal to 0. (A ReLU's backward \
+        "{shown}{others} {are} -0. in the run: a 0 that was multiplied by a negative number on its way back. IEEE \
+         754 gives a product its sign where it is 0, too, and PyTorch prints it; it is equal to 0. (A ReLU's backward \
          selects and does not multiply, so its own zeros have no sign.)"
     )))
 }
