@@ -16,29 +16,10 @@ from pathlib import Path
 
 import torch
 from recorder import Trace, compute_with
+from three_layer_net import ThreeLayerNet
 from torch import nn
 
 DATA = Path(__file__).resolve().parent.parent / "tests" / "data"
-
-
-class ThreeLayerNet(nn.Module):
-    def __init__(self, d1, d2, d3):
-        super().__init__()
-        self.fc1 = nn.Linear(d1, d2)
-        self.fc2 = nn.Linear(d2, d3)
-        self.fc3 = nn.Linear(d3, 1)
-
-    def forward(self, x):
-        z2 = self.fc1(x)
-        h2 = torch.relu(z2)
-        z3 = self.fc2(h2)
-        h3 = torch.relu(z3)
-        z = self.fc3(h3)
-        h = torch.sigmoid(z)
-        intermediate = dict(x=x, z2=z2, h2=h2, z3=z3, h3=h3, z=z, h=h)
-        for v in intermediate.values():
-            v.retain_grad()
-        return h, intermediate
 
 
 def notebook_model():

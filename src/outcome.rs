@@ -81,15 +81,15 @@ impl ReportOptions {
 pub(crate) fn ensure_apart(inputs: &[&Path], outputs: &[&Path]) -> Result<()> {
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut taken = inputs.iter().map(|path| real(path)).collect::<Vec<_>>();
-    for report in outputs {
-        let report = real(report);
-        let is_case = report.extension().is_some_and(|extension| extension == "safetensors");
+    for output in outputs {
+        let output = real(output);
+        let is_case = output.extension().is_some_and(|extension| extension == "safetensors");
         ensure!(
-            !is_case && !taken.contains(&report),
+            !is_case && !taken.contains(&output),
             "cannot write {}: it is no place for what is written, but for what is read",
-            report.display()
+            output.display()
         );
-        taken.push(report);
+        taken.push(output);
     }
     Ok(())
 }

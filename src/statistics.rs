@@ -92,14 +92,11 @@ pub(crate) fn statistics(
         statistics.scaled = statistics.max_abs / statistics.max_expected;
     }
     if let Some(worst) = &mut statistics.worst {
-        let mut flat = worst.flat;
         // Of elements below a byte there is no index: it is that of the byte.
         let bytes = [expected.data().len()];
         let whole = expected.dtype().bitsize() >= 8;
         let shape = if whole { expected.shape() } else { &bytes };
-        let index = shape.iter().rev().map(|n| (flat % n, flat /= n).0);
-        worst.index = index.collect();
-        worst.index.reverse();
+        worst.index = unravel(worst.flat, shape);
     }
     statistics
 }
@@ -219,4 +216,12 @@ fn of_block<const N: usize, E: Element<N>>(
         flat: first + i,
     });
     found
+}
+
+/// The index of the element at `flat`, counted row by row, in a tensor of `shape`.
+pub(crate) fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {
+    let index = shape.iter().rev().map(|n| (flat % n, flat /= n).0);
+    let mut index = index.collect::<Vec<_>>();
+    index.reverse();
+    index
 }

@@ -5,6 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::evaluate::Grid;
 use super::formula::Quantity;
+use crate::statistics::unravel;
 use crate::tolerance::ROUNDINGS_BY_HAND;
 
 /// What the run has, beside what it has to be by hand.
@@ -23,7 +24,7 @@ pub(crate) struct Check {
 /// The element that is furthest off, the first nan before all others.
 #[derive(Debug)]
 pub(crate) struct Disagreement {
-    pub(crate) index: Vec<i64>,
+    pub(crate) index: Vec<usize>,
     pub(crate) difference: f64,
     pub(crate) allowed: f64,
 }
@@ -62,21 +63,11 @@ impl Check {
             }
         }
         let disagreement = worst.map(|(at, difference, allowed)| {
-            let index = index(at as i64, &size);
-            Disagreement { index, difference, allowed }
+            let shape = size.iter().map(|&n| n as usize).collect::<Vec<_>>();
+            Disagreement { index: unravel(at, &shape), difference, allowed }
         });
         let name = format!("{section}/{}", quantity.name);
         let by_hand = by_hand.value.f_reshape(&size)?;
         Ok(Check { name, tensor, by_hand, disagreement })
     }
-}
-
-/// Where the element at `at`, counted row by row, stands in a tensor of `size`.
-fn index(mut at: i64, size: &[i64]) -> Vec<i64> {
-    let mut index = Vec::new();
-    for n in size.iter().rev() {
-        index.insert(0, at % n);
-        at /= n;
-    }
-    index
 }

@@ -3,11 +3,11 @@
 use anyhow::Result;
 
 use super::blocks::{Block, Line, Piece, line, values};
-use super::formula::{AXES, Equation, Expr, Quantity, W1};
+use super::formula::{AXES, Expr, Quantity, W1};
 use super::notation::Notation;
 use super::remarks::remarks;
 use super::writer::{Index, Writer, at, shown};
-use super::{Check, Row, Worksheet};
+use super::{Check, Worksheet};
 use crate::python_float::exponential;
 use crate::tolerance::ROUNDINGS_BY_HAND;
 
@@ -49,12 +49,11 @@ impl Worksheet {
     pub(crate) fn formula_table(&self, notation: Notation) -> Result<Vec<Block>> {
         let write = self.writer(notation);
         let mut rows = Vec::new();
-        for Row { formula: Equation { of, formula }, .. } in &self.forward {
-            let mut row = vec![format!("{} = {}", write.quantity(of), write.symbols(formula)?)];
+        for equation in self.forward.iter().map(|row| row.formula) {
+            let mut row = vec![write.equation(equation)?];
             for derivative in self.backward.iter().map(|row| row.formula) {
-                if derivative.of.name == of.name {
-                    let right = write.symbols(&derivative.formula)?;
-                    row.push(format!("{} = {right}", write.local(derivative)));
+                if derivative.of.name == equation.of.name {
+                    row.push(write.local_equation(derivative)?);
                 }
             }
             let mut row = row.into_iter().map(|math| vec![Piece::Math(math)]).collect::<Vec<_>>();
@@ -70,9 +69,7 @@ impl Worksheet {
         let write = self.writer(notation);
         let mut rows = Vec::new();
         for row in &self.forward {
-            let left = write.quantity(row.formula.of);
-            let right = write.symbols(&row.formula.formula)?;
-            let formula = vec![Piece::Math(format!("{left} = {right}"))];
+            let formula = vec![Piece::Math(write.equation(row.formula)?)];
             let run = vec![values(&row.run.tensor)?];
             rows.push(vec![formula, vec![values(&row.value)?], run, verdict(&row.run)?]);
         }
@@ -88,9 +85,7 @@ impl Worksheet {
         let write = self.writer(notation);
         let mut rows = Vec::new();
         for row in &self.backward {
-            let left = write.local(row.formula);
-            let right = write.symbols(&row.formula.formula)?;
-            let formula = vec![Piece::Math(format!("{left} = {right}"))];
+            let formula = vec![Piece::Math(write.local_equation(row.formula)?)];
             let gradient = write.gradient(row.formula.by);
             let run = vec![
                 Piece::Math(gradient),

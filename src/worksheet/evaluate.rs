@@ -80,8 +80,8 @@ impl Grid {
         if n == 1 {
             return self.times(other);
         }
-        let letters = "nkji";
-        let out = letters.replace(&letters[axis as usize..=axis as usize], "");
+        let letters = AXES.map(Axis::letter).concat();
+        let out = letters.replace(axis.letter(), "");
         let sum = |a: &Tensor, b: &Tensor| {
             let product =
                 Tensor::f_einsum(&format!("{letters},{letters}->{out}"), &[a, b], None::<&[i64]>)?;
@@ -101,14 +101,16 @@ pub(crate) struct Values {
     pub(crate) sizes: [i64; 4],
     quantities: HashMap<&'static str, Grid>,
     gradients: HashMap<&'static str, Grid>,
+    /// By the names of what is derived and by what.
+    locals: HashMap<(&'static str, &'static str), Grid>,
     /// The one derivative that has two formulas.
     pub(crate) loss_derivative: &'static LocalDerivative,
 }
 
 impl Values {
     pub(crate) fn new(sizes: [i64; 4], loss_derivative: &'static LocalDerivative) -> Values {
-        let (quantities, gradients) = (HashMap::new(), HashMap::new());
-        Values { sizes, quantities, gradients, loss_derivative }
+        let (quantities, gradients, locals) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Values { sizes, quantities, gradients, locals, loss_derivative }
     }
 
     pub(crate) fn size(&self, axis: Axis) -> i64 {
@@ -129,6 +131,10 @@ impl Values {
         self.gradients.insert(quantity.name, grid);
     }
 
+    pub(crate) fn set_local(&mut self, derivative: &'static LocalDerivative, grid: Grid) {
+        self.locals.insert((derivative.of.name, derivative.by.name), grid);
+    }
+
     pub(crate) fn quantity(&self, quantity: &Quantity) -> Result<&Grid> {
         self.quantities.get(quantity.name).with_context(|| format!("no {}", quantity.name))
     }
@@ -138,12 +144,17 @@ impl Values {
         grid.with_context(|| format!("no gradient of {}", quantity.name))
     }
 
+    pub(crate) fn local(&self, derivative: &LocalDerivative) -> Result<&Grid> {
+        let (of, by) = (derivative.of.name, derivative.by.name);
+        self.locals.get(&(of, by)).with_context(|| format!("no derivative of {of} by {by}"))
+    }
+
     pub(crate) fn evaluate(&self, expr: &Expr) -> Result<Grid> {
         match expr {
             Expr::Number(value) => Grid::number(*value),
             Expr::Value(quantity) => Ok(self.quantity(quantity)?.shallow_clone()),
             Expr::Gradient(quantity) => Ok(self.gradient(quantity)?.shallow_clone()),
-            Expr::Local(derivative) => self.evaluate(&derivative.formula),
+            Expr::Local(derivative) => Ok(self.local(derivative)?.shallow_clone()),
             Expr::Negative(of) => self.evaluate(of)?.negative(),
             Expr::Sum([first, others @ ..]) => others
                 .iter()
@@ -190,15 +201,19 @@ impl Values {
         })
     }
 
-    /// One step of the chain rule: what the gradient of `derivative.of` makes the gradient of
-    /// `derivative.by`.
-    pub(crate) fn step_back(&self, derivative: &LocalDerivative, gradient: &Grid) -> Result<Grid> {
+    /// One step of the chain rule: what `gradient`, that of `derivative.of`, makes the gradient of
+    /// `derivative.by`, the derivative's values being `local`.
+    pub(crate) fn step_back(
+        &self,
+        derivative: &LocalDerivative,
+        local: &Grid,
+        gradient: &Grid,
+    ) -> Result<Grid> {
         let LocalDerivative { of, by, formula, .. } = derivative;
-        let local = self.evaluate(formula)?;
         match of.axes.iter().find(|axis| !by.axes.contains(axis)) {
-            _ if is_positive(formula) => gradient.selected(&local),
-            Some(&axis) => gradient.contracted(&local, axis, self.size(axis)),
-            None => gradient.times(&local),
+            _ if is_positive(formula) => gradient.selected(local),
+            Some(&axis) => gradient.contracted(local, axis, self.size(axis)),
+            None => gradient.times(local),
         }
     }
 }

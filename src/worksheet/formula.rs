@@ -19,6 +19,18 @@ pub(crate) enum Axis {
     I,
 }
 
+impl Axis {
+    /// Its index in the formulas.
+    pub(crate) fn letter(self) -> &'static str {
+        match self {
+            N => "n",
+            K => "k",
+            J => "j",
+            I => "i",
+        }
+    }
+}
+
 /// Every axis, in the order of a [`Grid`](super::evaluate::Grid).
 pub(crate) const AXES: [Axis; 4] = [N, K, J, I];
 

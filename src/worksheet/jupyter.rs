@@ -1,6 +1,6 @@
 //! The whole notebook, filled in, for Jupyter: its cells with what they print, and the worksheet between.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -13,6 +13,7 @@ use super::blocks::Block;
 use super::markdown::{escape, markdown};
 use super::notation::Notation;
 use crate::environment::Numerics;
+use crate::model::ThreeLayerNet;
 use crate::notebook::Cells;
 use crate::python_float;
 use crate::training::Optimizer;
@@ -28,25 +29,8 @@ os.environ.update(ATEN_CPU_CAPABILITY="default", MKL_CBWR="COMPATIBLE")
 const IMPORTS: &str = "import torch\nfrom torch import nn";
 const ONE_THREAD: &str = "\n\ntorch.set_num_threads(1)";
 
-const NET: &str = "class ThreeLayerNet(nn.Module):
-    def __init__(self, d1, d2, d3):
-        super().__init__()
-        self.fc1 = nn.Linear(d1, d2)
-        self.fc2 = nn.Linear(d2, d3)
-        self.fc3 = nn.Linear(d3, 1)
-
-    def forward(self, x):
-        z2 = self.fc1(x)
-        h2 = torch.relu(z2)
-        z3 = self.fc2(h2)
-        h3 = torch.relu(z3)
-        z = self.fc3(h3)
-        h = torch.sigmoid(z)
-        # What is computed on the way is kept, and its gradients with it.
-        results = dict(x=x, z2=z2, h2=h2, z3=z3, h3=h3, z=z, h=h)
-        for v in results.values():
-            v.retain_grad()
-        return h, results";
+/// Its imports, and then the class.
+const NET_FILE: &str = include_str!("../../scripts/three_layer_net.py");
 
 const MODEL: &str = "model";
 
@@ -82,6 +66,7 @@ impl Worksheet {
         let portable = self.replay.case.environment.numerics == Numerics::Portable;
         let imports =
             if portable { [PORTABLE, IMPORTS, ONE_THREAD].concat() } else { IMPORTS.to_owned() };
+        let model = self.replay.model(Device::Cpu)?;
         let printed = Cells { trace: &self.replay.case.trace, device: Device::Cpu };
         let of = format!("This is the worksheet of {}.\n\n", escape(&self.title));
         let latex = Notation::Latex;
@@ -94,12 +79,9 @@ impl Worksheet {
         let cells = [
             Cell::Figure([TITLE, &of, FORMULAS, &formulas, &introduction].concat(), self.figure()),
             Cell::Code(imports, Output::None),
-            Cell::Code(NET.to_owned(), Output::None),
-            Cell::Code(self.model_cell()?, Output::None),
-            Cell::Code(
-                MODEL.to_owned(),
-                Output::Result(self.replay.model(Device::Cpu)?.to_string()),
-            ),
+            Cell::Code(net_cell()?, Output::None),
+            Cell::Code(self.model_cell(&model)?, Output::None),
+            Cell::Code(MODEL.to_owned(), Output::Result(model.to_string())),
             Cell::Code(self.data_cell()?, Output::None),
             Cell::Code(INITIAL_WEIGHTS.to_owned(), Output::Stdout(printed.initial_weights()?)),
             prose(self.forward_table(latex)?),
@@ -136,13 +118,13 @@ impl Worksheet {
         Ok(String::from_utf8(text)?)
     }
 
-    fn model_cell(&self) -> Result<String> {
+    fn model_cell(&self, model: &ThreeLayerNet) -> Result<String> {
         let [_, d3, d2, d1] = self.values.sizes;
         let mut code = format!(
             "model = ThreeLayerNet({d1}, {d2}, {d3})\ncriterion = nn.BCELoss()\n\n\
              # The weights are set before there is an optimizer, which steps the parameters that it is given.\n"
         );
-        for (name, p) in self.replay.model(Device::Cpu)?.named_parameters() {
+        for (name, p) in model.named_parameters() {
             code += &format!("model.{name} = nn.Parameter({})\n", literal(p, "")?);
         }
         let Optimizer::SGD { lr, momentum, dampening, weight_decay, nesterov } =
@@ -164,6 +146,12 @@ impl Worksheet {
         let x = literal(&trace.tensor("input/x")?, ", requires_grad=True")?;
         Ok(format!("x = {x}\ny = {}", literal(&trace.tensor("input/y")?, "")?))
     }
+}
+
+/// The class, whose imports are those of the notebook.
+fn net_cell() -> Result<String> {
+    let (_, class) = NET_FILE.split_once("\n\n\n").context("no class in three_layer_net.py")?;
+    Ok(class.trim_end().to_owned())
 }
 
 /// A cell of a notebook.

@@ -110,12 +110,14 @@ impl Worksheet {
             } else {
                 // A gradient of autograd's takes a local derivative in by a step of the chain rule.
                 let gradient = values.grid(formula.of, &run("grad", formula.of)?)?;
-                let by_hand = values.step_back(formula, &gradient)?;
+                let by_hand = values.step_back(formula, &grid, &gradient)?;
                 Check::new("grad", formula.by, autograd, &by_hand)?
             };
             backward.push(Row { formula, value, run });
             if of_loss {
                 values.set_gradient(formula.by, grid);
+            } else {
+                values.set_local(formula, grid);
             }
         }
 

@@ -128,7 +128,7 @@ impl Notation {
 }
 
 /// An integer as such, else four decimals or, of the very small and the very large, four digits more.
-pub(crate) fn number(value: f64) -> String {
+fn number(value: f64) -> String {
     let size = value.abs();
     if value == value.round() && size < 1e5 {
         format!("{value:.0}")

@@ -3,12 +3,12 @@
 use anyhow::Result;
 
 use super::evaluate::{Grid, Values};
-use super::formula::{Axis, Expr, LocalDerivative, Quantity};
+use super::formula::{Axis, Equation, Expr, LocalDerivative, Quantity};
 use super::notation::Notation;
 
 /// Sums of more terms are cut, as the tensor printer cuts rows.
 pub(crate) const MAX_TERMS: i64 = 8;
-pub(crate) const EDGE_TERMS: i64 = 3;
+const EDGE_TERMS: i64 = 3;
 
 /// Where an element stands, in the order of the axes; from 0.
 pub(crate) type Index = [i64; 4];
@@ -32,7 +32,7 @@ pub(crate) struct Writer<'a> {
 impl Writer<'_> {
     /// Such as `z⁽²⁾ⱼ`; a batch of one row has no index for it.
     pub(crate) fn quantity(&self, quantity: &Quantity) -> String {
-        self.symbol(quantity, |axis| letter(axis).to_owned())
+        self.symbol(quantity, |axis| axis.letter().to_owned())
     }
 
     /// Such as `z⁽²⁾₁`, counted from 1.
@@ -61,6 +61,18 @@ impl Writer<'_> {
     /// `∂of/∂by`
     pub(crate) fn local(&self, derivative: &LocalDerivative) -> String {
         self.notation.derivative(&self.quantity(derivative.of), &self.quantity(derivative.by))
+    }
+
+    /// Both sides of it, in symbols.
+    pub(crate) fn equation(&self, equation: &Equation) -> Result<String> {
+        let right = self.symbols(&equation.formula)?;
+        Ok(format!("{} = {right}", self.quantity(equation.of)))
+    }
+
+    /// The same of a derivative.
+    pub(crate) fn local_equation(&self, derivative: &LocalDerivative) -> Result<String> {
+        let right = self.symbols(&derivative.formula)?;
+        Ok(format!("{} = {right}", self.local(derivative)))
     }
 
     pub(crate) fn symbols(&self, expr: &Expr) -> Result<String> {
@@ -96,7 +108,7 @@ impl Writer<'_> {
                 number(at(self.values.gradient(quantity)?, index)?)
             }
             (Expr::Local(derivative), In::Numbers(index)) => {
-                number(at(&self.values.evaluate(&derivative.formula)?, index)?)
+                number(at(self.values.local(derivative)?, index)?)
             }
             (Expr::Gradient(quantity), In::Formulas)
                 if quantity.name == self.values.loss_derivative.by.name =>
@@ -113,7 +125,7 @@ impl Writer<'_> {
             }
             (Expr::Over(axis, of), In::Numbers(index)) => self.terms(*axis, of, index)?,
             (Expr::Over(axis, of), _) => {
-                let sign = notation.sum(letter(*axis));
+                let sign = notation.sum(axis.letter());
                 sum(format!("{sign} {}", self.bracketed(of, mode)?))
             }
             (Expr::Share(of), _) => {
@@ -210,15 +222,6 @@ pub(crate) fn at(grid: &Grid, index: &Index) -> Result<f64> {
     let sizes = grid.value.size();
     let index = index.iter().zip(sizes).map(|(&at, size)| if size == 1 { 0 } else { at });
     Ok(grid.value.f_double_value(&index.collect::<Vec<_>>())?)
-}
-
-fn letter(axis: Axis) -> &'static str {
-    match axis {
-        Axis::N => "n",
-        Axis::K => "k",
-        Axis::J => "j",
-        Axis::I => "i",
-    }
 }
 
 /// A formula, and what holds its parts together.
