@@ -1,19 +1,25 @@
-//! Proves that a PyTorch computation ported to Rust with [`tch`] is the same computation: same
-//! forward, same intermediate gradients, same parameter gradients, same optimizer steps, to the bit.
+//! Proves that a PyTorch computation ported to Rust with [`tch`](https://docs.rs/tch) is the same computation:
+//! same forward, same intermediate gradients, same parameter gradients, same optimizer steps, to the bit.
 //!
-//! [`Trace`] holds the named tensors of a run, [`compare`] judges one by another, and
-//! [`report`] shows the result; none of them knows a model. [`ThreeLayerNet`], [`train`] and
-//! [`notebook`] are the first run that they were made for, and [`Case`] a recorded one; [`worksheet`]
-//! explains such a run. The README maps the source.
+//! [`Trace`] holds the named tensors of a run, [`compare`](compare()) judges one by another, and [`report`] shows
+//! the result; none of them knows a model or libtorch. [`Case`] is a recorded run of any model, and [`Recorder`]
+//! and [`assert_parity`] compare a port with it. [`ThreeLayerNet`], [`train`] and [`notebook`] are the first run
+//! that they were made for, and [`notebook::worksheet`] explains such a run. `docs/source.md` maps the source.
+//!
+//! Without the default feature `libtorch` the crate compares, reports and prints files, and nothing else.
 //!
 //! ```
+//! use safetensors::tensor::{Dtype, TensorView};
 //! use tch_parity::report::Report;
 //! use tch_parity::{Criterion, Trace, compare};
 //!
-//! let (mut expected, mut actual) = (Trace::new(), Trace::new());
-//! expected.push("grad/h", &tch::Tensor::from_slice(&[1f32, 2.]))?;
-//! actual.push("grad/h", &tch::Tensor::from_slice(&[1f32, 2.5]))?;
-//! let comparison = compare(&actual, &expected, Criterion::Close);
+//! let trace = |values: [f32; 2]| -> anyhow::Result<Trace> {
+//!     let bytes = values.map(f32::to_le_bytes).concat();
+//!     let mut trace = Trace::new();
+//!     trace.push_view("grad/h", &TensorView::new(Dtype::F32, vec![2], &bytes)?)?;
+//!     Ok(trace)
+//! };
+//! let comparison = compare(&trace([1., 2.5])?, &trace([1., 2.])?, Criterion::Close);
 //! let report = Report::new("mine", "as asked", comparison, Vec::new);
 //! assert!(report.text().contains("Greatest absolute difference: 5.0e-01 at index [1]"));
 //! # Ok::<(), anyhow::Error>(())
@@ -22,51 +28,38 @@
 // What a user hands in becomes an error, never a panic: libtorch is called through tch's `f_` forms.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod case;
 mod compare;
-mod device;
-mod element;
-mod environment;
-mod libtorch;
-mod linear;
-mod model;
-mod names;
-pub mod notebook;
-mod parity;
-mod permute;
-mod python_float;
-mod recorder;
-mod replay;
 pub mod report;
-pub mod selftest;
-mod statistics;
-mod tensor_str;
-mod tolerance;
+mod repr;
 mod trace;
-mod training;
-mod whole_file;
-pub mod worksheet;
-mod xml;
 
-pub use case::{Case, is_given};
-pub use compare::{Comparison, Criterion, Edge, TensorComparison, Verdict, compare};
-pub use device::{DeviceChoice, load_cuda, open_device};
-pub use environment::{CudaEnvironment, Environment, Numerics};
-pub use libtorch::{RetainGrad, libtorch_version};
-pub use linear::Linear;
-pub use model::{Intermediate, ThreeLayerNet};
-pub use names::Names;
-pub use parity::{Parity, Required, assert_parity};
-pub use recorder::Recorder;
-pub use replay::{Replay, dataflow};
-pub use statistics::{Statistics, Worst};
-pub use tensor_str::repr;
-pub use tolerance::{Between, TOLERANCES, Tolerance};
-pub use trace::Trace;
-pub use training::{Loss, Model, Optimizer, Run, train};
-pub use whole_file::write_whole;
+pub use compare::{
+    Between, Comparison, Control, Criterion, Edge, MAX_ULP, ROUNDINGS_BY_HAND, Required,
+    Statistics, TOLERANCES, TensorComparison, Tolerance, Verdict, Worst, compare, compare_watched,
+    selftest,
+};
+pub use repr::{repr_float, repr_view};
+pub use trace::{
+    AtomicFile, CudaEnvironment, Environment, Names, Numerics, Trace, write_atomically,
+};
 
-/// Compiles and runs the README's Rust.
-#[cfg(doctest)]
+#[cfg(feature = "libtorch")]
+mod case;
+#[cfg(feature = "libtorch")]
+pub mod notebook;
+#[cfg(feature = "libtorch")]
+mod torch;
+
+#[cfg(feature = "libtorch")]
+pub use {
+    case::{Case, Parity, Recorder, assert_parity, is_given},
+    notebook::{Intermediate, Loss, Model, Replay, Run, ThreeLayerNet, dataflow, train, worksheet},
+    torch::{
+        DeviceChoice, Linear, Optimizer, RetainGrad, libtorch_version, load_cuda, open_device, repr,
+    },
+};
+
+/// Compiles and runs the Rust of the README and of the docs.
+#[cfg(all(doctest, feature = "libtorch"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,6 +1,8 @@
 //! Whatever a user hands in, `tch-parity` does it or says in one line why not: exit code 2, nothing on
 //! stdout, no panic, no backtrace, nothing half-written.
 
+#![cfg(feature = "libtorch")]
+
 mod common;
 
 use std::ffi::OsStr;
@@ -71,10 +73,13 @@ fn worksheets_that_cannot_be_filled_in() {
         let before = fs::read(case).unwrap();
         assert_args_refused(
             &[command, case, "--output", case],
-            "it is no place for what is written",
+            "refusing to overwrite an input file",
         );
         let other = folder.join("other.safetensors");
-        assert_args_refused(&[command, "--output", other.to_str().unwrap()], "no place");
+        assert_args_refused(
+            &[command, "--output", other.to_str().unwrap()],
+            "refusing to overwrite a safetensors file",
+        );
         assert_eq!(fs::read(case).unwrap(), before);
         assert_args_refused(&[command, "--output", folder.to_str().unwrap()], "not a regular file");
         assert_args_refused(
@@ -164,14 +169,18 @@ fn files_that_hold_what_cannot_be_shown() {
             format!(r#"{{"t":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,{bytes}]}}}}"#);
         show(safetensors(&folder, "one", &header, &vec![0; bytes]))
     };
-    assert_refused(&mut tensor("U64", "[1]", 8), "t: dtype U64 is not supported");
-    assert_refused(&mut tensor("F32", "[0,9223372036854775808]", 0), "t: out of range");
-    assert_refused(&mut tensor("F32", "[0,4611686018427387904,4]", 0), "t: ");
-    let deep = format!("[1{}]", ",1".repeat(99_999));
+    assert_refused(&mut tensor("F6_E2M3", "[4]", 3), "t: PyTorch has no dtype F6_E2M3");
+    assert_refused(&mut tensor("F4", "[2,1]", 1), "t: PyTorch has no single float of 4 bits");
     assert_refused(
-        &mut tensor("F32", &deep, 4),
-        "t: tensor kind error: cannot print a tensor of 100000 dim",
+        &mut tensor("F32", "[0,9223372036854775808]", 0),
+        "t: its sizes are out of range",
     );
+    assert_refused(
+        &mut tensor("F32", "[0,4611686018427387904,4]", 0),
+        "t: its sizes are out of range",
+    );
+    let deep = format!("[1{}]", ",1".repeat(99_999));
+    assert_refused(&mut tensor("F32", &deep, 4), "t: cannot print a tensor of 100000 dim");
 }
 
 #[test]
@@ -234,10 +243,37 @@ fn a_recording_replaces_the_file_and_does_not_write_into_it() {
 }
 
 #[test]
-fn show_prints_all_that_was_asked_for_or_nothing() {
-    let header = r#"{"a":{"dtype":"F32","shape":[],"data_offsets":[8,12]},"b":{"dtype":"U64","shape":[],"data_offsets":[0,8]}}"#;
-    let file = safetensors(&scratch("bad_input_half"), "file", header, &[0; 12]);
-    assert_refused(&mut show(file), "b: dtype U64 is not supported");
+fn a_tensor_that_cannot_be_shown_does_not_hide_the_others() {
+    let header = r#"{"a":{"dtype":"F32","shape":[],"data_offsets":[3,7]},"b":{"dtype":"F6_E2M3","shape":[4],"data_offsets":[0,3]},"c":{"dtype":"F32","shape":[],"data_offsets":[7,11]}}"#;
+    let file = safetensors(&scratch("bad_input_half"), "file", header, &[0; 11]);
+    let output = show(file).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "a\ttensor(0.)\nc\ttensor(0.)\n");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.ends_with("file: b: PyTorch has no dtype F6_E2M3\n"), "{stderr}");
+    assert_eq!(stderr.matches('\n').count(), 1, "{stderr}");
+}
+
+#[test]
+fn files_of_another_kind_are_named() {
+    let folder = scratch("bad_input_foreign");
+    for (bytes, says) in [
+        (&b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"[..], "a Git LFS pointer"),
+        (b"PK\x03\x04\x00\x00\x08\x08\x00\x00", "such as a PyTorch checkpoint (.pt)"),
+        (b"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9", "such as an old PyTorch checkpoint"),
+        (b"<!DOCTYPE html><html></html>", "an HTML page"),
+        (b"\x93NUMPY\x01\x00v\x00", "a NumPy array"),
+        (
+            br#"{"metadata": {"total_size": 8}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}"#,
+            "the index of a checkpoint in several files",
+        ),
+    ] {
+        let file = folder.join("file");
+        fs::write(&file, bytes).unwrap();
+        assert_refused(&mut show(&file), "not a safetensors file but ");
+        assert_refused(&mut show(&file), says);
+        assert_refused(tch_parity().arg("compare").args([&file, &file]), says);
+    }
 }
 
 #[test]

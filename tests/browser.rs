@@ -1,5 +1,7 @@
 //! The page and the figure in a browser: Chromium, headless, where there is one.
 
+#![cfg(feature = "libtorch")]
+
 mod common;
 
 use std::env;

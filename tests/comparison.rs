@@ -1,5 +1,7 @@
 //! The comparison that the other tests rest on sees the smallest damage, one at a time.
 
+#![cfg(feature = "libtorch")]
+
 mod common;
 
 use common::{data, differences};

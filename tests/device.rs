@@ -1,5 +1,7 @@
 //! CUDA is loaded on demand, and whatever keeps it from being used is named in one line.
 
+#![cfg(feature = "libtorch")]
+
 mod common;
 
 use std::collections::HashSet;

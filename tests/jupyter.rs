@@ -1,5 +1,7 @@
 //! The worksheet as a notebook is valid, and prints under PyTorch what it says it does.
 
+#![cfg(feature = "libtorch")]
+
 mod common;
 
 use std::path::PathBuf;

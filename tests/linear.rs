@@ -1,5 +1,7 @@
 //! Seeded initial parameters are PyTorch's, to the bit.
 
+#![cfg(feature = "libtorch")]
+
 mod common;
 
 use common::{assert_same, pytorch, scratch, seed};

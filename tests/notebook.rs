@@ -1,5 +1,7 @@
 //! The notebook prints and computes what PyTorch does, to the byte and to the bit.
 
+#![cfg(feature = "libtorch")]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! Recording any module in PyTorch, and comparing the port of it.
 
+#![cfg(feature = "libtorch")]
+
 mod common;
 
 use std::fs;

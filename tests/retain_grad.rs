@@ -1,5 +1,7 @@
 //! `retain_grad` means what it means in PyTorch.
 
+#![cfg(feature = "libtorch")]
+
 use std::sync::{Arc, Barrier};
 
 use tch::{Device, Kind, TchError, Tensor};

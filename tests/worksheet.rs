@@ -1,5 +1,7 @@
 //! The worksheet is right, and says so where a run is not.
 
+#![cfg(feature = "libtorch")]
+
 mod common;
 
 use std::fs;

@@ -1,0 +1,139 @@
+//! A recorded run of any model: what a port starts from, what it is compared with, and the port's own recorder.
+//!
+//! This room knows traces, comparisons, reports and libtorch. It does not know any model, so nothing in it can
+//! run a case.
+
+mod parity;
+mod recorder;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Map, Value};
+use tch::Tensor;
+use tch::nn::VarStore;
+
+use crate::trace::{Environment, Names, Trace};
+pub use parity::{Parity, assert_parity};
+pub use recorder::Recorder;
+
+/// A recorded run: what `scripts/recorder.py` recorded of a model (`docs/format.md`), or
+/// [`train`](crate::train) of the notebook's.
+#[derive(Debug)]
+pub struct Case {
+    /// The tensors of the run.
+    pub trace: Trace,
+    /// The environment in which it was run.
+    pub environment: Environment,
+}
+
+impl Case {
+    /// Reads a case file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not a case.
+    pub fn load(path: impl AsRef<Path>) -> Result<Case> {
+        let path = path.as_ref();
+        let trace = Trace::load(path)?;
+        Case::new(trace).with_context(|| format!("{} is not a case", path.display()))
+    }
+
+    /// Takes `trace` as a case.
+    ///
+    /// # Errors
+    /// The metadata of the trace does not say what was run and where, or says more.
+    pub fn new(trace: Trace) -> Result<Case> {
+        if let Some(key) = trace.foreign_keys().first() {
+            bail!("its metadata has the key {key:?} beside the one of a case");
+        }
+        ensure!(trace.run_json().is_some(), "no metadata that says what was run");
+        let environment = trace.environment()?.context("no metadata that says where it was run")?;
+        ensure!(
+            trace.environment::<Map<String, Value>>().is_ok(),
+            "its environment is no JSON object"
+        );
+        Ok(Case { trace, environment })
+    }
+
+    /// Renames the tensors to a port's names.
+    ///
+    /// # Errors
+    /// Two tensors would have the same name.
+    pub fn renamed(self, names: &Names) -> Result<Case> {
+        Ok(Case { trace: self.trace.renamed(names)?, ..self })
+    }
+
+    /// Returns what went into step `step`, counted from 1, on the CPU: an argument of the model's `forward` by its
+    /// name, or `target`.
+    ///
+    /// # Errors
+    /// The step has no such input; the message lists the inputs that it has.
+    pub fn input(&self, step: u32, name: &str) -> Result<Tensor> {
+        let section = if step == 1 { "input/".to_owned() } else { format!("step/{step}/input/") };
+        let full = format!("{section}{name}");
+        if self.trace.get(&full).is_none() {
+            let there = self.trace.names().filter_map(|name| name.strip_prefix(&section));
+            bail!(
+                "no {full} in this case, whose inputs of that step are {:?}",
+                there.collect::<Vec<_>>()
+            );
+        }
+        self.trace.tensor(&full)
+    }
+
+    /// Sets every variable of `vs` to the recorded initial parameter or buffer of its name.
+    ///
+    /// Buffers that `vs` does not have are left out, since ports keep fewer (`num_batches_tracked`).
+    ///
+    /// # Errors
+    /// Nothing is set, and the message names every variable that the case does not have, every parameter
+    /// that `vs` does not have, and every one of another shape or dtype.
+    pub fn load_parameters(&self, vs: &VarStore) -> Result<()> {
+        let variables = vs.variables();
+        let recorded = |name: &str| {
+            let sections = [format!("param/{name}"), format!("buffer/{name}")];
+            sections.into_iter().find(|full| self.trace.get(full).is_some())
+        };
+        let mut wrong = Vec::new();
+        let mut sorted = variables.iter().collect::<Vec<_>>();
+        sorted.sort_by_key(|(name, _)| *name);
+        let mut values = Vec::new();
+        for (name, variable) in sorted {
+            let Some(full) = recorded(name) else {
+                wrong.push(format!("{name} is not in the case"));
+                continue;
+            };
+            let value = self.trace.tensor(&full)?;
+            let (kind, size) = (variable.f_kind()?, variable.size());
+            if value.size() != size {
+                wrong.push(format!("{name} is {:?} in the case, and {size:?} here", value.size()));
+            } else if value.f_kind()? != kind {
+                wrong.push(format!(
+                    "{name} is {:?} in the case, and {kind:?} here",
+                    value.f_kind()?
+                ));
+            }
+            values.push((variable, value));
+        }
+        for name in self.trace.names().filter_map(|name| name.strip_prefix("param/")) {
+            if !variables.contains_key(name) {
+                wrong.push(format!("{name} is not in the VarStore"));
+            }
+        }
+        ensure!(wrong.is_empty(), "the parameters do not fit the case: {}", wrong.join("; "));
+        tch::no_grad(|| {
+            for (variable, value) in values {
+                variable.shallow_clone().f_copy_(&value)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Returns whether a tensor of a case is what the run starts from, which a port loads and need not record.
+pub fn is_given(name: &str) -> bool {
+    let of_step = name.strip_prefix("step/").and_then(|rest| rest.split_once('/'));
+    let name = of_step.map_or(name, |(_, name)| name);
+    name.starts_with("input/")
+        || of_step.is_none() && (name.starts_with("param/") || name.starts_with("buffer/"))
+}

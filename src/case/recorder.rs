@@ -1,0 +1,138 @@
+//! What a port computes, recorded under the names that `scripts/recorder.py` gives the same things.
+
+use anyhow::{Context, Result, ensure};
+use tch::Tensor;
+use tch::nn::VarStore;
+
+use crate::torch::RetainGrad;
+use crate::trace::Trace;
+
+/// A recorder of the steps of a model that is ported with tch.
+///
+/// ```
+/// use tch::nn::{self, OptimizerConfig};
+/// use tch::{Device, Kind, Tensor};
+/// use tch_parity::Recorder;
+///
+/// let vs = nn::VarStore::new(Device::Cpu);
+/// let fc = nn::linear(vs.root() / "fc", 2, 1, Default::default());
+/// let mut opt = nn::Sgd::default().build(&vs, 0.1)?;
+/// let mut rec = Recorder::new();
+/// for _ in 0..2 {
+///     opt.zero_grad();
+///     let loss = rec.output("fc", Tensor::ones([3, 2], (Kind::Float, Device::Cpu)).apply(&fc))?.mean(Kind::Float);
+///     loss.backward();
+///     rec.gradients(&loss, &vs)?;
+///     opt.step();
+///     rec.step(&vs)?;
+/// }
+/// let trace = rec.into_trace();
+/// assert!(trace.get("step/2/forward/fc").is_some() && trace.get("grad/fc.weight").is_some());
+/// # Ok::<(), anyhow::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Recorder {
+    trace: Trace,
+    /// The step that is under way, from 1.
+    step: u32,
+    /// What `output` was given in it.
+    outputs: Vec<(String, Tensor)>,
+    loss: Option<Tensor>,
+}
+
+impl Default for Recorder {
+    fn default() -> Recorder {
+        Recorder { trace: Trace::new(), step: 1, outputs: Vec::new(), loss: None }
+    }
+}
+
+impl Recorder {
+    /// Creates an empty recorder.
+    pub fn new() -> Recorder {
+        Recorder::default()
+    }
+
+    /// Records what a module returns, under the module's name in PyTorch, retains its gradient, and returns it.
+    ///
+    /// # Errors
+    /// The name has been used in this step; or libtorch's own.
+    pub fn output(&mut self, name: &str, tensor: Tensor) -> Result<Tensor> {
+        self.push(&format!("forward/{name}"), &tensor)?;
+        if tensor.requires_grad() {
+            tensor.retain_grad().with_context(|| format!("forward/{name}"))?;
+            self.outputs.push((name.to_owned(), tensor.shallow_clone()));
+        }
+        Ok(tensor)
+    }
+
+    /// Records the loss, and the gradients of the outputs and of the trainable variables of `vs`. Call it between
+    /// `loss.backward()` and the optimizer's step.
+    ///
+    /// # Errors
+    /// There is no gradient, since backward was never run.
+    pub fn gradients(&mut self, loss: &Tensor, vs: &VarStore) -> Result<()> {
+        self.push("forward/L", loss)?;
+        let outputs = std::mem::take(&mut self.outputs);
+        let variables = sorted(vs).into_iter().filter(|(_, variable)| variable.requires_grad());
+        let mut found = false;
+        for (name, tensor) in outputs.into_iter().rev().chain(variables) {
+            let gradient = tensor.f_grad()?;
+            if gradient.defined() {
+                self.push(&format!("grad/{name}"), &gradient)?;
+                found = true;
+            }
+        }
+        ensure!(
+            found,
+            "no gradient in step {}: backward was never run, or from another loss",
+            self.step
+        );
+        self.loss = Some(loss.f_detach_copy()?);
+        Ok(())
+    }
+
+    /// Records the variables of `vs` after the optimizer's step, and begins the next step.
+    ///
+    /// # Errors
+    /// Two variables have the same name; or libtorch's own.
+    pub fn step(&mut self, vs: &VarStore) -> Result<()> {
+        if let Some(loss) = self.loss.take() {
+            self.trace.push(format!("step/{}/L", self.step), &loss)?;
+        }
+        for (name, variable) in sorted(vs) {
+            self.trace.push(format!("step/{}/{name}", self.step), &variable)?;
+        }
+        self.outputs.clear();
+        self.step += 1;
+        Ok(())
+    }
+
+    /// Records what [`gradients`](Self::gradients) records, where no optimizer's step follows, and returns all
+    /// that was recorded.
+    ///
+    /// # Errors
+    /// Those of `gradients`.
+    pub fn finish(mut self, loss: &Tensor, vs: &VarStore) -> Result<Trace> {
+        self.gradients(loss, vs)?;
+        Ok(self.trace)
+    }
+
+    /// Returns all that was recorded.
+    pub fn into_trace(self) -> Trace {
+        self.trace
+    }
+
+    fn push(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        match self.step {
+            1 => self.trace.push(name, tensor),
+            k => self.trace.push(format!("step/{k}/{name}"), tensor),
+        }
+    }
+}
+
+/// Lists the variables in an order that does not change from run to run.
+fn sorted(vs: &VarStore) -> Vec<(String, Tensor)> {
+    let mut variables = vs.variables().into_iter().collect::<Vec<_>>();
+    variables.sort_by(|(a, _), (b, _)| a.cmp(b));
+    variables
+}

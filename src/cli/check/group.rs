@@ -1,0 +1,147 @@
+//! Cases grouped by their numerics, each group in a process of its own where there are several.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, BufWriter, Lines, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, anyhow};
+use clap::{Args, ValueEnum};
+use tch_parity::{DeviceChoice, Environment, Numerics, Trace};
+
+use super::replay::replay_all;
+use crate::cli::computing::{DeviceOption, NumericsArg};
+use crate::cli::exit::Outcome;
+use crate::cli::output::print;
+use crate::cli::reports::{CriterionArg, Judged, not_compared};
+
+/// Replay the cases whose names come from stdin, each ended by a NUL, and print a line of JSON for each
+#[derive(Args)]
+pub(crate) struct GroupArguments {
+    #[arg(long, value_enum)]
+    numerics: NumericsArg,
+    #[command(flatten)]
+    device: DeviceOption,
+    #[arg(long, value_enum)]
+    criterion: CriterionArg,
+}
+
+/// Replays `files`, each with the numerics that it was recorded with unless some are asked for, and hands on what
+/// becomes of each, in order.
+pub(super) fn replayed(
+    files: &[PathBuf],
+    numerics: Option<Numerics>,
+    device: DeviceChoice,
+    criterion: CriterionArg,
+    then: &mut dyn FnMut(Judged),
+) {
+    let recorded = |file: &PathBuf| numerics.or_else(|| recorded_numerics(file));
+    let recorded = files.iter().map(recorded).collect::<Vec<_>>();
+    // What cannot be read says so when it is replayed, whatever the numerics.
+    let first = recorded.iter().flatten().next().copied().unwrap_or(Numerics::Portable);
+    let of = |recorded: &Option<Numerics>| recorded.unwrap_or(first);
+    if recorded.iter().all(|recorded| of(recorded) == first) {
+        return replay_all(
+            &files.iter().collect::<Vec<_>>(),
+            first,
+            device,
+            criterion.into(),
+            then,
+        );
+    }
+    let mut groups = [NumericsArg::Portable, NumericsArg::Native].map(|numerics| {
+        let of_group = files.iter().zip(&recorded);
+        let of_group = of_group.filter(|(_, recorded)| of(recorded) == Numerics::from(numerics));
+        let files = of_group.map(|(file, _)| file).collect::<Vec<_>>();
+        (Numerics::from(numerics), Group::start(&files, numerics, device, criterion))
+    });
+    for (file, recorded) in files.iter().zip(&recorded) {
+        let group = groups.iter_mut().find(|(numerics, _)| *numerics == of(recorded));
+        let judged = match group {
+            Some((_, Ok(group))) => group.next(),
+            Some((_, Err(err))) => Err(anyhow!("{err:#}")),
+            None => continue, // there are two
+        };
+        then(judged.unwrap_or_else(|err| Err(not_compared(file, &err))));
+    }
+}
+
+fn recorded_numerics(file: &PathBuf) -> Option<Numerics> {
+    let environment = Trace::load_environment::<Environment>(file).ok()??;
+    Some(environment.numerics)
+}
+
+/// Returns the name of a value on the command line.
+fn name_of(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// A process that replays a group of cases.
+struct Group {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Group {
+    fn start(
+        files: &[&PathBuf],
+        numerics: NumericsArg,
+        device: DeviceChoice,
+        criterion: CriterionArg,
+    ) -> Result<Group> {
+        let mut child = Command::new(env::current_exe()?)
+            .arg("check-group")
+            .args(["--numerics", &name_of(&numerics)])
+            .args(["--criterion", &name_of(&criterion)])
+            .args(["--device", &device.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start a process for these numerics")?;
+        // The child reads all of its stdin before it writes anything.
+        let mut stdin = child.stdin.take().context("no stdin")?;
+        for file in files {
+            stdin.write_all(file.as_os_str().as_bytes())?;
+            stdin.write_all(b"\0")?;
+        }
+        drop(stdin);
+        let lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
+        Ok(Group { child, lines })
+    }
+
+    /// Returns what became of the next case.
+    fn next(&mut self) -> Result<Judged> {
+        match self.lines.next() {
+            Some(line) => Ok(serde_json::from_str(&line?)?),
+            None => {
+                Err(anyhow!("the process for its numerics ended early: {}", self.child.wait()?))
+            }
+        }
+    }
+}
+
+/// Does what [`Group::start`] asks for.
+pub(crate) fn run_group(arguments: GroupArguments) -> Result<Outcome> {
+    let GroupArguments { numerics, device, criterion } = arguments;
+    let mut names = Vec::new();
+    io::stdin().read_to_end(&mut names)?;
+    let names = names.strip_suffix(b"\0").unwrap_or(&names);
+    let files =
+        names.split(|byte| *byte == 0).map(|name| PathBuf::from(OsString::from_vec(name.to_vec())));
+    let files = files.collect::<Vec<_>>();
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut written = Ok(());
+    let files = files.iter().collect::<Vec<_>>();
+    replay_all(&files, numerics.into(), device.device, criterion.into(), &mut |judged| {
+        let line = serde_json::to_string(&judged).map_err(anyhow::Error::from);
+        let print = line.and_then(|line| print(&mut out, format_args!("{line}\n")));
+        if written.is_ok() {
+            written = print;
+        }
+    });
+    written?;
+    out.flush()?;
+    Ok(Outcome::Done)
+}

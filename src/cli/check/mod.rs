@@ -1,0 +1,67 @@
+//! `tch-parity check`: replays recorded cases and compares each with its recording.
+//!
+//! The cases are found, grouped by the numerics that each was recorded with, replayed, reported in order, and
+//! forgotten. Numerics are a setting of a whole process, so where there are several groups each is computed in a
+//! process of its own.
+
+mod find;
+mod group;
+mod replay;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+
+use super::computing::{DeviceOption, NumericsArg};
+use super::exit::Outcome;
+use super::output::ensure_apart;
+use super::progress::bar;
+use super::reports::{ReportOptions, Reports, not_compared};
+use find::find_cases;
+use group::replayed;
+pub(super) use group::{GroupArguments, run_group};
+
+/// Replay recorded runs from their inputs and compare every other tensor
+///
+/// The cases have to be those of a ThreeLayerNet, which is the model that this program can run. A port of any
+/// other model is compared in a test of its own, or by its trace with `compare`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tch-parity check run.safetensors
+  tch-parity check tests/data/cases --junit parity.xml --json parity.json
+  tch-parity check cases --device cuda --criterion close --verbose")]
+pub(super) struct Arguments {
+    /// Case files, or folders of them
+    #[arg(value_name = "CASE", required = true)]
+    cases: Vec<PathBuf>,
+    /// How to compute [default: as each case was recorded]
+    #[arg(long, value_enum)]
+    numerics: Option<NumericsArg>,
+    #[command(flatten)]
+    device: DeviceOption,
+    #[command(flatten)]
+    options: ReportOptions,
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
+    let Arguments { cases, numerics, device, options } = arguments;
+    let paths = cases.iter().map(PathBuf::as_path).collect::<Vec<&Path>>();
+    ensure_apart(&paths, &options.files())?;
+    let (mut files, mut errors) = (Vec::new(), Vec::new());
+    for path in &cases {
+        if let Err(err) = find_cases(path, &mut files) {
+            errors.push(Err(not_compared(path, &err)));
+        }
+    }
+    let mut reports = Reports::new(&options, files.len() + errors.len() > 1);
+    errors.iter().for_each(|error| reports.add(error));
+    let numerics = numerics.map(Into::into);
+    let progress = bar(files.len() as u64, "{pos} of {len} cases");
+    replayed(&files, numerics, device.device, options.criterion, &mut |judged| {
+        reports.add(&judged);
+        progress.inc(1);
+    });
+    progress.finish_and_clear();
+    reports.conclude()
+}

@@ -1,0 +1,79 @@
+//! Cases replayed in this process, one after the other or side by side.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use anyhow::{Context, Result};
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use tch::Device;
+use tch_parity::report::Report;
+use tch_parity::{
+    DeviceChoice, Environment, Numerics, Replay, Required, compare, dataflow, is_given,
+};
+
+use crate::cli::computing::compute_with;
+use crate::cli::reports::{Judged, not_compared};
+
+/// So many cases for each core are replayed before the first of them is reported.
+const BATCH: usize = 16;
+
+/// Replays `files`, and hands on what becomes of each, in order. Call it while the process has one thread.
+pub(super) fn replay_all(
+    files: &[&PathBuf],
+    numerics: Numerics,
+    device: DeviceChoice,
+    required: Required,
+    then: &mut dyn FnMut(Judged),
+) {
+    let opened = compute_with(numerics, device).and_then(|(device, here)| {
+        // Portable numerics use one thread for a case, so that cases can run side by side. A GPU is one.
+        let alone = numerics == Numerics::Native || device != Device::Cpu;
+        Ok((device, here, if alone || files.len() == 1 { None } else { Some(pool(numerics)?) }))
+    });
+    let (device, here, pool) = match opened {
+        Ok(opened) => opened,
+        Err(err) => return files.iter().for_each(|file| then(Err(not_compared(file, &err)))),
+    };
+    let judge = |file: &&PathBuf| {
+        let report = replay(file, device, required, &here);
+        report.map_err(|err| not_compared(file, &err))
+    };
+    match pool {
+        None => files.iter().for_each(|file| then(judge(file))),
+        Some(pool) => {
+            for batch in files.chunks(BATCH * cores()) {
+                let judged = pool.install(|| batch.par_iter().map(judge).collect::<Vec<_>>());
+                judged.into_iter().for_each(&mut *then);
+            }
+        }
+    }
+}
+
+fn pool(numerics: Numerics) -> Result<ThreadPool> {
+    let pool = ThreadPoolBuilder::new().num_threads(cores());
+    Ok(pool.start_handler(move |_| numerics.set_for_thread()).build()?)
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn replay(file: &Path, device: Device, required: Required, here: &Environment) -> Result<Report> {
+    let recorded = Replay::load(file)?;
+    let name = file.display().to_string();
+    let Replay { run, case } = &recorded;
+    let mut here = here.clone();
+    if here.numerics == Numerics::Native && case.environment.is_cpu() {
+        // The number of threads decides bits: the recorded one is used, where the machine has as many.
+        here.threads = case.environment.threads.clamp(1, cores() as u32);
+        tch::set_num_threads(here.threads as i32);
+    }
+    let actual = recorded.run(device).with_context(|| name.clone())?;
+    let (criterion, reason) = required.between(Some((&here, &case.environment)));
+    let mut comparison = compare(&actual, &case.trace, criterion);
+    comparison.tensors.retain(|tensor| !is_given(&tensor.name)); // the case's own, handed back
+    let mut report = Report::new(&name, reason, comparison, || dataflow(run.steps));
+    report.file = Some(name);
+    Ok(report)
+}

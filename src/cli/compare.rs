@@ -1,0 +1,88 @@
+//! `tch-parity compare`: judges one file by another.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use clap::Args;
+use tch_parity::report::Report;
+use tch_parity::{Edge, Environment, Names, Required, Trace, compare_watched};
+
+use super::exit::Outcome;
+use super::output::ensure_apart;
+use super::progress::bar;
+use super::reports::{ReportOptions, Reports, not_compared};
+
+/// Compare two safetensors files without running anything
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tch-parity compare port.safetensors case.safetensors --partial
+  tch-parity compare new.safetensors old.safetensors --criterion close
+  tch-parity compare port.safetensors case.safetensors --rename layers.*.norm=blocks.*.ln --json -")]
+pub(super) struct Arguments {
+    /// The file to be judged
+    actual: PathBuf,
+    /// The file that it is judged by
+    expected: PathBuf,
+    /// List the tensors that ACTUAL lacks as not compared, instead of as different
+    #[arg(long)]
+    partial: bool,
+    /// Rename EXPECTED's modules to ACTUAL's names, such as layers.*.norm=blocks.*.ln; the first rule that
+    /// matches a name applies
+    #[arg(long, value_name = "EXPECTED=ACTUAL")]
+    rename: Vec<String>,
+    #[command(flatten)]
+    options: ReportOptions,
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
+    let Arguments { actual, expected, options, .. } = &arguments;
+    let names = Names::new(&arguments.rename).context("--rename")?;
+    ensure_apart(&[actual, expected], &options.files())?;
+    let mut reports = Reports::new(options, false);
+    let judged = compared(&arguments, &names);
+    reports.add(&judged.map_err(|(file, err)| not_compared(file, &err)));
+    reports.conclude()
+}
+
+/// Returns the report, or which of the files is at fault, and why.
+fn compared<'a>(
+    arguments: &'a Arguments,
+    names: &Names,
+) -> Result<Report, (&'a Path, anyhow::Error)> {
+    let Arguments { actual, expected, options, .. } = arguments;
+    let required = Required::from(options.criterion);
+    let name = format!("{} against {}", actual.display(), expected.display());
+    let load = |file: &'a Path| {
+        let trace = Trace::load(file).map_err(|err| (file, err))?;
+        let environment = match trace.environment::<Environment>() {
+            // Of use to `auto` alone.
+            Err(err) if required == Required::Auto => {
+                return Err((file, err.context(file.display().to_string())));
+            }
+            environment => environment.ok().flatten(),
+        };
+        Ok((trace, environment))
+    };
+    let ((ours, here), (theirs, there)) = (load(actual)?, load(expected)?);
+    let theirs = theirs.renamed(names).map_err(|err| (&**expected, err))?;
+    let (criterion, reason) = required.between(here.as_ref().zip(there.as_ref()));
+    let bytes = theirs.iter().map(|(_, view)| view.data().len() as u64).sum();
+    let progress = bar(bytes, "{binary_bytes} of {binary_total_bytes}");
+    let mut comparison =
+        compare_watched(&ours, &theirs, criterion, &mut |bytes| progress.inc(bytes));
+    progress.finish_and_clear();
+    if arguments.partial {
+        comparison.leave_out_missing();
+    }
+    if comparison.tensors.is_empty() {
+        return Err((actual, anyhow!("{name}: there is nothing to compare")));
+    }
+    let file = Some(actual.display().to_string());
+    let dataflow = || dataflow(theirs, ours);
+    Ok(Report { file, ..Report::new(name, reason, comparison, dataflow) })
+}
+
+/// Returns the dataflow of a whole case; of any other file, the order of its tensors has to do.
+fn dataflow(theirs: Trace, ours: Trace) -> Vec<Edge> {
+    [theirs, ours].into_iter().find_map(super::dataflow_of).unwrap_or_default()
+}

@@ -1,0 +1,145 @@
+//! The command line: one file a command, which has its arguments and what it does.
+//!
+//! This room knows the whole library, and nothing knows it.
+
+mod compare;
+mod exit;
+mod output;
+mod progress;
+mod reports;
+mod show;
+
+#[cfg(feature = "libtorch")]
+mod check;
+#[cfg(feature = "libtorch")]
+mod computing;
+#[cfg(feature = "libtorch")]
+mod figure;
+#[cfg(feature = "libtorch")]
+mod notebook;
+#[cfg(feature = "libtorch")]
+mod selftest;
+#[cfg(feature = "libtorch")]
+mod worksheet;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use exit::{Outcome, could_not_run, message, without_usage};
+
+/// Check that a PyTorch computation and its port to Rust are the same computation, to the bit
+///
+/// Exit codes: 0 done, or the same; 1 differs; 2 could not run.
+#[derive(Parser)]
+#[command(version, subcommand_required = true, arg_required_else_help = false)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    #[cfg(feature = "libtorch")]
+    Notebook(notebook::Arguments),
+    Show(show::Arguments),
+    #[cfg(feature = "libtorch")]
+    Check(check::Arguments),
+    #[cfg(feature = "libtorch")]
+    #[command(hide = true)]
+    CheckGroup(check::GroupArguments),
+    Compare(compare::Arguments),
+    #[cfg(feature = "libtorch")]
+    Worksheet(worksheet::Arguments),
+    #[cfg(feature = "libtorch")]
+    Figure(figure::Arguments),
+    #[cfg(feature = "libtorch")]
+    Selftest(selftest::Arguments),
+}
+
+impl Command {
+    fn run(self) -> Result<Outcome> {
+        match self {
+            #[cfg(feature = "libtorch")]
+            Command::Notebook(arguments) => notebook::run(arguments),
+            Command::Show(arguments) => show::run(arguments),
+            #[cfg(feature = "libtorch")]
+            Command::Check(arguments) => check::run(arguments),
+            #[cfg(feature = "libtorch")]
+            Command::CheckGroup(arguments) => check::run_group(arguments),
+            Command::Compare(arguments) => compare::run(arguments),
+            #[cfg(feature = "libtorch")]
+            Command::Worksheet(arguments) => worksheet::run(arguments),
+            #[cfg(feature = "libtorch")]
+            Command::Figure(arguments) => figure::run(arguments),
+            #[cfg(feature = "libtorch")]
+            Command::Selftest(arguments) => selftest::run(arguments),
+        }
+    }
+}
+
+/// Does what the command line asks for. Call it while the process has one thread.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(err) if err.kind() == ErrorKind::DisplayVersion => return show_version(),
+        Err(err) if !err.use_stderr() => err.exit(), // --help
+        Err(err) => return could_not_run(&without_usage(&err.to_string())),
+    };
+    // libtorch of another version breaks at the first call, or later.
+    match libtorch().and_then(|_| cli.command.run()) {
+        Ok(outcome) => outcome.into(),
+        Err(err) => could_not_run(&format!("error: {}", message(&err))),
+    }
+}
+
+/// Prints this program's version, and that of what it runs on.
+fn show_version() -> ExitCode {
+    let shown = libtorch().and_then(|libtorch| {
+        let version = env!("CARGO_PKG_VERSION");
+        output::print(&mut std::io::stdout(), format_args!("tch-parity {version} ({libtorch})\n"))
+    });
+    match shown {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => could_not_run(&format!("error: {}", message(&err))),
+    }
+}
+
+/// Returns the libtorch in use.
+#[cfg(feature = "libtorch")]
+fn libtorch() -> Result<String> {
+    Ok(format!("libtorch {}", tch_parity::libtorch_version()?))
+}
+
+#[cfg(not(feature = "libtorch"))]
+fn libtorch() -> Result<String> {
+    Ok("without libtorch".to_owned())
+}
+
+/// Returns the dataflow of a whole case of a `ThreeLayerNet`.
+#[cfg(feature = "libtorch")]
+fn dataflow_of(trace: tch_parity::Trace) -> Option<Vec<tch_parity::Edge>> {
+    let replay = tch_parity::Case::new(trace).and_then(tch_parity::Replay::new).ok()?;
+    Some(tch_parity::dataflow(replay.run.steps))
+}
+
+#[cfg(not(feature = "libtorch"))]
+fn dataflow_of(_: tch_parity::Trace) -> Option<Vec<tch_parity::Edge>> {
+    None
+}
+
+/// Returns the message of an error of libtorch's without the C++ backtrace below it.
+#[cfg(feature = "libtorch")]
+fn libtorch_message(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    match cause.downcast_ref() {
+        Some(tch::TchError::Torch(message)) => Some(message.lines().next()?.to_owned()),
+        _ => None,
+    }
+}
+
+#[cfg(not(feature = "libtorch"))]
+fn libtorch_message(_: &(dyn std::error::Error + 'static)) -> Option<String> {
+    None
+}

@@ -1,0 +1,187 @@
+//! What comparisons find, as text for a reader and as the files that CI reads, and the exit code.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use tch_parity::Required;
+use tch_parity::report::{Format, JUnit, Json, NotCompared, Report};
+
+use super::exit::{Outcome, complain, message};
+use super::output::{Output, print, text_beside, unless_closed};
+
+#[derive(Args)]
+pub(super) struct ReportOptions {
+    /// What is required; `auto` is bitwise where the environments promise the same bits, else close
+    #[arg(long, value_enum, default_value_t = CriterionArg::Auto)]
+    pub(super) criterion: CriterionArg,
+    /// Print a row for every tensor, not only for those that differ
+    #[arg(long)]
+    verbose: bool,
+    /// Write the reports as JSON to this file, or to stdout if it is -
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the reports as JUnit XML to this file, or to stdout if it is -; a test case is a tensor
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum CriterionArg {
+    Auto,
+    Bitwise,
+    Close,
+}
+
+impl From<CriterionArg> for Required {
+    fn from(arg: CriterionArg) -> Required {
+        match arg {
+            CriterionArg::Auto => Required::Auto,
+            CriterionArg::Bitwise => Required::Bitwise,
+            CriterionArg::Close => Required::Close,
+        }
+    }
+}
+
+impl ReportOptions {
+    /// Returns the files to be written.
+    pub(super) fn files(&self) -> Vec<&Path> {
+        [&self.json, &self.junit].into_iter().flatten().map(PathBuf::as_path).collect()
+    }
+}
+
+/// The report of one comparison, or why there is none.
+pub(super) type Judged = Result<Report, NotCompared>;
+
+/// Returns why `file` was not compared.
+pub(super) fn not_compared(file: &Path, err: &anyhow::Error) -> NotCompared {
+    NotCompared { file: file.display().to_string(), message: message(err) }
+}
+
+/// Takes results in order, one by one, and keeps of each no more than its text.
+pub(super) struct Reports<'a> {
+    options: &'a ReportOptions,
+    /// Whether they are counted at the end, and long ones set apart.
+    several: bool,
+    files: Vec<ReportFile>,
+    text: String,
+    /// What is said on stderr at the end, when no progress is shown any more.
+    complaints: Vec<String>,
+    annotations: Vec<String>,
+    same: usize,
+    differ: usize,
+    failed: usize,
+    unwritten: bool,
+}
+
+struct ReportFile {
+    format: Box<dyn Format>,
+    /// None after an error.
+    output: Option<Output>,
+}
+
+impl<'a> Reports<'a> {
+    pub(super) fn new(options: &'a ReportOptions, several: bool) -> Reports<'a> {
+        let mut reports = Reports {
+            options,
+            several,
+            files: Vec::new(),
+            text: String::new(),
+            complaints: Vec::new(),
+            annotations: Vec::new(),
+            same: 0,
+            differ: 0,
+            failed: 0,
+            unwritten: false,
+        };
+        let formats: [(_, Box<dyn Format>); 2] = [
+            (&options.json, Box::new(Json::default())),
+            (&options.junit, Box::new(JUnit::default())),
+        ];
+        for (path, format) in formats {
+            if let Some(path) = path {
+                let output = Output::create(path);
+                let output = output.map_err(|err| reports.could_not_write(&err)).ok();
+                reports.files.push(ReportFile { format, output });
+            }
+        }
+        reports
+    }
+
+    pub(super) fn add(&mut self, judged: &Judged) {
+        match judged {
+            Ok(report) => {
+                let passes = report.comparison.passes();
+                *(if passes { &mut self.same } else { &mut self.differ }) += 1;
+                self.text +=
+                    &if self.options.verbose { report.verbose_text() } else { report.text() };
+                if self.several && (self.options.verbose || !passes) {
+                    self.text.push('\n');
+                }
+                self.annotations.extend(report.annotation());
+            }
+            Err(error) => {
+                self.failed += 1;
+                self.complaints.push(format!("error: {}", error.message));
+                self.annotations.push(error.annotation());
+            }
+        }
+        self.write(|format, output| match judged {
+            Ok(report) => format.report(output, report),
+            Err(error) => format.not_compared(output, error),
+        });
+    }
+
+    fn write(&mut self, write: impl Fn(&mut dyn Format, &mut Output) -> Result<()>) {
+        let mut errors = Vec::new();
+        for file in &mut self.files {
+            if let Some(output) = &mut file.output
+                && let Err(err) = write(&mut *file.format, output)
+            {
+                file.output = None;
+                errors.push(err);
+            }
+        }
+        for err in errors {
+            self.could_not_write(&err);
+        }
+    }
+
+    fn could_not_write(&mut self, err: &anyhow::Error) {
+        self.unwritten = true;
+        self.complaints.push(format!("error: {}", message(err)));
+    }
+
+    /// Writes first what CI reads, so that nothing that goes wrong with stdout leaves the reports of another run
+    /// there; then the text.
+    pub(super) fn conclude(mut self) -> Result<Outcome> {
+        self.write(|format, output| format.finish(output));
+        for file in std::mem::take(&mut self.files) {
+            if let Some(Err(err)) = file.output.map(Output::persist) {
+                self.could_not_write(&err);
+            }
+        }
+        if self.several {
+            let Reports { same, differ, failed, .. } = self;
+            let count = same + differ + failed;
+            self.text += &format!(
+                "{count} cases: {same} same, {differ} differ, {failed} could not be compared\n"
+            );
+        }
+        self.complaints.iter().for_each(|line| complain(line));
+        let mut out = text_beside(&self.options.files());
+        print(&mut out, format_args!("{}", self.text))?;
+        if env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
+            for annotation in &self.annotations {
+                print(&mut out, format_args!("{annotation}\n"))?;
+            }
+        }
+        unless_closed(out.flush())?;
+        Ok(match (self.failed, self.differ) {
+            (0, 0) if !self.unwritten => Outcome::Done,
+            (0, _) if !self.unwritten => Outcome::Differs,
+            _ => Outcome::CouldNotRun,
+        })
+    }
+}

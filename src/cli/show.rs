@@ -1,0 +1,52 @@
+//! `tch-parity show`: prints the tensors of a file.
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use tch_parity::report::one_line;
+use tch_parity::{Trace, repr_view};
+
+use super::exit::{Outcome, complain, message};
+use super::output::{print, unless_closed};
+
+/// Print tensors of a safetensors file, each as its name, a tab and Python's repr
+#[derive(Args)]
+#[command(after_help = "Examples:
+  tch-parity show model.safetensors
+  tch-parity show run.safetensors grad/fc1.weight step/20/L")]
+pub(super) struct Arguments {
+    /// The safetensors file
+    file: PathBuf,
+    /// The tensors to print [default: all, in the order that the file records, else by name]
+    names: Vec<String>,
+}
+
+pub(super) fn run(Arguments { file, names }: Arguments) -> Result<Outcome> {
+    let trace = Trace::load(&file)?;
+    for name in &names {
+        ensure!(trace.get(name).is_some(), "{} holds no tensor {name:?}", file.display());
+    }
+    let names = if names.is_empty() {
+        trace.names().collect()
+    } else {
+        names.iter().map(String::as_str).collect::<Vec<_>>()
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut outcome = Outcome::Done;
+    for name in names {
+        let Some(view) = trace.get(name) else { continue }; // looked for above
+        match repr_view(&view) {
+            Ok(text) => print(&mut out, format_args!("{}\t{text}\n", one_line(name)))?,
+            // One tensor that cannot be printed does not hide the others.
+            Err(err) => {
+                let err = err.context(name.to_owned()).context(file.display().to_string());
+                complain(&format!("error: {}", message(&err)));
+                outcome = Outcome::CouldNotRun;
+            }
+        }
+    }
+    unless_closed(out.flush()).context("show")?;
+    Ok(outcome)
+}

@@ -1,0 +1,63 @@
+//! What a comparison requires, and why.
+
+use safetensors::tensor::Dtype;
+use serde::{Deserialize, Serialize};
+
+use super::tolerance::{Between, Tolerance};
+use crate::trace::Environment;
+
+/// A requirement on every tensor of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Criterion {
+    /// Requires the same bits, the signs of zeros included; a nan equals any nan.
+    Bitwise,
+    /// Requires values within the tolerance of the dtype.
+    Close,
+    /// Requires values within the tolerance of the dtype for results from a GPU.
+    #[serde(rename = "close to a GPU")]
+    CloseToGpu,
+}
+
+impl Criterion {
+    pub(crate) fn tolerance(self, dtype: Dtype) -> Option<Tolerance> {
+        let between = if self == Criterion::CloseToGpu { Between::Gpus } else { Between::Cpus };
+        Tolerance::of(dtype, between)
+    }
+}
+
+/// A way to choose the [`Criterion`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Required {
+    /// Chooses bitwise where the two environments promise the same bits, else close.
+    #[default]
+    Auto,
+    /// Chooses bitwise.
+    Bitwise,
+    /// Chooses close.
+    Close,
+}
+
+impl Required {
+    /// Returns the criterion for two environments and the reason for it; `None` stands for environments that
+    /// are not both known.
+    pub fn between(
+        self,
+        environments: Option<(&Environment, &Environment)>,
+    ) -> (Criterion, String) {
+        let on_cpus = environments.is_none_or(|(here, there)| here.is_cpu() && there.is_cpu());
+        let close = if on_cpus { Criterion::Close } else { Criterion::CloseToGpu };
+        match (self, environments) {
+            (Required::Bitwise, _) => (Criterion::Bitwise, "as asked".to_owned()),
+            (Required::Close, _) => (close, "as asked".to_owned()),
+            (Required::Auto, None) => (close, "no record of both environments".to_owned()),
+            (Required::Auto, Some((here, there))) => match here.promise_of_same_bits(there) {
+                Some(reason) => (Criterion::Bitwise, reason.to_owned()),
+                None => {
+                    let differences = here.differences(there).join("; ");
+                    (close, format!("another environment: {differences}"))
+                }
+            },
+        }
+    }
+}

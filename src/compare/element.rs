@@ -1,0 +1,156 @@
+//! The elements of tensors as they stand in a file: little-endian bytes.
+
+use half::{bf16, f16};
+
+/// A type of `N` bytes. The defaults suit a type that has no NaN, no tolerance and no ULP.
+pub(crate) trait Element<const N: usize>: Copy {
+    /// An integer that counts ulp, as narrow as possible, so that the compiler can count several at a time.
+    type Ulp: Copy + Default + Ord + Into<u64>;
+
+    fn read(bytes: [u8; N]) -> Self;
+
+    /// Returns the shortest decimal that reads back as the same value; empty for a type without one.
+    fn decimal(self) -> String;
+
+    /// Returns |self - other| of two values that are not equal; infinite where no number says it.
+    fn distance(self, other: Self) -> f64;
+
+    fn is_nan(self) -> bool {
+        false
+    }
+
+    /// Returns |self|, for a relative tolerance.
+    fn magnitude(self) -> f64 {
+        0.
+    }
+
+    /// Returns whether two values that are not equal are both zeros, and so differ in sign.
+    fn are_zeros(self, _other: Self) -> bool {
+        false
+    }
+
+    /// Returns how many steps from one number to the next lead to `other`; both zeros are one place.
+    fn ulp_distance(self, _other: Self) -> Self::Ulp {
+        Self::Ulp::default()
+    }
+
+    /// Returns the greatest finite magnitude.
+    fn max_magnitude(_elements: &[[u8; N]]) -> f64 {
+        0.
+    }
+}
+
+macro_rules! float_element {
+    ($float:ty, $bits:ty, $signed:ty) => {
+        impl Element<{ size_of::<$float>() }> for $float {
+            type Ulp = $bits;
+
+            fn read(bytes: [u8; size_of::<$float>()]) -> Self {
+                <$float>::from_bits(<$bits>::from_le_bytes(bytes))
+            }
+
+            fn decimal(self) -> String {
+                format!("{self:?}")
+            }
+
+            fn distance(self, other: Self) -> f64 {
+                // One nan or one infinity is as far off as can be.
+                let abs = (f64::from(self) - f64::from(other)).abs();
+                if abs < f64::INFINITY { abs } else { f64::INFINITY }
+            }
+
+            fn is_nan(self) -> bool {
+                f64::from(self).is_nan()
+            }
+
+            fn magnitude(self) -> f64 {
+                f64::from(self).abs()
+            }
+
+            fn are_zeros(self, other: Self) -> bool {
+                (f64::from(self) == 0.) & (f64::from(other) == 0.)
+            }
+
+            fn ulp_distance(self, other: Self) -> $bits {
+                // IEEE 754 orders magnitudes as it orders their bits.
+                let place = |value: Self| {
+                    let magnitude = (value.to_bits() & (<$bits>::MAX >> 1)) as $signed;
+                    if value.is_sign_negative() { -magnitude } else { magnitude }
+                };
+                place(self).abs_diff(place(other))
+            }
+
+            fn max_magnitude(elements: &[[u8; size_of::<$float>()]]) -> f64 {
+                // Of the bits, which compare several at a time, as signed integers do.
+                let magnitude = |bytes: &[u8; size_of::<$float>()]| {
+                    (<$bits>::from_le_bytes(*bytes) & (<$bits>::MAX >> 1)) as $signed
+                };
+                let infinity = <$float>::INFINITY.to_bits() as $signed;
+                let mut max =
+                    elements.iter().map(magnitude).fold(0, |a, b| if b > a { b } else { a });
+                if max >= infinity {
+                    let finite = elements.iter().map(magnitude).filter(|&m| m < infinity);
+                    max = finite.max().unwrap_or(0);
+                }
+                f64::from(<$float>::from_bits(max as $bits))
+            }
+        }
+    };
+}
+
+float_element!(f16, u16, i16);
+float_element!(bf16, u16, i16);
+float_element!(f32, u32, i32);
+float_element!(f64, u64, i64);
+
+macro_rules! integer_element {
+    ($($integer:ty)*) => { $(
+        impl Element<{ size_of::<$integer>() }> for $integer {
+            type Ulp = u8; // none
+
+            fn read(bytes: [u8; size_of::<$integer>()]) -> Self {
+                <$integer>::from_le_bytes(bytes)
+            }
+
+            fn decimal(self) -> String {
+                self.to_string()
+            }
+
+            fn distance(self, other: Self) -> f64 {
+                self.abs_diff(other) as f64
+            }
+
+            fn max_magnitude(elements: &[[u8; size_of::<$integer>()]]) -> f64 {
+                let magnitude = |bytes: &[u8; size_of::<$integer>()]| Self::read(*bytes).abs_diff(0) as f64;
+                elements.iter().map(magnitude).fold(0., f64::max)
+            }
+        }
+    )* };
+}
+
+integer_element!(u8 i8 u16 i16 u32 i32 u64 i64);
+
+/// An element whose bits are compared and not its value: complex, or of 8 bits or fewer.
+#[derive(Clone, Copy)]
+pub(crate) struct Opaque;
+
+impl<const N: usize> Element<N> for Opaque {
+    type Ulp = u8; // none
+
+    fn read(_: [u8; N]) -> Self {
+        Opaque
+    }
+
+    fn decimal(self) -> String {
+        String::new()
+    }
+
+    fn distance(self, _other: Self) -> f64 {
+        f64::INFINITY
+    }
+}
+
+/// Returns the bytes of an element in hexadecimal digits, the most significant first.
+pub(crate) fn hex(little_endian: &[u8]) -> String {
+    little_endian.iter().rev().fold("0x".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}

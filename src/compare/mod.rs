@@ -1,0 +1,172 @@
+//! Two traces to one [`Comparison`], tensor by tensor, as plain data.
+//!
+//! This room knows bytes, shapes, dtypes, tolerances and environments. It does not know libtorch, any model,
+//! or how a result is shown.
+
+mod criterion;
+mod element;
+mod hint;
+mod origin;
+pub(crate) mod run;
+mod selftest;
+pub(crate) mod statistics;
+mod tolerance;
+mod verdict;
+
+use safetensors::tensor::TensorView;
+use serde::{Deserialize, Serialize};
+
+pub use criterion::{Criterion, Required};
+use hint::hint;
+pub use origin::Edge;
+use run::compare_json;
+pub use selftest::{Control, selftest};
+use statistics::statistics;
+pub use statistics::{Statistics, Worst};
+pub use tolerance::{Between, ROUNDINGS_BY_HAND, TOLERANCES, Tolerance};
+use verdict::verdict;
+pub use verdict::{MAX_ULP, Verdict};
+
+use crate::trace::Trace;
+
+/// The problem of a tensor that the actual trace does not have.
+const MISSING: &str = "it is missing";
+
+/// The result of comparing two traces.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The criterion that was required.
+    pub criterion: Criterion,
+    /// The fields in which the two runs differ, in words; empty where one of the two says nothing.
+    pub run: Vec<String>,
+    /// The tensors in the order of the expected trace, then those that only the actual trace has.
+    pub tensors: Vec<TensorComparison>,
+    /// The names that the actual trace lacks, where that is not a difference.
+    pub not_compared: Vec<String>,
+}
+
+/// The comparison of the tensors of one name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TensorComparison {
+    /// The name of the tensor.
+    pub name: String,
+    /// The expected dtype, or the actual one where the tensor is not expected.
+    pub dtype: String,
+    /// The expected shape, or the actual one where the tensor is not expected.
+    pub shape: Vec<usize>,
+    /// How near the actual tensor comes.
+    pub verdict: Verdict,
+    /// Whether that is as near as was required.
+    pub passes: bool,
+    /// Why the values cannot be compared: one side is missing, or has another shape or dtype.
+    pub problem: Option<String>,
+    /// The order of dimensions that would make the tensor pass, if there is one. It is never applied.
+    pub hint: Option<String>,
+    /// The tolerance of the dtype; `None` for a dtype whose tensors are either equal or different.
+    pub tolerance: Option<Tolerance>,
+    /// The statistics of the values.
+    pub statistics: Statistics,
+}
+
+/// Compares every tensor of two traces, and what was run where both record it.
+///
+/// Nothing is broadcast, cast or transposed.
+pub fn compare(actual: &Trace, expected: &Trace, criterion: Criterion) -> Comparison {
+    compare_watched(actual, expected, criterion, &mut |_| ())
+}
+
+/// Compares as [`compare`] does, and tells `progress` after each expected tensor how many bytes it has.
+pub fn compare_watched(
+    actual: &Trace,
+    expected: &Trace,
+    criterion: Criterion,
+    progress: &mut dyn FnMut(u64),
+) -> Comparison {
+    let mut run = Vec::new();
+    if let Some((actual, expected)) = actual.run_json().zip(expected.run_json()) {
+        compare_json("", &actual, &expected, &mut run);
+    }
+    let mut tensors = Vec::new();
+    for (name, expected) in expected.iter() {
+        tensors.push(match actual.get(name) {
+            Some(actual) => compare_tensor(name, &actual, &expected, criterion),
+            None => incomparable(name, &expected, criterion, MISSING.to_owned()),
+        });
+        progress(expected.data().len() as u64);
+    }
+    for (name, actual) in actual.iter().filter(|(name, _)| expected.get(name).is_none()) {
+        tensors.push(incomparable(name, &actual, criterion, "it is not expected".to_owned()));
+    }
+    Comparison { criterion, run, tensors, not_compared: Vec::new() }
+}
+
+impl Comparison {
+    /// Returns whether the same was run and every tensor is as near as was required.
+    pub fn passes(&self) -> bool {
+        self.run.is_empty() && self.tensors.iter().all(|tensor| tensor.passes)
+    }
+
+    /// Moves the tensors that the actual trace lacks from the differences to `not_compared`.
+    pub fn leave_out_missing(&mut self) {
+        let tensors = std::mem::take(&mut self.tensors).into_iter();
+        let (missing, there): (Vec<_>, _) =
+            tensors.partition(|tensor| tensor.problem.as_deref() == Some(MISSING));
+        self.tensors = there;
+        self.not_compared = missing.into_iter().map(|tensor| tensor.name).collect();
+    }
+}
+
+fn incomparable(
+    name: &str,
+    view: &TensorView,
+    criterion: Criterion,
+    problem: String,
+) -> TensorComparison {
+    TensorComparison {
+        name: name.to_owned(),
+        dtype: view.dtype().to_string(),
+        shape: view.shape().to_vec(),
+        verdict: Verdict::Differs,
+        passes: false,
+        problem: Some(problem),
+        hint: None,
+        tolerance: criterion.tolerance(view.dtype()),
+        statistics: Statistics::default(),
+    }
+}
+
+fn compare_tensor(
+    name: &str,
+    actual: &TensorView,
+    expected: &TensorView,
+    criterion: Criterion,
+) -> TensorComparison {
+    if actual.shape() != expected.shape() {
+        let problem = format!("its shape is {:?}, not {:?}", actual.shape(), expected.shape());
+        let hint = hint(actual, expected, criterion);
+        return TensorComparison { hint, ..incomparable(name, expected, criterion, problem) };
+    }
+    if actual.dtype() != expected.dtype() {
+        let problem = format!("its dtype is {}, not {}", actual.dtype(), expected.dtype());
+        return incomparable(name, expected, criterion, problem);
+    }
+    let tolerance = criterion.tolerance(expected.dtype());
+    let statistics = statistics(actual, expected, tolerance);
+    let verdict = verdict(&statistics, tolerance);
+    let passes = match criterion {
+        Criterion::Bitwise => verdict == Verdict::Bitwise,
+        Criterion::Close | Criterion::CloseToGpu => verdict != Verdict::Differs,
+    };
+    let hint = if verdict == Verdict::Differs { hint(actual, expected, criterion) } else { None };
+    TensorComparison {
+        name: name.to_owned(),
+        dtype: expected.dtype().to_string(),
+        shape: expected.shape().to_vec(),
+        verdict,
+        passes,
+        problem: None,
+        hint,
+        tolerance,
+        statistics,
+    }
+}

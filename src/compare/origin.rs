@@ -1,0 +1,82 @@
+//! Where a difference comes from.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Comparison, TensorComparison};
+
+/// A step of the computation, by which one tensor is computed from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// The name of the tensor that the operation reads.
+    pub from: String,
+    /// The name of the tensor that it computes.
+    pub to: String,
+    /// The name of the operation, as one would look for it.
+    pub operation: String,
+}
+
+impl Comparison {
+    /// Returns in words where the difference comes from, or `None` where nothing differs.
+    ///
+    /// The origin is a difference in what was run, if there is one. Else it is the first tensor of the dataflow
+    /// that differs, in the order of execution, with the operation that computes it from a tensor that agrees.
+    /// Without a dataflow it is the first tensor in the order of execution, as far as the names tell that.
+    pub fn origin(&self, dataflow: &[Edge]) -> Option<String> {
+        if let Some(field) = self.run.first() {
+            return Some(format!("the runs are not the same: {field}"));
+        }
+        let differ = self.tensors.iter().filter(|tensor| !tensor.passes);
+        let differ = differ.map(|tensor| tensor.name.as_str()).collect::<HashSet<_>>();
+        let computed = dataflow.iter().map(|edge| edge.to.as_str()).collect::<HashSet<_>>();
+        let given = |edge: &&Edge| !computed.contains(edge.from.as_str());
+        if let Some(Edge { from, .. }) =
+            dataflow.iter().filter(given).find(|edge| differ.contains(edge.from.as_str()))
+        {
+            let first = self.first(from);
+            return Some(format!("{first}: the runs do not start from the same"));
+        }
+        if let Some(Edge { from, to, operation }) =
+            dataflow.iter().find(|edge| differ.contains(edge.to.as_str()))
+        {
+            let agrees = match self.tensors.iter().any(|tensor| tensor.name == *from) {
+                true => format!("{from} agrees: "),
+                false => String::new(),
+            };
+            return Some(format!("{}; {agrees}look at {operation}", self.first(to)));
+        }
+        let tensors = self.in_order_of_execution();
+        let first = tensors.iter().position(|tensor| !tensor.passes)?;
+        let agrees = first.checked_sub(1).map(|before| &tensors[before].name);
+        let agrees = agrees.map_or(String::new(), |name| format!("; {name} agrees"));
+        Some(self.first(&tensors[first].name) + &agrees)
+    }
+
+    /// Returns the tensors in their own order, but where the gradients of outputs stand in the order of the
+    /// forward pass, as in a case of a `ThreeLayerNet`, in the reverse of that.
+    fn in_order_of_execution(&self) -> Vec<&TensorComparison> {
+        let mut tensors = self.tensors.iter().collect::<Vec<_>>();
+        let outputs = tensors.iter().enumerate();
+        let outputs =
+            outputs.filter_map(|(at, tensor)| Some((tensor.name.strip_prefix("forward/")?, at)));
+        let outputs = outputs.collect::<HashMap<_, _>>();
+        let gradients = tensors.iter().enumerate().filter_map(|(at, tensor)| {
+            Some((at, *outputs.get(tensor.name.strip_prefix("grad/")?)?))
+        });
+        let gradients = gradients.collect::<Vec<_>>();
+        if gradients.is_sorted_by_key(|(_, output)| output) {
+            let reversed = gradients.iter().rev().map(|&(at, _)| tensors[at]).collect::<Vec<_>>();
+            for (&(at, _), tensor) in gradients.iter().zip(reversed) {
+                tensors[at] = tensor;
+            }
+        }
+        tensors
+    }
+
+    fn first(&self, name: &str) -> String {
+        let problem = self.tensors.iter().find(|tensor| tensor.name == name);
+        match problem.and_then(|tensor| tensor.problem.as_deref()) {
+            Some(problem) => format!("{name} is the first to differ ({problem})"),
+            None => format!("{name} is the first to differ"),
+        }
+    }
+}

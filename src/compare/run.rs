@@ -1,0 +1,23 @@
+//! What was run, compared field by field.
+
+use serde_json::Value;
+
+/// Adds the fields that differ to `differ`, each by its path from `at`.
+pub(crate) fn compare_json(at: &str, actual: &Value, expected: &Value, differ: &mut Vec<String>) {
+    let path = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
+    match (actual, expected) {
+        (Value::Object(actual), Value::Object(expected)) => {
+            for (key, expected) in expected {
+                compare_json(&path(key), actual.get(key).unwrap_or(&Value::Null), expected, differ);
+            }
+            for (key, actual) in actual.iter().filter(|(key, _)| !expected.contains_key(*key)) {
+                compare_json(&path(key), actual, &Value::Null, differ);
+            }
+        }
+        // 0 is 0.0: a number's type says who wrote it. Of two integers every digit counts.
+        (Value::Number(a), Value::Number(e))
+            if (a.is_f64() || e.is_f64()) && a.as_f64() == e.as_f64() => {}
+        _ if actual == expected => {}
+        _ => differ.push(format!("{at} is {actual}, not {expected}")),
+    }
+}

@@ -1,0 +1,213 @@
+//! The control of the comparison: one thing is damaged at a time, and the comparison has to see it.
+
+use anyhow::{Result, ensure};
+use safetensors::tensor::{Dtype, TensorView};
+
+use super::{Criterion, compare};
+use crate::trace::Trace;
+
+/// A way to damage one tensor of a trace.
+struct Damage {
+    name: &'static str,
+    /// Damages a tensor whose elements have that many bytes; `None` where it cannot be damaged so.
+    how: fn(&mut Plain, usize) -> Option<()>,
+}
+
+/// A tensor that can be changed.
+#[derive(Clone)]
+struct Plain {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Plain {
+    fn size(&self) -> usize {
+        self.dtype.bitsize() / 8
+    }
+
+    fn elements(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.chunks(self.size())
+    }
+
+    /// Returns where the first element is that is a number, in bytes.
+    fn first_number(&self) -> Option<usize> {
+        Some(self.elements().position(|element| !is_nan(element))? * self.size())
+    }
+
+    /// Returns whether the two are the same; a nan equals any nan.
+    fn same(&self, other: &Plain) -> bool {
+        (&self.name, self.dtype, &self.shape) == (&other.name, other.dtype, &other.shape)
+            && self.elements().zip(other.elements()).all(|(a, b)| a == b || is_nan(a) && is_nan(b))
+    }
+}
+
+/// Returns whether an element of one of a case's two dtypes is nan.
+fn is_nan(element: &[u8]) -> bool {
+    match *element {
+        [a, b, c, d] => f32::from_le_bytes([a, b, c, d]).is_nan(),
+        [a, b, c, d, e, f, g, h] => f64::from_le_bytes([a, b, c, d, e, f, g, h]).is_nan(),
+        _ => false,
+    }
+}
+
+const DAMAGES: [Damage; 8] = [
+    Damage {
+        name: "1 ulp",
+        how: |t, _| {
+            let number = t.first_number()?;
+            t.bytes[number] ^= 1;
+            Some(())
+        },
+    },
+    Damage {
+        name: "sign of a zero",
+        how: |t, size| {
+            let zero = t
+                .elements()
+                .position(|e| e[..size - 1].iter().all(|b| *b == 0) && e[size - 1] & 0x7f == 0)?;
+            t.bytes[zero * size + size - 1] ^= 0x80;
+            Some(())
+        },
+    },
+    Damage {
+        name: "a nan",
+        how: |t, size| {
+            let number = t.first_number()?;
+            t.bytes[number..number + size].fill(0xff);
+            Some(())
+        },
+    },
+    Damage {
+        name: "all zeroed",
+        how: |t, _| {
+            t.bytes.fill(0);
+            Some(())
+        },
+    },
+    Damage {
+        name: "two elements swapped",
+        how: |t, size| {
+            let number = t.first_number()?;
+            let first = t.bytes[number..number + size].to_vec();
+            let other = t.elements().position(|element| element != first)?;
+            for byte in 0..size {
+                t.bytes.swap(number + byte, other * size + byte);
+            }
+            Some(())
+        },
+    },
+    Damage {
+        name: "transposed",
+        how: |t, size| {
+            let &[rows, columns] = &t.shape[..] else { return None };
+            let at = |row: usize, column: usize| (row * columns + column) * size;
+            let cells = (0..columns).flat_map(|column| (0..rows).map(move |row| (row, column)));
+            t.bytes =
+                cells.flat_map(|(r, c)| t.bytes[at(r, c)..at(r, c) + size].to_vec()).collect();
+            t.shape.swap(0, 1);
+            Some(())
+        },
+    },
+    Damage {
+        name: "another dtype",
+        how: |t, size| {
+            t.dtype = if size == 4 { Dtype::I32 } else { Dtype::I64 };
+            Some(())
+        },
+    },
+    Damage {
+        name: "renamed",
+        how: |t, _| {
+            t.name.push('_');
+            Some(())
+        },
+    },
+];
+
+/// Returns the damaged tensor, or `None` where `how` cannot be done or changes nothing.
+fn change(tensor: Plain, how: fn(&mut Plain, usize) -> Option<()>) -> Option<Plain> {
+    let mut damaged = tensor.clone();
+    let size = tensor.size();
+    how(&mut damaged, size)?;
+    (!damaged.same(&tensor)).then_some(damaged)
+}
+
+/// The result of one kind of damage.
+#[derive(Debug)]
+pub struct Control {
+    /// The kind of damage.
+    pub damage: &'static str,
+    /// The number of tensors that were damaged so, one at a time.
+    pub injected: usize,
+    /// The tensors that the comparison passed all the same.
+    pub passed: Vec<String>,
+}
+
+/// Damages every tensor of a replay in every way, one at a time, and compares each result with the recording,
+/// bitwise.
+///
+/// `progress` is told after each kind of damage.
+///
+/// # Errors
+/// The undamaged replay is not bitwise the recording.
+pub fn selftest(
+    replay: &Trace,
+    recorded: &Trace,
+    progress: &mut dyn FnMut(),
+) -> Result<Vec<Control>> {
+    let seen = |trace: &Trace| !compare(trace, recorded, Criterion::Bitwise).passes();
+    ensure!(!seen(replay), "without damage it is not bitwise the same here: see what `check` says");
+
+    let mut controls = Vec::new();
+    let mut add = |name, damage: &dyn Fn(Plain) -> Option<Vec<Plain>>| -> Result<()> {
+        controls.push(control(name, replay, &seen, damage)?);
+        progress();
+        Ok(())
+    };
+    for damage in &DAMAGES {
+        add(damage.name, &|tensor| Some(vec![change(tensor, damage.how)?]))?;
+    }
+    add("missing", &|_| Some(vec![]))?;
+    add("extra", &|tensor| {
+        let extra = Plain { name: format!("{}_", tensor.name), ..tensor.clone() };
+        Some(vec![tensor, extra])
+    })?;
+    Ok(controls)
+}
+
+/// Puts what `damage` makes of a tensor in the place of the tensor, for each tensor in turn.
+fn control(
+    name: &'static str,
+    replay: &Trace,
+    seen: &impl Fn(&Trace) -> bool,
+    damage: impl Fn(Plain) -> Option<Vec<Plain>>,
+) -> Result<Control> {
+    let mut control = Control { damage: name, injected: 0, passed: Vec::new() };
+    for (target, view) in replay.iter() {
+        let plain = Plain {
+            name: target.to_owned(),
+            dtype: view.dtype(),
+            shape: view.shape().to_vec(),
+            bytes: view.data().to_vec(),
+        };
+        let Some(replacement) = damage(plain) else { continue };
+        let mut damaged = Trace::new();
+        for (name, view) in replay.iter() {
+            if name != target {
+                damaged.push_view(name, &view)?;
+                continue;
+            }
+            for t in &replacement {
+                damaged
+                    .push_view(&t.name, &TensorView::new(t.dtype, t.shape.clone(), &t.bytes)?)?;
+            }
+        }
+        control.injected += 1;
+        if !seen(&damaged) {
+            control.passed.push(target.to_owned());
+        }
+    }
+    Ok(control)
+}

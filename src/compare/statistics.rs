@@ -1,0 +1,237 @@
+//! Two tensors of one shape and dtype compared, element by element, in one pass.
+
+use half::{bf16, f16};
+use rayon::prelude::*;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::element::{Element, Opaque, hex};
+use super::tolerance::Tolerance;
+
+/// How many elements one thread compares at a time; a smaller tensor is compared by one thread.
+const SHARE: usize = 1 << 18;
+
+/// A summary of how the values of two tensors differ.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Statistics {
+    /// The number of elements.
+    pub numel: usize,
+    /// The number of elements whose bits differ; a nan equals any nan.
+    pub unequal: usize,
+    /// The number of elements that are not close.
+    pub not_close: usize,
+    /// The number of elements that differ in the sign of a zero alone.
+    pub zero_signs: usize,
+    /// The greatest |actual - expected|.
+    ///
+    /// It is infinite where one of the two is nan or infinite and the other is not. It is infinite too where
+    /// complex numbers or floats of 8 bits or fewer differ, since only their bits are compared, and those of
+    /// fewer than 8 bits a byte at a time.
+    #[serde(with = "infinity")]
+    pub max_abs: f64,
+    /// The greatest finite |expected|, or 0 where only bits are compared.
+    pub max_expected: f64,
+    /// The quotient `max_abs / max_expected`.
+    #[serde(with = "infinity")]
+    pub scaled: f64,
+    /// The greatest distance in ulp, or 0 for integers.
+    pub max_ulp: u64,
+    /// The first element at which |actual - expected| is greatest.
+    pub worst: Option<Worst>,
+}
+
+/// An element at which two tensors differ most.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Worst {
+    /// The index of the element, one number a dimension.
+    pub index: Vec<usize>,
+    /// The actual value, in decimal and as the hexadecimal digits of its bits.
+    pub actual: (String, String),
+    /// The expected value, likewise.
+    pub expected: (String, String),
+    /// The value of |actual - expected|.
+    #[serde(with = "infinity")]
+    pub abs: f64,
+    #[serde(skip)]
+    flat: usize,
+}
+
+/// A number that may be infinite, for which JSON has no number but a string.
+mod infinity {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        match value.is_finite() {
+            true => serializer.serialize_f64(*value),
+            false => serializer.serialize_str("Infinity"),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(json: D) -> Result<f64, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Json {
+            Number(f64),
+            Word(String),
+        }
+        match Json::deserialize(json)? {
+            Json::Number(value) => Ok(value),
+            Json::Word(word) if word == "Infinity" => Ok(f64::INFINITY),
+            Json::Word(word) => Err(de::Error::custom(format!("{word:?} is not a number"))),
+        }
+    }
+}
+
+/// Compares two tensors of one shape and dtype.
+pub(crate) fn statistics(
+    actual: &TensorView,
+    expected: &TensorView,
+    tolerance: Option<Tolerance>,
+) -> Statistics {
+    let of = match expected.dtype() {
+        Dtype::F16 => of_elements::<2, f16>,
+        Dtype::BF16 => of_elements::<2, bf16>,
+        Dtype::F32 => of_elements::<4, f32>,
+        Dtype::F64 => of_elements::<8, f64>,
+        Dtype::I8 => of_elements::<1, i8>,
+        Dtype::U8 | Dtype::BOOL => of_elements::<1, u8>,
+        Dtype::I16 => of_elements::<2, i16>,
+        Dtype::U16 => of_elements::<2, u16>,
+        Dtype::I32 => of_elements::<4, i32>,
+        Dtype::U32 => of_elements::<4, u32>,
+        Dtype::I64 => of_elements::<8, i64>,
+        Dtype::U64 => of_elements::<8, u64>,
+        Dtype::C64 => of_elements::<8, Opaque>,
+        // Floats of 8 bits; of fewer, each byte of several.
+        _ => of_elements::<1, Opaque>,
+    };
+    let mut statistics = of(actual.data(), expected.data(), tolerance);
+    if statistics.max_abs > 0. {
+        statistics.scaled = statistics.max_abs / statistics.max_expected;
+    }
+    if let Some(worst) = &mut statistics.worst {
+        // Of elements below a byte there is no index: it is that of the byte.
+        let bytes = [expected.data().len()];
+        let whole = expected.dtype().bitsize() >= 8;
+        let shape = if whole { expected.shape() } else { &bytes };
+        worst.index = unravel(worst.flat, shape);
+    }
+    statistics
+}
+
+impl Statistics {
+    fn merge(&mut self, other: Statistics) {
+        self.numel += other.numel;
+        self.unequal += other.unequal;
+        self.not_close += other.not_close;
+        self.zero_signs += other.zero_signs;
+        self.max_abs = self.max_abs.max(other.max_abs);
+        self.max_expected = self.max_expected.max(other.max_expected);
+        self.max_ulp = self.max_ulp.max(other.max_ulp);
+        if let Some(theirs) = other.worst
+            && self.worst.as_ref().is_none_or(|ours| theirs.abs > ours.abs)
+        {
+            self.worst = Some(theirs);
+        }
+    }
+}
+
+fn of_elements<const N: usize, E: Element<N>>(
+    actual: &[u8],
+    expected: &[u8],
+    tolerance: Option<Tolerance>,
+) -> Statistics {
+    if expected.len() < SHARE * N {
+        return of_share::<N, E>(actual, expected, 0, tolerance);
+    }
+    let shares = actual.par_chunks(SHARE * N).zip(expected.par_chunks(SHARE * N)).enumerate();
+    let compared = shares.map(|(i, (a, e))| of_share::<N, E>(a, e, i * SHARE, tolerance));
+    compared.reduce(Statistics::default, |mut ours, theirs| {
+        ours.merge(theirs);
+        ours
+    })
+}
+
+/// Compares block by block: most blocks are equal, which is seen fastest, and only the others are looked at.
+fn of_share<const N: usize, E: Element<N>>(
+    actual: &[u8],
+    expected: &[u8],
+    first: usize,
+    tolerance: Option<Tolerance>,
+) -> Statistics {
+    const BLOCK: usize = 128;
+    let mut total = Statistics::default();
+    let blocks = actual.chunks(BLOCK * N).zip(expected.chunks(BLOCK * N)).enumerate();
+    for (block, (actual, expected)) in blocks {
+        let (a, e) = (actual.as_chunks::<N>().0, expected.as_chunks::<N>().0);
+        if actual == expected {
+            total.numel += e.len();
+            total.max_expected = total.max_expected.max(E::max_magnitude(e));
+        } else {
+            let known = if total.worst.is_some() { total.max_abs } else { -1. };
+            total.merge(of_block::<N, E>(a, e, first + block * BLOCK, tolerance, known));
+        }
+    }
+    total
+}
+
+/// Compares one block; the worst element is looked for only where it is further off than `known`.
+fn of_block<const N: usize, E: Element<N>>(
+    actual: &[[u8; N]],
+    expected: &[[u8; N]],
+    first: usize,
+    tolerance: Option<Tolerance>,
+    known: f64,
+) -> Statistics {
+    // Without a tolerance, elements that are not equal are not close.
+    let (rtol, atol) = tolerance.map_or((0., -1.), |t| (t.rtol, t.atol));
+    let mut found = Statistics { numel: expected.len(), ..Statistics::default() };
+    found.max_expected = E::max_magnitude(expected);
+    let difference = |actual: [u8; N], expected: [u8; N]| {
+        let (a, e) = (E::read(actual), E::read(expected));
+        let unequal = (actual != expected) & !(a.is_nan() & e.is_nan());
+        (if unequal { a.distance(e) } else { 0. }, unequal, a, e)
+    };
+    // Without a branch on what is found, and counted in narrow numbers, so that several elements are compared
+    // at a time.
+    let (mut unequal, mut not_close, mut zero_signs) = (0u32, 0u32, 0u32);
+    let mut max_ulp = E::Ulp::default();
+    for (&actual, &expected) in actual.iter().zip(expected) {
+        let (abs, differs, a, e) = difference(actual, expected);
+        let close = (abs <= atol + rtol * e.magnitude()) & (abs < f64::INFINITY);
+        let ulp = a.ulp_distance(e);
+        let ulp = if differs { ulp } else { E::Ulp::default() };
+        unequal += u32::from(differs);
+        not_close += u32::from(differs & !close);
+        zero_signs += u32::from(differs & a.are_zeros(e));
+        max_ulp = if ulp > max_ulp { ulp } else { max_ulp };
+        found.max_abs = if abs > found.max_abs { abs } else { found.max_abs };
+    }
+    found.unequal = unequal as usize;
+    found.not_close = not_close as usize;
+    found.zero_signs = zero_signs as usize;
+    found.max_ulp = max_ulp.into();
+    if found.max_abs <= known {
+        return found;
+    }
+    let worst = actual.iter().zip(expected).position(|(&actual, &expected)| {
+        let (abs, unequal, ..) = difference(actual, expected);
+        unequal && abs == found.max_abs
+    });
+    found.worst = worst.map(|i| Worst {
+        index: Vec::new(),
+        actual: (E::read(actual[i]).decimal(), hex(&actual[i])),
+        expected: (E::read(expected[i]).decimal(), hex(&expected[i])),
+        abs: found.max_abs,
+        flat: first + i,
+    });
+    found
+}
+
+/// The index of the element at `flat`, counted row by row, in a tensor of `shape`.
+pub(crate) fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {
+    let index = shape.iter().rev().map(|n| (flat % n, flat /= n).0);
+    let mut index = index.collect::<Vec<_>>();
+    index.reverse();
+    index
+}

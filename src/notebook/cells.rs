@@ -1,0 +1,57 @@
+//! The notebook's code cells that compute, in their order and in their words.
+
+use anyhow::Result;
+use tch::{COptimizer, Device, Reduction, TchError, Tensor};
+
+use super::three_layer_net::{Intermediate, ThreeLayerNet};
+
+/// The learning rate of the notebook's `torch.optim.SGD`.
+pub const LR: f64 = 0.1;
+
+/// `model = ThreeLayerNet(2,2,3)`, and its weights.
+pub(super) fn model(device: Device) -> Result<ThreeLayerNet, TchError> {
+    let mut model = ThreeLayerNet::new(2, 2, 3)?;
+
+    // Manually initialize some weights
+    let parameter = |data| parameter(data, device);
+    model.fc1.weight = parameter(Tensor::from_slice2(&[[1f32, 0.], [0., 1.]]))?;
+    model.fc1.bias = parameter(Tensor::from_slice(&[0f32, 0.]))?;
+    model.fc2.weight = parameter(Tensor::from_slice2(&[[1f32, 1.], [-1., 1.], [1., 0.]]))?;
+    model.fc2.bias = parameter(Tensor::from_slice(&[0f32, 0., 0.]))?;
+    model.fc3.weight = parameter(Tensor::from_slice2(&[[1f32, -1., 0.]]))?;
+    model.fc3.bias = parameter(Tensor::from_slice(&[0f32]))?;
+    Ok(model)
+}
+
+/// Create some data: `x` and `y`.
+pub(super) fn data(device: Device) -> Result<(Tensor, Tensor), TchError> {
+    let x = parameter(Tensor::from_slice2(&[[1f32, -1.]]), device)?;
+    let y = Tensor::from_slice2(&[[0f32]]).f_to_device(device)?;
+    Ok((x, y))
+}
+
+/// Forward pass: the intermediate tensors, and the loss.
+pub(super) fn forward(
+    model: &ThreeLayerNet,
+    x: &Tensor,
+    y: &Tensor,
+) -> Result<(Intermediate, Tensor), TchError> {
+    let (y_hat, results) = model.forward(x)?;
+    let loss = y_hat.f_binary_cross_entropy(y, None::<Tensor>, Reduction::Mean)?;
+    Ok((results, loss))
+}
+
+/// Backward pass.
+pub(super) fn backward(optimizer: &COptimizer, loss: &Tensor) -> Result<(), TchError> {
+    optimizer.zero_grad()?;
+    loss.f_backward()
+}
+
+/// The optimizer's step, which the notebook stops short of.
+pub(super) fn step(optimizer: &COptimizer) -> Result<(), TchError> {
+    optimizer.step()
+}
+
+fn parameter(data: Tensor, device: Device) -> Result<Tensor, TchError> {
+    data.f_to_device(device)?.f_set_requires_grad(true)
+}

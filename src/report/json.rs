@@ -1,0 +1,57 @@
+//! The reports as JSON: `{"reports": […], "errors": […], "passes": bool}`. An infinity, for which JSON has no
+//! number, is the string `"Infinity"`.
+
+use std::io::Write;
+
+use anyhow::Result;
+
+use super::{Format, NotCompared, Report};
+
+/// The JSON of all reports.
+#[derive(Debug)]
+pub struct Json {
+    reports: usize,
+    errors: Vec<NotCompared>,
+    passes: bool,
+}
+
+impl Default for Json {
+    fn default() -> Json {
+        Json { reports: 0, errors: Vec::new(), passes: true }
+    }
+}
+
+impl Json {
+    /// Separates a report, or the end of the list, from what stands before it.
+    fn open(&mut self, out: &mut dyn Write) -> Result<()> {
+        let start = if self.reports == 0 { "{\n  \"reports\": [" } else { "," };
+        Ok(out.write_all(start.as_bytes())?)
+    }
+}
+
+impl Format for Json {
+    fn report(&mut self, out: &mut dyn Write, report: &Report) -> Result<()> {
+        self.open(out)?;
+        // No string of JSON has a line break, so that every one of them can be indented.
+        let json = serde_json::to_string_pretty(report)?.replace('\n', "\n    ");
+        write!(out, "\n    {json}")?;
+        self.reports += 1;
+        self.passes &= report.comparison.passes();
+        Ok(())
+    }
+
+    fn not_compared(&mut self, _: &mut dyn Write, error: &NotCompared) -> Result<()> {
+        self.errors.push(error.clone());
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut dyn Write) -> Result<()> {
+        match self.reports {
+            0 => self.open(out)?,
+            _ => out.write_all(b"\n  ")?,
+        }
+        let errors = serde_json::to_string_pretty(&self.errors)?.replace('\n', "\n  ");
+        let passes = self.passes && self.errors.is_empty();
+        Ok(write!(out, "],\n  \"errors\": {errors},\n  \"passes\": {passes}\n}}\n")?)
+    }
+}

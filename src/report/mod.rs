@@ -1,0 +1,95 @@
+//! A [`Comparison`] as text, JSON, JUnit and GitHub annotations: one file a format.
+//!
+//! This room knows comparisons, which are plain data, and how people and CI read them. It does not know how
+//! they were made. A format that is written to a file implements [`Format`].
+
+mod annotation;
+mod json;
+mod junit;
+mod text;
+
+use std::io::Write;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+pub use json::Json;
+pub use junit::JUnit;
+
+use crate::compare::{Comparison, Edge};
+
+/// A comparison under the name that the reader knows it by.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// The name: the case's file, or whatever was compared.
+    pub name: String,
+    /// The file that an annotation points to, which is the one that was judged.
+    pub file: Option<String>,
+    /// Why the criterion is what it is.
+    pub reason: String,
+    /// Where the difference comes from, as [`Comparison::origin`] tells it.
+    pub origin: Option<String>,
+    /// The result of the comparison.
+    #[serde(flatten)]
+    pub comparison: Comparison,
+}
+
+/// A file that could not be compared, with the reason.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NotCompared {
+    /// The file, or the folder that was searched.
+    pub file: String,
+    /// The reason, in one line.
+    pub message: String,
+}
+
+impl Report {
+    /// Creates the report of a comparison; `dataflow` is only called where something differs.
+    pub fn new(
+        name: impl Into<String>,
+        reason: impl Into<String>,
+        comparison: Comparison,
+        dataflow: impl FnOnce() -> Vec<Edge>,
+    ) -> Report {
+        let origin = if comparison.passes() { None } else { comparison.origin(&dataflow()) };
+        Report { name: name.into(), file: None, reason: reason.into(), origin, comparison }
+    }
+}
+
+/// A format of a file that takes the results one by one, so that none has to be kept.
+pub trait Format {
+    /// Writes a report.
+    ///
+    /// # Errors
+    /// `out` takes no more.
+    fn report(&mut self, out: &mut dyn Write, report: &Report) -> Result<()>;
+
+    /// Writes what could not be compared.
+    ///
+    /// # Errors
+    /// `out` takes no more.
+    fn not_compared(&mut self, out: &mut dyn Write, error: &NotCompared) -> Result<()>;
+
+    /// Writes the end.
+    ///
+    /// # Errors
+    /// `out` takes no more.
+    fn finish(&mut self, out: &mut dyn Write) -> Result<()>;
+}
+
+/// Returns `text` as one line that a terminal, an XML parser and GitHub take as mere text.
+///
+/// Names come out of files, and could hold line breaks, escape sequences, characters that XML does not have, or
+/// the beginnings of GitHub's commands: `::` at the start of a line, `##[` anywhere.
+pub fn one_line(text: &str) -> String {
+    let escaped = |c: char| match c {
+        c if c.is_control() => c.escape_default().to_string(),
+        '\u{fffe}' | '\u{ffff}' => c.escape_unicode().to_string(),
+        c => c.into(),
+    };
+    let text = text.chars().map(escaped).collect::<String>().replace("##[", "\\u{23}#[");
+    match text.trim_start().strip_prefix("::") {
+        Some(rest) => ["\\u{3a}:", rest].concat(),
+        None => text,
+    }
+}

@@ -1,0 +1,207 @@
+//! A report for a terminal: the rows of what differs, what is known of each, the origin, and the verdict.
+
+use std::fmt::Write;
+
+use comfy_table::{ContentArrangement, Table, presets};
+
+use super::{Report, one_line};
+use crate::compare::{Comparison, Criterion, MAX_ULP, TensorComparison, Verdict};
+use crate::repr::float::exponential;
+
+/// The most rows of differing tensors, and of names that were not compared.
+const MAX_ROWS: usize = 20;
+
+/// The most differing tensors that are explained below the rows.
+const MAX_EXPLANATIONS: usize = 5;
+
+/// The most characters of a cell, so that one long name does not widen every row.
+const MAX_CELL: usize = 100;
+
+impl Report {
+    /// Returns the verdict in one line.
+    pub fn line(&self) -> String {
+        let Comparison { criterion, run, tensors, not_compared } = &self.comparison;
+        let criterion = match criterion {
+            Criterion::Bitwise => "bitwise",
+            Criterion::Close => "close",
+            Criterion::CloseToGpu => "close (to a GPU)",
+        };
+        let differ = tensors.iter().filter(|tensor| !tensor.passes).count();
+        let mut found = Vec::new();
+        if !run.is_empty() {
+            found.push("the run".to_owned());
+        }
+        let tiers = self.tiers();
+        match (differ, &tiers[..]) {
+            (0, [(tier, _)]) => found.push(format!("{} tensors {tier}", tensors.len())),
+            (0, _) => found.push(format!("{} tensors: {}", tensors.len(), counts(&tiers))),
+            (_, []) => found.push(format!("{differ} of {} tensors differ", tensors.len())),
+            _ => found.push(format!(
+                "{differ} of {} tensors differ, {}",
+                tensors.len(),
+                counts(&tiers)
+            )),
+        }
+        if !not_compared.is_empty() {
+            found.push(format!("{} not compared", not_compared.len()));
+        }
+        let verdict = if self.comparison.passes() { "same" } else { "DIFFERS" };
+        let (name, reason) = (one_line(&self.name), one_line(&self.reason));
+        format!("{verdict}: {name} ({}; {criterion} required: {reason})", found.join(", "))
+    }
+
+    /// Returns how many of the tensors that pass are in which tier.
+    fn tiers(&self) -> Vec<(String, usize)> {
+        let tiers = [
+            ("bitwise".to_owned(), |v| v == Verdict::Bitwise),
+            (format!("within {MAX_ULP} ulp"), |v| matches!(v, Verdict::Ulp(_))),
+            ("close".to_owned(), |v| v == Verdict::Close),
+        ] as [(String, fn(Verdict) -> bool); 3];
+        let passing = || self.comparison.tensors.iter().filter(|tensor| tensor.passes);
+        let counts = tiers
+            .into_iter()
+            .map(|(tier, is)| (tier, passing().filter(|tensor| is(tensor.verdict)).count()));
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Returns the first rows of what differs, what is known of the first of them, the origin and the verdict.
+    pub fn text(&self) -> String {
+        self.render(false)
+    }
+
+    /// Returns the same with a row for every tensor, and what is known of every tensor that differs.
+    pub fn verbose_text(&self) -> String {
+        self.render(true)
+    }
+
+    fn render(&self, verbose: bool) -> String {
+        let up_to = |most: usize| if verbose { usize::MAX } else { most };
+        let Comparison { run, tensors, not_compared, .. } = &self.comparison;
+        let mut text = String::new();
+        let differing = || tensors.iter().filter(|tensor| !tensor.passes);
+        if verbose || differing().next().is_some() {
+            let shown = tensors.iter().filter(|tensor| verbose || !tensor.passes);
+            let _ = writeln!(text, "{}", table(shown.take(up_to(MAX_ROWS))));
+            let hidden = differing().count().saturating_sub(up_to(MAX_ROWS));
+            if hidden > 0 {
+                let _ = writeln!(text, "… and {hidden} more that differ");
+            }
+        }
+        for tensor in differing().take(up_to(MAX_EXPLANATIONS)) {
+            let _ = writeln!(text, "\n{}: {}", one_line(&tensor.name), explanation(tensor));
+        }
+        if !not_compared.is_empty() {
+            let shown = not_compared.iter().take(up_to(MAX_ROWS)).map(|name| one_line(name));
+            let mut shown = shown.collect::<Vec<_>>().join(" ");
+            let hidden = not_compared.len().saturating_sub(up_to(MAX_ROWS));
+            if hidden > 0 {
+                let _ = write!(shown, " … and {hidden} more");
+            }
+            let _ = writeln!(text, "\nnot compared: {shown}");
+        }
+        for field in run {
+            let _ = writeln!(text, "\nrun: {}", one_line(field));
+        }
+        if let Some(origin) = &self.origin {
+            let _ = writeln!(text, "\n{}", one_line(origin));
+        }
+        let _ = writeln!(text, "{}", self.line());
+        text
+    }
+}
+
+fn counts(tiers: &[(String, usize)]) -> String {
+    tiers.iter().map(|(tier, count)| format!("{count} {tier}")).collect::<Vec<_>>().join(", ")
+}
+
+fn table<'a>(tensors: impl Iterator<Item = &'a TensorComparison>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["name", "shape", "verdict", "max|Δ|", "scaled", "ulp", "unequal"]);
+    table.add_rows(tensors.map(row));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt()
+}
+
+fn row(tensor: &TensorComparison) -> [String; 7] {
+    let found = &tensor.statistics;
+    let [max_abs, scaled, ulp, unequal] = match tensor.problem {
+        Some(_) => ["-"; 4].map(str::to_owned),
+        None => [
+            number(found.max_abs),
+            number(found.scaled),
+            found.max_ulp.to_string(),
+            format!("{} of {}", found.unequal, found.numel),
+        ],
+    };
+    let (name, shape) = (cell(&one_line(&tensor.name)), cell(&format!("{:?}", tensor.shape)));
+    [name, shape, verdict(tensor), max_abs, scaled, ulp, unequal]
+}
+
+/// Cuts what is too long for a cell in its middle.
+fn cell(text: &str) -> String {
+    let count = text.chars().count();
+    if count <= MAX_CELL {
+        return text.to_owned();
+    }
+    let half = MAX_CELL / 2;
+    let (start, end) = (text.chars().take(half), text.chars().skip(count - half));
+    start.chain(['…']).chain(end).collect()
+}
+
+pub(super) fn verdict(tensor: &TensorComparison) -> String {
+    match tensor.verdict {
+        Verdict::Bitwise => "bitwise".to_owned(),
+        Verdict::Ulp(ulp) => format!("{ulp} ulp"),
+        Verdict::Close => "close".to_owned(),
+        Verdict::Differs => "DIFFERS".to_owned(),
+    }
+}
+
+fn number(value: f64) -> String {
+    if value == 0. { "0".to_owned() } else { exponential(value, 1) }
+}
+
+/// Returns what is known of a tensor that does not pass, in the words of torch.testing.assert_close.
+pub(super) fn explanation(tensor: &TensorComparison) -> String {
+    let hint = tensor.hint.as_ref().map_or(String::new(), |hint| format!("\n    But {hint}."));
+    if let Some(problem) = &tensor.problem {
+        return problem.clone() + &hint;
+    }
+    let found = &tensor.statistics;
+    let percent = 100. * found.unequal as f64 / found.numel.max(1) as f64;
+    let mut text =
+        format!("Mismatched elements: {} / {} ({percent:.1}%)", found.unequal, found.numel);
+    if found.zero_signs == found.unequal {
+        text += "\n    The sign of a zero is all that differs.";
+    }
+    if let Some(worst) = &found.worst {
+        let _ = write!(
+            text,
+            "\n    Greatest absolute difference: {} at index {:?}\
+             \n    actual   {} ({})\n    expected {} ({})",
+            number(worst.abs),
+            worst.index,
+            worst.actual.0,
+            worst.actual.1,
+            worst.expected.0,
+            worst.expected.1,
+        );
+    }
+    text += &match tensor.tolerance.is_some() && found.scaled.is_finite() {
+        true => format!(
+            "\n    It would pass with atol={} and rtol=0, and a scaled tolerance of {}.",
+            tolerance(found.max_abs),
+            tolerance(found.scaled),
+        ),
+        false => "\n    No tolerance would pass it.".to_owned(),
+    };
+    text + &hint
+}
+
+/// Rounds a tolerance up, so that what is printed would do.
+fn tolerance(value: f64) -> String {
+    if value == 0. || !value.is_finite() { number(value) } else { exponential(value * 1.001, 3) }
+}

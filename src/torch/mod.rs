@@ -1,0 +1,21 @@
+//! What PyTorch does on libtorch and tch does not: `retain_grad`, `nn.Linear`, `torch.optim`, `repr`, devices,
+//! numerics.
+//!
+//! This room knows libtorch and the plain data of a [`Trace`](crate::trace::Trace). It does not know cases or
+//! any model. All unsafe calls into C++ are in `shim.rs`, and the C++ is in `shim.cpp`.
+
+mod device;
+mod environment;
+mod linear;
+mod numerics;
+mod optim;
+mod repr;
+mod shim;
+mod tensors;
+
+pub use device::{DeviceChoice, load_cuda, open_device};
+pub use linear::Linear;
+pub use optim::Optimizer;
+pub(crate) use repr::elements;
+pub use repr::repr;
+pub use shim::{RetainGrad, libtorch_version};

@@ -1,0 +1,108 @@
+//! `repr` of a libtorch tensor: its plain data as [`crate::repr`] prints it, with the suffixes that only a
+//! tensor has.
+
+use tch::{Device, Kind, TchError, Tensor};
+
+use super::device;
+use super::shim::grad_fn_name;
+use crate::repr::{MAX_DIM, PyTorchDtype, Text, is_cut, is_summarized};
+
+/// Returns what Python's `repr(tensor)` returns, such as `tensor([[ 1., -1.]], requires_grad=True)`.
+///
+/// An undefined tensor (`.grad` before a backward pass) is Python's `None`.
+///
+/// # Errors
+/// [`TchError::Kind`] for a tensor that is sparse (COO), of a quantized dtype, or of more than 64 dimensions;
+/// libtorch's own for any other layout.
+pub fn repr(tensor: &Tensor) -> Result<String, TchError> {
+    if !tensor.defined() {
+        return Ok("None".to_owned());
+    }
+    let dtype = dtype(tensor.f_kind()?)?;
+    if tensor.is_sparse() || tensor.is_mkldnn() {
+        return Err(TchError::Kind("cannot print a tensor that is not strided".to_owned()));
+    }
+    let shape = shape(tensor);
+    if shape.len() > MAX_DIM {
+        return Err(TchError::Kind(format!("cannot print a tensor of {} dimensions", shape.len())));
+    }
+    let summarize = is_summarized(&shape);
+    let shown = shown(tensor, summarize)?;
+
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    // The CPU is the default.
+    if tensor.device() != Device::Cpu {
+        before.push(format!("device='{}'", device::name(tensor.device())));
+    }
+    // PyTorch asks autograd for the name, and takes a refusal for an answer: a view that was made and changed
+    // in place without gradients has none (https://github.com/pytorch/pytorch/issues/99968).
+    match grad_fn_name(tensor) {
+        Ok(Some(name)) => after.push(format!("grad_fn=<{name}>")),
+        Ok(None) if tensor.requires_grad() => after.push("requires_grad=True".to_owned()),
+        Ok(None) => {}
+        Err(_) => after.push("grad_fn=<Invalid>".to_owned()),
+    }
+    Ok(Text { dtype, shape: &shape, shown: &shown, summarize }.repr(before, after))
+}
+
+/// Returns the elements in brackets, as if `indent` characters stood before them; where they are to be
+/// summarized, the first and last three of every dimension longer than six.
+pub(crate) fn elements(
+    tensor: &Tensor,
+    indent: usize,
+    summarize: bool,
+) -> Result<String, TchError> {
+    let (dtype, shape, shown) =
+        (dtype(tensor.f_kind()?)?, shape(tensor), shown(tensor, summarize)?);
+    Ok(Text { dtype, shape: &shape, shown: &shown, summarize }.elements(indent))
+}
+
+fn shape(tensor: &Tensor) -> Vec<usize> {
+    tensor.size().iter().map(|&n| n as usize).collect()
+}
+
+/// PyTorch's dtype of that kind.
+fn dtype(kind: Kind) -> Result<&'static PyTorchDtype, TchError> {
+    let name = match kind {
+        Kind::Half => "torch.float16",
+        Kind::BFloat16 => "torch.bfloat16",
+        Kind::Float => "torch.float32",
+        Kind::Double => "torch.float64",
+        Kind::Float8e4m3fn => "torch.float8_e4m3fn",
+        Kind::Float8e5m2 => "torch.float8_e5m2",
+        Kind::Float8e4m3fnuz => "torch.float8_e4m3fnuz",
+        Kind::Float8e5m2fnuz => "torch.float8_e5m2fnuz",
+        Kind::ComplexHalf => "torch.complex32",
+        Kind::ComplexFloat => "torch.complex64",
+        Kind::ComplexDouble => "torch.complex128",
+        Kind::Uint8 => "torch.uint8",
+        Kind::Int8 => "torch.int8",
+        Kind::Int16 => "torch.int16",
+        Kind::Int => "torch.int32",
+        Kind::Int64 => "torch.int64",
+        Kind::Bool => "torch.bool",
+        Kind::QInt8 | Kind::QUInt8 | Kind::QInt32 => "quantized",
+    };
+    let dtype = PyTorchDtype::named(name);
+    dtype.ok_or_else(|| TchError::Kind(format!("cannot print a tensor of dtype {kind:?}")))
+}
+
+/// The bytes of the elements that are shown.
+fn shown(tensor: &Tensor, summarize: bool) -> Result<Vec<u8>, TchError> {
+    let mut shown = tensor.f_detach()?.f_resolve_conj()?.f_resolve_neg()?;
+    let size = shown.size();
+    // Of a byte an element, which libtorch selects by where it does not select floats of 8 bits.
+    if shown.f_kind()?.elt_size_in_bytes() == 1 {
+        shown = shown.f_view_dtype(Kind::Uint8)?;
+    }
+    for (dim, &n) in size.iter().enumerate() {
+        if is_cut(n as usize, summarize) {
+            let index = Tensor::from_slice(&[0, 1, 2, n - 3, n - 2, n - 1]);
+            shown = shown.f_index_select(dim as i64, &index.f_to_device(tensor.device())?)?;
+        }
+    }
+    let shown = shown.f_to_device(Device::Cpu)?.f_contiguous()?;
+    let mut bytes = vec![0; shown.numel() * shown.f_kind()?.elt_size_in_bytes()];
+    shown.f_copy_data_u8(&mut bytes, shown.numel())?;
+    Ok(bytes)
+}

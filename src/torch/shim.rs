@@ -1,0 +1,174 @@
+//! What libtorch offers and tch does not bind: `retain_grad`, the name of `grad_fn`, what
+//! `torch.__config__.show()` says of the build and the machine, and the libraries that libtorch is made of. The
+//! C++ side is `shim.cpp`.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, OsStr, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::ptr;
+
+use tch::{TchError, Tensor};
+use torch_sys::C_tensor;
+
+unsafe extern "C" {
+    fn tch_parity_retain_grad(tensor: *const C_tensor) -> *const c_char;
+    fn tch_parity_grad_fn_name(tensor: *const C_tensor, name: *mut *const c_char) -> *const c_char;
+    fn tch_parity_show_config(config: *mut *const c_char) -> *const c_char;
+    fn tch_parity_uses_onednn() -> bool;
+    fn tch_parity_use_onednn(use_it: bool);
+    fn tch_parity_built_with() -> u64;
+    /// libtorch's own, from `torch/csrc/inductor/aoti_torch/c/shim.h`.
+    fn aoti_torch_abi_version() -> u64;
+    fn tch_parity_libtorch_path(path: *mut *const c_char) -> *const c_char;
+    fn tch_parity_load(path: *const c_char) -> *const c_char;
+    fn tch_parity_cuda_device_name(index: c_int, name: *mut *const c_char) -> *const c_char;
+}
+
+/// A trait that adds PyTorch's
+/// [`Tensor.retain_grad`](https://docs.pytorch.org/docs/2.13/generated/torch.Tensor.retain_grad.html) to
+/// [`tch::Tensor`].
+///
+/// ```
+/// use tch::{Kind, Tensor};
+/// use tch_parity::RetainGrad;
+///
+/// let x = Tensor::from_slice(&[1f32, 2.]).set_requires_grad(true);
+/// let h = &x * 3;
+/// h.retain_grad()?;
+/// h.sum(Kind::Float).backward();
+/// assert_eq!(Vec::<f32>::try_from(h.grad())?, [1., 1.]);
+/// # Ok::<(), tch::TchError>(())
+/// ```
+pub trait RetainGrad {
+    /// Makes the next backward passes keep (and add up) this tensor's gradient in its `.grad`, which autograd
+    /// does by itself for leaves alone.
+    ///
+    /// On a leaf, or called again, it changes nothing.
+    ///
+    /// # Errors
+    /// [`TchError::Torch`] with PyTorch's message, `can't retain_grad on Tensor that has
+    /// requires_grad=False`, where no gradient is required.
+    fn retain_grad(&self) -> Result<(), TchError>;
+}
+
+impl RetainGrad for Tensor {
+    fn retain_grad(&self) -> Result<(), TchError> {
+        // SAFETY: `as_ptr` points to the at::Tensor that `self` owns and keeps alive over the call,
+        // which lets no exception out. What it writes to is shared by tensors that may be in other
+        // threads: it takes one at a time. A backward pass of the same graph in another thread races
+        // with it as with any change to the graph; tch's own methods have no guard against that either.
+        let message = unsafe { tch_parity_retain_grad(self.as_ptr()) };
+        // SAFETY: null or the message of the call just made, on this thread.
+        unsafe { check(message) }
+    }
+}
+
+/// Returns the name that PyTorch prints as `grad_fn=<NAME>`, or `None` for a leaf.
+pub(crate) fn grad_fn_name(tensor: &Tensor) -> Result<Option<String>, TchError> {
+    let mut name = ptr::null();
+    // SAFETY: as in `retain_grad`; `name` is a valid place for the pointer that the call writes.
+    let message = unsafe { tch_parity_grad_fn_name(tensor.as_ptr(), &mut name) };
+    // SAFETY: null or the message of the call just made, on this thread.
+    unsafe { check(message)? };
+    // SAFETY: null or a NUL-terminated string that lives until this thread's next call, copied here.
+    let name = unsafe { (!name.is_null()).then(|| CStr::from_ptr(name)) };
+    // C++ qualifies the nodes that are written by hand; PyTorch prints their last part.
+    Ok(name.map(|name| {
+        let name = name.to_string_lossy();
+        name.rsplit("::").next().unwrap_or(&name).to_owned()
+    }))
+}
+
+/// Returns what `torch.__config__.show()` returns.
+pub(crate) fn show_config() -> Result<String, TchError> {
+    // SAFETY: it writes a string that lives until this thread's next call.
+    Ok(unsafe { text_of(|text| tch_parity_show_config(text)) }?.to_string_lossy().into_owned())
+}
+
+/// Returns whether libtorch computes convolutions, and more of the half precisions, by oneDNN where it can.
+pub(crate) fn uses_onednn() -> bool {
+    // SAFETY: it reads a flag.
+    unsafe { tch_parity_uses_onednn() }
+}
+
+/// Decides for the whole process whether libtorch uses oneDNN.
+pub(crate) fn use_onednn(use_it: bool) {
+    // SAFETY: it sets a flag that every operation reads when it begins.
+    unsafe { tch_parity_use_onednn(use_it) };
+}
+
+/// Returns the version of the libtorch in use, such as `2.13.0`.
+///
+/// # Errors
+/// The libtorch in use is not of the version that this crate was built with. tch calls C++, which takes another
+/// version's tensors for its own until something breaks.
+pub fn libtorch_version() -> Result<String, TchError> {
+    // SAFETY: plain functions without arguments.
+    let [built, in_use] =
+        unsafe { [tch_parity_built_with(), aoti_torch_abi_version()] }.map(|version| {
+            let [major, minor, patch, ..] = version.to_be_bytes();
+            format!("{major}.{minor}.{patch}")
+        });
+    if built == in_use {
+        return Ok(in_use);
+    }
+    let folder = folder()?;
+    Err(TchError::Torch(format!(
+        "built with libtorch {built}, and loads {in_use} from {}: point LD_LIBRARY_PATH to {built}, or \
+         build again",
+        folder.display()
+    )))
+}
+
+/// Returns the folder of the libtorch in use.
+pub(crate) fn folder() -> Result<PathBuf, TchError> {
+    // SAFETY: it writes a string that lives as long as the process.
+    let path = unsafe { text_of(|text| tch_parity_libtorch_path(text)) }?;
+    let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+    Ok(path.parent().unwrap_or(path).to_owned())
+}
+
+/// Loads a library of libtorch's for the rest of the process.
+pub(crate) fn load(path: &Path) -> Result<(), TchError> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: a NUL-terminated string. What a library does when it is loaded is libtorch's.
+    let message = unsafe { tch_parity_load(path.as_ptr()) };
+    // SAFETY: null or the message of the call just made, on this thread.
+    unsafe { check(message) }
+}
+
+/// Returns the driver's name of the CUDA device of that number.
+pub(crate) fn cuda_device_name(index: usize) -> Result<String, TchError> {
+    let index = c_int::try_from(index).unwrap_or(c_int::MAX);
+    // SAFETY: it writes a string that lives until this thread's next call.
+    let name = unsafe { text_of(|text| tch_parity_cuda_device_name(index, text)) }?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+/// # Safety
+/// Without an error, `call` has to write a NUL-terminated string that lives until this thread's next call;
+/// the result must not be used beyond it. With one, it returns such a string.
+unsafe fn text_of<'a>(
+    call: impl FnOnce(*mut *const c_char) -> *const c_char,
+) -> Result<&'a CStr, TchError> {
+    let mut text = ptr::null();
+    let message = call(&mut text);
+    // SAFETY: as the caller promises.
+    unsafe {
+        check(message)?;
+        Ok(CStr::from_ptr(text))
+    }
+}
+
+/// # Safety
+/// `message` is null or a NUL-terminated string that stays valid over this call.
+unsafe fn check(message: *const c_char) -> Result<(), TchError> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: not null, so as the caller promises.
+    let message = unsafe { CStr::from_ptr(message) };
+    Err(TchError::Torch(message.to_string_lossy().into_owned()))
+}

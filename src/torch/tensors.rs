@@ -1,0 +1,56 @@
+//! libtorch's tensors into the plain data of a [`Trace`], and back.
+
+use anyhow::{Context, Result, anyhow};
+use safetensors::tensor::Dtype;
+use tch::{Kind, Tensor};
+
+use crate::trace::Trace;
+
+/// The dtypes that a [`Trace`] keeps, as libtorch and as safetensors name them.
+const DTYPES: [(Kind, Dtype); 10] = [
+    (Kind::Bool, Dtype::BOOL),
+    (Kind::Uint8, Dtype::U8),
+    (Kind::Int8, Dtype::I8),
+    (Kind::Int16, Dtype::I16),
+    (Kind::Int, Dtype::I32),
+    (Kind::Int64, Dtype::I64),
+    (Kind::Half, Dtype::F16),
+    (Kind::BFloat16, Dtype::BF16),
+    (Kind::Float, Dtype::F32),
+    (Kind::Double, Dtype::F64),
+];
+
+impl Trace {
+    /// Appends a copy of what `tensor` holds now, from any device.
+    ///
+    /// # Errors
+    /// A tensor of that name is there already, or the dtype is not one that a [`Trace`] keeps: float16, bfloat16, float32,
+    /// float64, bool, uint8 and the signed integers.
+    pub fn push(&mut self, name: impl Into<String>, tensor: &Tensor) -> Result<()> {
+        let name = name.into();
+        let kind = tensor.f_kind().with_context(|| name.clone())?;
+        let dtype = DTYPES.iter().find(|dtype| dtype.0 == kind);
+        let dtype = dtype.with_context(|| format!("{name}: a trace keeps no {kind:?}"))?.1;
+        let shape = tensor.size().iter().map(|&n| n as usize).collect();
+        self.append(name, dtype, shape, |bytes, start| {
+            bytes.resize(start + tensor.numel() * kind.elt_size_in_bytes(), 0);
+            Ok(tensor.f_copy_data_u8(&mut bytes[start..], tensor.numel())?)
+        })
+    }
+
+    /// Returns the tensor of that name, on the CPU.
+    ///
+    /// # Errors
+    /// There is no tensor of that name, or tch has no tensors of its dtype; the message names it.
+    pub fn tensor(&self, name: &str) -> Result<Tensor> {
+        let view = self.get(name).ok_or_else(|| anyhow!("no tensor named {name}"))?;
+        let kind = DTYPES.iter().find(|dtype| dtype.1 == view.dtype());
+        let kind =
+            kind.with_context(|| format!("{name}: dtype {} is not supported", view.dtype()))?.0;
+        let size = view.shape().iter().map(|&n| i64::try_from(n)).collect::<Result<Vec<_>, _>>();
+        let tensor = size
+            .map_err(anyhow::Error::from)
+            .and_then(|size| Ok(Tensor::f_from_data_size(view.data(), &size, kind)?));
+        tensor.with_context(|| name.to_owned())
+    }
+}

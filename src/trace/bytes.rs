@@ -1,0 +1,58 @@
+//! The bytes behind a trace: owned, or a file that is mapped into memory.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use memmap2::Mmap;
+
+/// Files of at least this many bytes are mapped; smaller ones are read.
+const MAP_FROM: u64 = 1 << 20;
+
+#[derive(Debug)]
+pub(super) enum Bytes {
+    Owned(Vec<u8>),
+    Mapped(Mmap),
+}
+
+impl Default for Bytes {
+    fn default() -> Bytes {
+        Bytes::Owned(Vec::new())
+    }
+}
+
+impl Bytes {
+    pub(super) fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Owned(bytes) => bytes,
+            Bytes::Mapped(map) => map,
+        }
+    }
+
+    /// Returns the bytes as a vector that can grow; a mapped file is copied into memory first.
+    pub(super) fn to_mut(&mut self) -> &mut Vec<u8> {
+        if let Bytes::Mapped(map) = self {
+            *self = Bytes::Owned(map.to_vec());
+        }
+        match self {
+            Bytes::Owned(bytes) => bytes,
+            Bytes::Mapped(_) => unreachable!("copied above"),
+        }
+    }
+
+    pub(super) fn read(path: &Path) -> Result<Bytes> {
+        ensure!(fs::metadata(path)?.is_file(), "not a regular file");
+        let mut file = File::open(path)?;
+        if file.metadata()?.len() < MAP_FROM {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            return Ok(Bytes::Owned(bytes));
+        }
+        // SAFETY: the map is read as plain bytes, of which any are valid. Whoever shortens or rewrites
+        // the file meanwhile stops the process or sees mixed values: the price of comparing files of
+        // any size; a file that is replaced, as `save` does, stays as it was.
+        #[allow(unsafe_code)]
+        Ok(Bytes::Mapped(unsafe { Mmap::map(&file)? }))
+    }
+}

@@ -1,0 +1,157 @@
+//! The safetensors file of a trace: reading it, and writing the same bytes for the same tensors.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use safetensors::tensor::{Metadata as Header, SafeTensors, TensorInfo, TensorView, View};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::bytes::Bytes;
+use super::foreign::what_else_it_is;
+use super::metadata::{FORMAT, METADATA_KEY, Metadata, NoNameTwice, parse_metadata, parse_part};
+use super::write_atomically::write_atomically;
+use super::{Entry, Trace};
+
+impl Trace {
+    /// Reads a safetensors file.
+    ///
+    /// The tensors are in the order that the file records under the metadata key `tch-parity`, or sorted by
+    /// name where it records none.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not a safetensors file, is damaged, or records an order of other names
+    /// than it holds.
+    pub fn load(path: impl AsRef<Path>) -> Result<Trace> {
+        let path = path.as_ref();
+        Trace::read(path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    fn read(path: &Path) -> Result<Trace> {
+        let bytes = Bytes::read(path)?;
+        let (header_len, header) = SafeTensors::read_metadata(bytes.as_slice()).map_err(|err| {
+            match what_else_it_is(bytes.as_slice()) {
+                Some(what) => anyhow!("not a safetensors file but {what}"),
+                None => anyhow!("not a safetensors file, or a damaged one: {err}"),
+            }
+        })?;
+        let data_start = size_of::<u64>() + header_len;
+        serde_json::from_slice::<NoNameTwice>(&bytes.as_slice()[size_of::<u64>()..data_start])
+            .map_err(|err| anyhow!("a damaged safetensors file: {err}"))?;
+        let mut infos = header.tensors();
+        let mut trace = Trace::new();
+        let mut metadata = header.metadata().clone().unwrap_or_default();
+        let order = match metadata.remove(METADATA_KEY) {
+            Some(text) => {
+                let metadata = parse_metadata(&text)?;
+                (trace.run, trace.environment) = (metadata.run, metadata.environment);
+                trace.run::<Value>()?; // it has to be JSON, to be compared
+                metadata.order
+            }
+            None => {
+                let mut names = infos.keys().cloned().collect::<Vec<_>>();
+                names.sort();
+                names
+            }
+        };
+        for name in order {
+            let info = infos.remove(&name).with_context(|| {
+                format!("the recorded order names {name} twice, or there is no such tensor")
+            })?;
+            let (start, end) = info.data_offsets;
+            let range = data_start + start..data_start + end;
+            trace
+                .tensors
+                .insert(name, Entry { dtype: info.dtype, shape: info.shape.clone(), range });
+        }
+        if let Some(name) = infos.keys().min() {
+            bail!("the recorded order leaves out {name}");
+        }
+        trace.foreign_keys = metadata.into_keys().collect();
+        trace.foreign_keys.sort();
+        trace.bytes = bytes;
+        Ok(trace)
+    }
+
+    /// Reads no more of a file than what it says of where the run was made, or `None` where it says nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read, or what it says is not an `E`.
+    pub fn load_environment<E: DeserializeOwned>(path: impl AsRef<Path>) -> Result<Option<E>> {
+        #[derive(Deserialize)]
+        struct Head {
+            #[serde(rename = "__metadata__", default)]
+            metadata: HashMap<String, String>,
+        }
+        let mut file = File::open(path)?;
+        let mut length = [0; size_of::<u64>()];
+        file.read_exact(&mut length)?;
+        let mut header = Vec::new();
+        file.take(u64::from_le_bytes(length)).read_to_end(&mut header)?;
+        let mut head = serde_json::from_slice::<Head>(&header)?;
+        let Some(text) = head.metadata.remove(METADATA_KEY) else { return Ok(None) };
+        parse_part("environment", parse_metadata(&text)?.environment.as_deref())
+    }
+
+    /// Writes a safetensors file: the same bytes for the same tensors, here and from
+    /// `scripts/reference.py`.
+    ///
+    /// The file is written by [`write_atomically`], so `path` never holds half a file.
+    ///
+    /// # Errors
+    /// The file cannot be written, or `path` is not a regular file.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let laid_out = self.lay_out()?;
+        write_atomically(path.as_ref(), |file| laid_out.write(file))
+    }
+
+    /// Writes the bytes of the file that [`save`](Self::save) saves.
+    ///
+    /// # Errors
+    /// `out` takes no more.
+    pub fn write(&self, out: &mut impl Write) -> Result<()> {
+        Ok(self.lay_out()?.write(out)?)
+    }
+
+    fn lay_out(&self) -> Result<LaidOut<'_>> {
+        let metadata = serde_json::to_string(&Metadata {
+            format: FORMAT,
+            order: self.names().map(str::to_owned).collect(),
+            run: self.run.clone(),
+            environment: self.environment.clone(),
+        })?;
+        let metadata = HashMap::from([(METADATA_KEY.to_owned(), metadata)]);
+        // Laid out as by `safetensors::serialize`, which would hold all the bytes a second time.
+        let mut tensors = self.iter().collect::<Vec<_>>();
+        tensors.sort_by(|(a, left), (b, right)| right.dtype().cmp(&left.dtype()).then(a.cmp(b)));
+        let mut end = 0;
+        let infos = tensors.iter().map(|(name, view)| {
+            let data_offsets = (end, end + view.data_len());
+            end = data_offsets.1;
+            let (dtype, shape) = (view.dtype(), view.shape().to_vec());
+            ((*name).to_owned(), TensorInfo { dtype, shape, data_offsets })
+        });
+        let mut header = serde_json::to_string(&Header::new(Some(metadata), infos.collect())?)?;
+        let aligned = header.len().next_multiple_of(size_of::<u64>());
+        header += &" ".repeat(aligned - header.len());
+        Ok(LaidOut { header, tensors })
+    }
+}
+
+/// What stands in a file, in its order.
+struct LaidOut<'a> {
+    header: String,
+    tensors: Vec<(&'a str, TensorView<'a>)>,
+}
+
+impl LaidOut<'_> {
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&(self.header.len() as u64).to_le_bytes())?;
+        out.write_all(self.header.as_bytes())?;
+        self.tensors.iter().try_for_each(|(_, view)| out.write_all(view.data()))
+    }
+}

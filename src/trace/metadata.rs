@@ -1,0 +1,98 @@
+//! What a file's metadata says of its tensors: their order, what was run, and where.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use anyhow::{Context, Result, ensure};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+/// The one metadata key of a file. safetensors keeps neither the order of the tensors nor, of several
+/// keys, their order.
+pub(super) const METADATA_KEY: &str = "tch-parity";
+
+/// The version of the format that `docs/format.md` describes.
+pub(super) const FORMAT: u32 = 1;
+
+/// What a file holds under the metadata key. `run` and `environment` are kept as they were written, since
+/// a trace does not know what they mean.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metadata {
+    pub(super) format: u32,
+    pub(super) order: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) run: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) environment: Option<Box<RawValue>>,
+}
+
+pub(super) fn parse_metadata(text: &str) -> Result<Metadata> {
+    /// Read first, since a newer format may hold anything else.
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    let in_metadata = || format!("in the metadata under {METADATA_KEY}");
+    let version = serde_json::from_str::<Version>(text).with_context(in_metadata)?.format;
+    ensure!(version == FORMAT, "format {version} is unknown: this program reads format {FORMAT}");
+    serde_json::from_str::<NoNameTwice>(text).with_context(in_metadata)?;
+    serde_json::from_str(text).with_context(in_metadata)
+}
+
+pub(super) fn parse_part<'a, T: Deserialize<'a>>(
+    name: &str,
+    part: Option<&'a RawValue>,
+) -> Result<Option<T>> {
+    let parsed = part.map(|part| serde_json::from_str(part.get())).transpose();
+    parsed.with_context(|| format!("in the metadata under {METADATA_KEY}: {name}"))
+}
+
+/// JSON in which no object has two entries of one name, of which readers would keep the last.
+pub(super) struct NoNameTwice;
+
+impl<'de> Deserialize<'de> for NoNameTwice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Json;
+        impl<'de> Visitor<'de> for Json {
+            type Value = NoNameTwice;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("JSON")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NoNameTwice, A::Error> {
+                let mut names = HashSet::new();
+                while let Some((name, _)) = map.next_entry::<String, NoNameTwice>()? {
+                    if names.contains(&name) {
+                        return Err(A::Error::custom(format!("two entries named {name}")));
+                    }
+                    names.insert(name);
+                }
+                Ok(NoNameTwice)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<NoNameTwice, A::Error> {
+                while seq.next_element::<NoNameTwice>()?.is_some() {}
+                Ok(NoNameTwice)
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<NoNameTwice, E> {
+                Ok(NoNameTwice)
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<NoNameTwice, E> {
+                Ok(NoNameTwice)
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<NoNameTwice, E> {
+                Ok(NoNameTwice)
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<NoNameTwice, E> {
+                Ok(NoNameTwice)
+            }
+            fn visit_str<E>(self, _: &str) -> Result<NoNameTwice, E> {
+                Ok(NoNameTwice)
+            }
+            fn visit_unit<E>(self) -> Result<NoNameTwice, E> {
+                Ok(NoNameTwice)
+            }
+        }
+        deserializer.deserialize_any(Json)
+    }
+}

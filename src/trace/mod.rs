@@ -1,0 +1,193 @@
+//! The named tensors of a run as plain bytes, their file, and the record of where and how they were made.
+//!
+//! This room knows bytes, dtypes, shapes and names, and the safetensors format. It does not know libtorch,
+//! any model, or what anybody does with a trace.
+
+mod bytes;
+mod environment;
+mod file;
+mod foreign;
+mod metadata;
+mod names;
+mod write_atomically;
+
+use std::ops::Range;
+
+use anyhow::{Context, Result, ensure};
+use indexmap::IndexMap;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use bytes::Bytes;
+pub use environment::{CudaEnvironment, Environment, Numerics};
+use metadata::parse_part;
+pub use names::Names;
+pub use write_atomically::{AtomicFile, write_atomically};
+
+/// A list of named tensors in order, with what is known of the run that they come from.
+///
+/// A tensor is copied in, so what happens to it later does not show here.
+///
+/// ```
+/// use safetensors::tensor::{Dtype, TensorView};
+/// use tch_parity::{Criterion, Trace, compare};
+///
+/// let bytes = [0.5f32, 1.].map(f32::to_le_bytes).concat();
+/// let mut trace = Trace::new();
+/// trace.push_view("forward/h", &TensorView::new(Dtype::F32, vec![2], &bytes)?)?;
+/// let file = std::env::temp_dir().join("trace_example.safetensors");
+/// trace.save(&file)?;
+/// assert!(compare(&Trace::load(&file)?, &trace, Criterion::Bitwise).passes());
+/// # Ok::<(), anyhow::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Trace {
+    tensors: IndexMap<String, Entry>,
+    bytes: Bytes,
+    run: Option<Box<RawValue>>,
+    environment: Option<Box<RawValue>>,
+    /// The metadata keys of a file beside the project's own.
+    foreign_keys: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// Where in `Trace::bytes` the elements are, little-endian and row-major.
+    range: Range<usize>,
+}
+
+impl Trace {
+    /// Creates an empty trace.
+    pub fn new() -> Trace {
+        Trace::default()
+    }
+
+    /// Appends a tensor that is plain data.
+    ///
+    /// # Errors
+    /// A tensor of that name is there already.
+    pub fn push_view(&mut self, name: impl Into<String>, view: &TensorView) -> Result<()> {
+        self.append(name.into(), view.dtype(), view.shape().to_vec(), |bytes, _| {
+            bytes.extend_from_slice(view.data());
+            Ok(())
+        })
+    }
+
+    /// Appends a tensor whose bytes `write` adds at the end, which is at its second argument.
+    pub(crate) fn append(
+        &mut self,
+        name: String,
+        dtype: Dtype,
+        shape: Vec<usize>,
+        write: impl FnOnce(&mut Vec<u8>, usize) -> Result<()>,
+    ) -> Result<()> {
+        ensure!(!self.tensors.contains_key(&name), "two tensors named {name}");
+        let bytes = self.bytes.to_mut();
+        let start = bytes.len();
+        write(bytes, start).with_context(|| name.clone())?;
+        self.tensors.insert(name, Entry { dtype, shape, range: start..bytes.len() });
+        Ok(())
+    }
+
+    /// Returns the names of the tensors, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Returns the tensors as plain data, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, TensorView<'_>)> {
+        self.tensors.iter().map(|(name, entry)| (name.as_str(), self.view(entry)))
+    }
+
+    /// Returns the tensor of that name as plain data.
+    pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
+        Some(self.view(self.tensors.get(name)?))
+    }
+
+    fn view(&self, entry: &Entry) -> TensorView<'_> {
+        let bytes = &self.bytes.as_slice()[entry.range.clone()];
+        match TensorView::new(entry.dtype, entry.shape.clone(), bytes) {
+            Ok(view) => view,
+            Err(err) => unreachable!("checked when it came in: {err}"),
+        }
+    }
+
+    /// Checks that the trace begins with these names and shapes, all of one dtype, and returns the name of the
+    /// first tensor after them, if there is one.
+    ///
+    /// # Errors
+    /// A tensor is missing, stands elsewhere, or has another shape or dtype; the message names it.
+    pub fn ensure_begins_with(
+        &self,
+        dtype: Dtype,
+        layout: impl Iterator<Item = (String, Vec<usize>)>,
+    ) -> Result<Option<&str>> {
+        let mut names = self.names();
+        for (name, shape) in layout {
+            let view = self.get(&name).with_context(|| format!("{name} is missing"))?;
+            let next = names.next().unwrap_or_default();
+            let (found, found_dtype) = (view.shape(), view.dtype());
+            ensure!(next == name, "{next} stands where {name} is expected");
+            ensure!(found == shape, "{name} is of shape {found:?}: {shape:?} is expected");
+            ensure!(found_dtype == dtype, "{name} is {found_dtype}: {dtype} is expected");
+        }
+        Ok(names.next())
+    }
+
+    /// Records what was run and where; both are written into the file.
+    ///
+    /// # Errors
+    /// One of the two has no JSON form.
+    pub fn describe(&mut self, run: &impl Serialize, environment: &impl Serialize) -> Result<()> {
+        self.run = Some(serde_json::value::to_raw_value(run)?);
+        self.environment = Some(serde_json::value::to_raw_value(environment)?);
+        Ok(())
+    }
+
+    /// Returns what the file says of the run, or `None` where it says nothing.
+    ///
+    /// # Errors
+    /// What it says is not an `R`.
+    pub fn run<'a, R: Deserialize<'a>>(&'a self) -> Result<Option<R>> {
+        parse_part("run", self.run.as_deref())
+    }
+
+    /// Returns what the file says of where the run was made, or `None` where it says nothing.
+    ///
+    /// # Errors
+    /// What it says is not an `E`.
+    pub fn environment<'a, E: Deserialize<'a>>(&'a self) -> Result<Option<E>> {
+        parse_part("environment", self.environment.as_deref())
+    }
+
+    /// Returns what the file says of the run as JSON, whatever that is.
+    pub(crate) fn run_json(&self) -> Option<Value> {
+        self.run().ok().flatten()
+    }
+
+    /// Renames the tensors to a port's names; their order stays.
+    ///
+    /// # Errors
+    /// Two tensors would have the same name.
+    pub fn renamed(self, names: &Names) -> Result<Trace> {
+        let mut tensors = IndexMap::with_capacity(self.tensors.len());
+        for (name, entry) in self.tensors {
+            let renamed = names.of_port(&name);
+            ensure!(
+                !tensors.contains_key(&renamed),
+                "{name} becomes {renamed}, which is there already"
+            );
+            tensors.insert(renamed, entry);
+        }
+        Ok(Trace { tensors, ..self })
+    }
+
+    /// Returns the keys of the file's metadata that are not the project's own, sorted.
+    pub fn foreign_keys(&self) -> &[String] {
+        &self.foreign_keys
+    }
+}

@@ -1,0 +1,207 @@
+//! The source is laid out as `docs/source.md` says, and documented in whole sentences.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::ROOT;
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+fn map() -> String {
+    read(Path::new(ROOT).join("docs/source.md"))
+}
+
+/// Every file of `src/`, by its path below it.
+fn sources() -> BTreeMap<PathBuf, String> {
+    fn collect(folder: &Path, files: &mut BTreeMap<PathBuf, String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, files);
+            } else {
+                let name = path.strip_prefix(Path::new(ROOT).join("src")).unwrap().to_owned();
+                files.insert(name, read(&path));
+            }
+        }
+    }
+    let mut files = BTreeMap::new();
+    collect(&Path::new(ROOT).join("src"), &mut files);
+    files
+}
+
+/// The rooms, and what the docs let each import.
+fn allowed() -> BTreeMap<String, BTreeSet<String>> {
+    let map = map();
+    let table = map.split("| room | may import |\n|---|---|\n").nth(1).unwrap();
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let names =
+        |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<BTreeSet<_>>();
+    let row = |line: &str| {
+        let cells = line.split('|').collect::<Vec<_>>();
+        (names(cells[1]).into_iter().next().unwrap(), names(cells[2]))
+    };
+    rows.map(row).collect()
+}
+
+/// The rooms that a file names, wherever it names one by its path.
+fn imported(file: &Path, text: &str, rooms: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut module = file
+        .with_extension("")
+        .iter()
+        .map(|part| part.to_str().unwrap().to_owned())
+        .collect::<Vec<_>>();
+    module.retain(|part| !["mod", "lib", "main"].contains(&part.as_str()));
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code = code.collect::<Vec<_>>().join("\n");
+    let mut found = BTreeSet::new();
+    let word = |text: &str| {
+        text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()
+    };
+    let mut add = |rest: &str| {
+        // One name, or a list of paths that begin with one.
+        let list = rest.strip_prefix('{').map(|rest| rest.split('}').next().unwrap());
+        let paths =
+            list.map_or_else(|| vec![rest], |list| list.split(',').map(str::trim).collect());
+        found.extend(paths.into_iter().map(word).filter(|name| rooms.contains(name)));
+    };
+    for rest in code.split("crate::").skip(1) {
+        add(rest);
+    }
+    // As many times `super` as lead out of every room.
+    let up = "super::".repeat(module.len());
+    for (at, _) in code.match_indices(&up) {
+        if !up.is_empty() && !code[..at].ends_with("::") {
+            add(&code[at + up.len()..]);
+        }
+    }
+    found
+}
+
+#[test]
+fn imports_go_the_way_that_the_docs_allow() {
+    let allowed = allowed();
+    let rooms = allowed.keys().cloned().collect::<BTreeSet<_>>();
+    let folders = fs::read_dir(Path::new(ROOT).join("src")).unwrap().map(Result::unwrap);
+    let folders = folders.filter(|entry| entry.path().is_dir());
+    let folders = folders.map(|entry| entry.file_name().into_string().unwrap());
+    assert_eq!(folders.collect::<BTreeSet<_>>(), rooms, "a room a folder");
+    let mut seen = 0;
+    for (file, text) in &sources() {
+        let room = file.iter().next().unwrap().to_str().unwrap();
+        let Some(may_import) = allowed.get(room) else { continue };
+        for other in imported(file, text, &rooms) {
+            seen += 1;
+            let fine = other == room || may_import.contains(&other);
+            assert!(fine, "{}: {room} must not import {other}", file.display());
+        }
+    }
+    assert!(seen > 40, "{seen}");
+    // One way: no room reaches itself by way of others.
+    for (room, may_import) in &allowed {
+        for other in may_import {
+            assert!(!allowed[other].contains(room), "{room} and {other} import each other");
+        }
+    }
+}
+
+/// The control of the test above.
+#[test]
+fn a_forbidden_arrow_is_seen() {
+    let rooms = allowed().into_keys().collect::<BTreeSet<_>>();
+    let of = |file: &str, text: &str| {
+        imported(Path::new(file), text, &rooms).into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(of("trace/names.rs", "use crate::compare::compare;"), ["compare"]);
+    assert_eq!(of("trace/names.rs", "use crate::{case::Case, report};"), ["case", "report"]);
+    assert_eq!(of("trace/mod.rs", "let x = super::torch::repr();"), ["torch"]);
+    assert_eq!(of("trace/names.rs", "use super::super::cli;\nuse super::bytes;"), ["cli"]);
+    assert_eq!(of("trace/names.rs", "/// [`crate::compare`]\nuse super::compare;"), [""; 0]);
+}
+
+#[test]
+fn rooms_without_libtorch_do_not_name_it() {
+    for (file, text) in &sources() {
+        let room = file.iter().next().unwrap().to_str().unwrap();
+        if ["trace", "repr", "compare", "report"].contains(&room) {
+            assert!(!text.contains("tch::") && !text.contains("torch_sys"), "{}", file.display());
+        }
+        if !["lib.rs", "cli/mod.rs"].contains(&file.to_str().unwrap()) {
+            assert!(!text.contains("feature ="), "{}", file.display());
+        }
+    }
+}
+
+#[test]
+fn every_file_of_the_source_is_on_the_map() {
+    let map = map();
+    let files = sources();
+    for file in files.keys().filter(|file| file.iter().count() > 1) {
+        let room = file.iter().next().unwrap();
+        let section = map.split(&format!("\n`{}/`\n", room.display())).nth(1).unwrap();
+        let section = section.split("\n`").next().unwrap();
+        let name = file.strip_prefix(room).unwrap().display();
+        let is_doc = name.to_string() == "mod.rs";
+        assert!(is_doc || section.contains(&format!("`{name}`")), "{}", file.display());
+    }
+    assert!(files.len() > 70);
+}
+
+#[test]
+fn files_are_short_and_the_notebook_is_thin() {
+    let files = sources();
+    let mut lengths = files.iter().filter(|(file, _)| file.extension().unwrap() == "rs");
+    let mut lengths = lengths.by_ref().map(|(_, text)| text.lines().count()).collect::<Vec<_>>();
+    lengths.sort();
+    assert!(lengths[lengths.len() / 2] < 130, "{lengths:?}");
+    let notebook = files.iter().filter(|(file, _)| {
+        file.starts_with("notebook") && !file.starts_with("notebook/worksheet")
+    });
+    let lines = notebook.map(|(_, text)| text.lines().count()).sum::<usize>();
+    assert!(lines < 600, "{lines}");
+}
+
+/// The documentation above each public item: its first paragraph, and the item.
+fn documented(text: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut doc = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(rest) = line.strip_prefix("///") {
+            doc.push(rest.trim().to_owned());
+        } else if !line.starts_with("#[") && !line.is_empty() {
+            if line.starts_with("pub ")
+                && !line.starts_with("pub use")
+                && !line.starts_with("pub mod")
+            {
+                let first = doc.iter().take_while(|line| !line.is_empty()).cloned();
+                found.push((first.collect::<Vec<_>>().join(" "), line.to_owned()));
+            }
+            doc.clear();
+        }
+    }
+    found
+}
+
+#[test]
+fn public_items_are_documented_in_sentences() {
+    let mut functions = 0;
+    let mut wrong = Vec::new();
+    for (file, text) in &sources() {
+        for (doc, item) in documented(text) {
+            let sentence = doc.ends_with(['.', ':']) && doc.starts_with(char::is_uppercase);
+            // A function's begins with a verb in the third person.
+            let is_function = item.contains("fn ");
+            let verb = doc.split(' ').next().unwrap().ends_with('s');
+            if !sentence || doc.split(' ').count() < 3 || is_function && !verb {
+                wrong.push(format!("{}: {item}: {doc:?}", file.display()));
+            }
+            functions += usize::from(is_function);
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    assert!(functions > 60, "{functions}");
+}
