@@ -13,7 +13,7 @@ use common::{data, pytorch, scratch, seed, stdout, tch_parity};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tch_parity::{
-    Environment, Linear, Loss, Model, Numerics, Optimizer, Run, ThreeLayerNet, train,
+    Environment, Linear, Loss, Model, Numerics, Optimizer, Run, ThreeLayerNet, Trace, train,
 };
 
 fn last_line(text: &str) -> &str {
@@ -226,4 +226,90 @@ fn every_error_replaces_the_reports_of_the_last_run() {
             .unwrap()
             .contains(r#"tests="28" skipped="0" errors="0" failures="0""#)
     );
+}
+
+/// Records the notebook with these numerics, where libtorch is told of that many threads.
+fn recorded(file: &Path, numerics: &str, threads: &str) {
+    let mut command = tch_parity();
+    command.args(["notebook", "--numerics", numerics, "--record"]).arg(file);
+    stdout(&command.env("OMP_NUM_THREADS", threads).output().unwrap());
+}
+
+#[test]
+fn cases_of_different_numerics_are_each_computed_as_they_were_recorded() {
+    let folder = scratch("check_mixed");
+    let numerics = ["native", "portable", "native", "portable"];
+    for (name, numerics) in ["a", "b", "c", "e"].iter().zip(numerics) {
+        recorded(&folder.join(format!("{name}.safetensors")), numerics, "2");
+    }
+    fs::write(folder.join("d.safetensors"), "no case").unwrap();
+    let json = folder.join("report.json");
+    let mut command = tch_parity();
+    command.arg("check").arg(&folder).arg("--json").arg(&json).args(["--criterion", "bitwise"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(2)); // d
+    let report = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(last_line(&report), "5 cases: 4 same, 0 differ, 1 could not be compared");
+    let names = report.lines().filter_map(|line| line.strip_prefix("same: "));
+    let names = names.map(|line| line.split(".safetensors").next().unwrap());
+    let names = names.map(|name| name.rsplit('/').next().unwrap());
+    assert_eq!(names.collect::<String>(), "abce", "in order");
+    let json: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    let reports = json["reports"].as_array().unwrap();
+    assert_eq!((reports.len(), json["errors"].as_array().unwrap().len()), (4, 1));
+    // As in one process.
+    let alone = folder.join("alone.json");
+    let mut command = tch_parity();
+    command.arg("check").arg(folder.join("a.safetensors")).arg("--json").arg(&alone);
+    stdout(&command.args(["--criterion", "bitwise"]).output().unwrap());
+    let alone: Value = serde_json::from_slice(&fs::read(alone).unwrap()).unwrap();
+    assert_eq!(reports[0], alone["reports"][0]);
+}
+
+#[test]
+fn a_native_replay_uses_the_recorded_number_of_threads() {
+    let file = scratch("check_threads").join("run.safetensors");
+    for threads in ["1", "2"] {
+        if threads.parse::<usize>().unwrap() > std::thread::available_parallelism().unwrap().get() {
+            continue; // the machine does not have them
+        }
+        recorded(&file, "native", threads);
+        let report = stdout(&tch_parity().arg("check").arg(&file).output().unwrap());
+        assert!(report.ends_with("bitwise required: the same environment)\n"), "{report}");
+    }
+    // Threads that the machine does not have are named.
+    let mut trace = Trace::load(&file).unwrap();
+    let mut environment = trace.environment::<Environment>().unwrap().unwrap();
+    environment.threads = 4096;
+    trace.describe(&trace.run::<Value>().unwrap(), &environment).unwrap();
+    trace.save(&file).unwrap();
+    let report = stdout(&tch_parity().arg("check").arg(&file).output().unwrap());
+    assert!(report.contains("4096 there"), "{report}");
+}
+
+/// The peak memory of a command, in KiB.
+fn peak(command: &str, args: &[&Path]) -> f64 {
+    let script = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, \
+                  stdout=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
+    let mut python = common::python();
+    python.args(["-c", script, env!("CARGO_BIN_EXE_tch-parity"), command]).args(args);
+    stdout(&python.output().unwrap()).trim().parse().unwrap()
+}
+
+#[test]
+fn many_cases_take_no_more_memory_than_a_few() {
+    let folder = scratch("check_memory");
+    let [few, many] = [("few", 40), ("many", 1200)].map(|(name, count)| {
+        let folder = folder.join(name);
+        fs::create_dir(&folder).unwrap();
+        for i in 0..count {
+            let file = folder.join(format!("{i}.safetensors"));
+            fs::copy(data("cases/float64.safetensors"), file).unwrap();
+        }
+        let reports = [folder.join("report.json"), folder.join("report.xml")];
+        let (json, junit) = (Path::new("--json"), Path::new("--junit"));
+        peak("check", &[&folder, json, &reports[0], junit, &reports[1]])
+    });
+    // 1,160 cases of 90 KB, and reports of 80 KB each.
+    assert!(many - few < 24. * 1024., "{few} and {many} KiB");
 }

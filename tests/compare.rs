@@ -12,7 +12,7 @@ use common::{data, scratch, stdout, tch_parity};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
-use tch_parity::report::one_line;
+use tch_parity::report::{Report, one_line};
 use tch_parity::{Criterion, Edge, Trace, Verdict, compare};
 
 fn trace(tensors: &[(&str, Tensor)]) -> Trace {
@@ -539,4 +539,162 @@ fn either_file_may_be_the_case_whose_order_counts() {
     let output = tch_parity().arg("compare").args([&actual, &plain]).output().unwrap();
     let report = String::from_utf8(output.stdout).unwrap();
     assert!(report.contains("\nforward/h is the first to differ; forward/z agrees"), "{report}");
+}
+
+/// A trace of so many tensors of one number each.
+fn numbered(count: usize, value: f32) -> Trace {
+    let mut trace = Trace::new();
+    for i in 0..count {
+        trace.push(format!("t{i:04}"), &floats(&[value])).unwrap();
+    }
+    trace
+}
+
+#[test]
+fn a_report_shows_what_differs_first_and_not_all_of_it() {
+    let folder = scratch("compare_bounded");
+    let [same, other] = [("same", 1.), ("other", 2.)].map(|(name, value)| {
+        numbered(1000, value).save(folder.join(name)).unwrap();
+        folder.join(name)
+    });
+    let report = |args: &[&str], files: [&PathBuf; 2]| {
+        let output = tch_parity().arg("compare").args(args).args(files).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(report(&[], [&same, &same]).lines().count(), 1);
+    assert_eq!(report(&["--verbose"], [&same, &same]).lines().count(), 1 + 1000 + 1);
+    let text = report(&[], [&other, &same]);
+    assert!(text.starts_with("name   shape  verdict  max|Δ|   scaled   ulp      unequal\nt0000  "));
+    assert_eq!(text.lines().filter(|line| line.contains("  DIFFERS  ")).count(), 20, "{text}");
+    assert!(text.contains("\n… and 980 more that differ\n"), "{text}");
+    assert_eq!(text.matches("Mismatched elements").count(), 5, "{text}");
+    assert!(text.ends_with(
+        "\nt0000 is the first to differ\n\
+         DIFFERS: {} (1000 of 1000 tensors differ; close required: no record of both environments)\n"
+            .replace("{}", &format!("{} against {}", other.display(), same.display()))
+            .as_str()
+    ));
+    let text = report(&["--verbose"], [&other, &same]);
+    assert_eq!(text.matches("Mismatched elements").count(), 1000);
+    // Nor all that was not compared.
+    let few = folder.join("few");
+    numbered(1, 1.).save(&few).unwrap();
+    let text = report(&["--partial"], [&few, &same]);
+    assert!(text.contains(" t0020 … and 979 more\n") && text.lines().count() < 5, "{text}");
+}
+
+#[test]
+fn a_cell_is_no_wider_than_it_can_be_read() {
+    let name = format!("{}x{}", "a".repeat(5000), "b".repeat(5000));
+    let [one, two] = [1., 2.].map(|value| trace(&[(name.as_str(), floats(&[value]))]));
+    let comparison = compare(&one, &two, Criterion::Bitwise);
+    let text = Report::new("long", "as asked", comparison, Vec::new).text();
+    let row = text.lines().nth(1).unwrap();
+    assert!(row.chars().count() < 200 && row.contains("aaa…bbb"), "{row}");
+}
+
+#[test]
+fn a_hyphen_is_stdout_and_the_text_goes_to_stderr() {
+    let case = data("notebook.safetensors");
+    let run = |args: &[&str]| {
+        let output = tch_parity().args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        (output.stdout, String::from_utf8(output.stderr).unwrap())
+    };
+    let path = case.to_str().unwrap();
+    for inputs in [vec!["check", path], vec!["compare", path, path]] {
+        let (json, text) = run(&[&inputs[..], &["--json", "-"]].concat());
+        let json: Value = serde_json::from_slice(&json).unwrap();
+        assert!(json["passes"] == true && text.starts_with("same: "), "{text}");
+        let (junit, text) = run(&[&inputs[..], &["--junit", "-"]].concat());
+        assert!(junit.starts_with(b"<?xml") && text.starts_with("same: "), "{text}");
+    }
+    let file = scratch("compare_hyphen").join("run.safetensors");
+    let (_, _) = run(&["notebook", "--record", file.to_str().unwrap()]);
+    let (recorded, text) = run(&["notebook", "--record", "-"]);
+    assert!(recorded == fs::read(&file).unwrap() && text.starts_with("ThreeLayerNet(\n"));
+    let (sheet, text) = run(&["worksheet", "--output", "-"]);
+    assert!(sheet == run(&["worksheet"]).0 && text.is_empty());
+    // It can only be one of them.
+    let both = ["compare", path, path, "--json", "-", "--junit", "-"];
+    let output = tch_parity().args(both).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(stderr, "error: cannot write -: two outputs go there\n");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn github_is_told_only_where_its_variable_is_true() {
+    let actual = damaged("compare_annotations", &[("grad/h3", 1, -0.5)]);
+    for (value, annotations) in [("true", 1), ("false", 0), ("", 0)] {
+        let mut command = tch_parity();
+        command.arg("compare").arg(&actual).arg(data("notebook.safetensors"));
+        let output = command.env("GITHUB_ACTIONS", value).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text.matches("\n::error ").count(), annotations, "{value}");
+    }
+}
+
+/// What the common schema (junit-10.xsd) asks of a suite: four counts that are right, and elements in its order.
+#[test]
+fn junit_counts_what_failed_was_skipped_or_could_not_be_compared() {
+    let folder = scratch("compare_junit");
+    let actual = damaged("compare_junit_actual", &[("grad/h3", 1, -0.5)]);
+    let mut part = Trace::new();
+    for (name, view) in Trace::load(&actual).unwrap().iter().filter(|(name, _)| *name != "grad/x") {
+        part.push_view(name, &view).unwrap();
+    }
+    part.save(&actual).unwrap();
+    let suites = |inputs: &[&str]| {
+        let junit = folder.join("report.xml");
+        let mut command = tch_parity();
+        command.args(inputs).arg("--junit").arg(&junit);
+        command.output().unwrap();
+        let script = "import sys, json, xml.etree.ElementTree as e; r = e.parse(sys.argv[1]).getroot(); \
+                      print(json.dumps([dict(s.attrib, found=[len(s.findall('testcase')), len(s.findall('testcase/skipped')), \
+                      len(s.findall('testcase/error')), len(s.findall('testcase/failure'))], \
+                      out=s.findtext('system-out'), order=sorted({c.tag for c in s})) for s in r]))";
+        let python = common::python().args(["-c", script]).arg(&junit).output().unwrap();
+        serde_json::from_str::<Value>(&stdout(&python)).unwrap()
+    };
+    let count = |suite: &Value, name: &str| suite[name].as_str().unwrap().parse::<u32>().unwrap();
+    let of = |suite: &Value| {
+        let counts = ["tests", "skipped", "errors", "failures"].map(|name| count(suite, name));
+        assert_eq!(json!(counts), suite["found"]);
+        counts
+    };
+    let stored = data("notebook.safetensors");
+    let (actual, stored) = (actual.to_str().unwrap(), stored.to_str().unwrap());
+    let found = suites(&["compare", actual, stored, "--partial"]);
+    assert_eq!(of(&found[0]), [169, 1, 0, 1]);
+    let out = found[0]["out"].as_str().unwrap();
+    assert!(out.starts_with("grad/h3 is the first to differ"), "{out}");
+    assert!(out.contains("\nDIFFERS: "), "{out}");
+    let found = suites(&["check", stored, "missing.safetensors"]);
+    let counts = found.as_array().unwrap().iter().map(of).collect::<Vec<_>>();
+    assert_eq!(counts, [[161, 0, 0, 0], [1, 0, 1, 0]]);
+}
+
+#[test]
+fn help_ends_with_examples_that_are_valid() {
+    let commands = ["notebook", "show", "check", "compare", "worksheet", "figure", "selftest"];
+    for command in commands {
+        let help = stdout(&tch_parity().args([command, "--help"]).output().unwrap());
+        let examples = help.split("\nExamples:\n").nth(1).unwrap();
+        let examples = examples.lines().map(|line| line.strip_prefix("  tch-parity ").unwrap());
+        let examples = examples.collect::<Vec<_>>();
+        assert!((2..=3).contains(&examples.len()), "{help}");
+        for example in examples {
+            assert!(example.starts_with(command), "{example}");
+            // clap refuses an option that there is not before anything is run; no file is there.
+            let arguments = example.split(" > ").next().unwrap().split(' ');
+            let folder = scratch("compare_help");
+            let output = tch_parity().args(arguments).current_dir(folder).output().unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                !stderr.contains("argument") && !stderr.contains("value"),
+                "{example}: {stderr}"
+            );
+        }
+    }
 }

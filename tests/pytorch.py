@@ -3,14 +3,17 @@
 
     pytorch.py init --seed S --count N --out FILE     initial parameters of N seeded ThreeLayerNets
     pytorch.py tensors --seed S --count N --out DIR   N random tensors and their repr
+    pytorch.py dtypes --seed S --count N --out DIR    N random tensors of the other dtypes that PyTorch prints, and their repr
     pytorch.py hard --out DIR                         the hard cases of repr that tests/data/ keeps
     pytorch.py grad_fn                                the repr of a few results of differentiable operations
+    pytorch.py views                                  the repr of tensors whose bytes are not what they stand for
     pytorch.py refused --out DIR                      cases that PyTorch refuses, and what it says
     pytorch.py nets --out DIR                         runs of nets of several sizes, and the names of their files
     pytorch.py optimizer                              which parameters the notebook's optimizer steps
 """
 
 import argparse
+import json
 import random
 import sys
 from pathlib import Path
@@ -116,6 +119,62 @@ def tensors(rng, count, out):
     generator = torch.Generator().manual_seed(rng.randrange(2**63))
     drawn = (random_tensor(rng, generator) for _ in range(count))
     write_reprs(((f"{i} {style} {t.dtype} {list(t.shape)}", t) for i, (t, style) in enumerate(drawn)), out)
+
+
+# The dtypes that safetensors has and a recording does not, by their names in a file.
+OTHER_DTYPES = {
+    "U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64, "C64": torch.complex64,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz, "F8_E8M0": torch.float8_e8m0fnu, "F4": torch.float4_e2m1fn_x2,
+}
+
+
+def dtypes(rng, count, out):
+    """Writes tensors of random bytes, and of bytes that hardly differ, so that every format is met."""
+    out.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(rng.randrange(2**63))
+    header, data = {}, bytearray()
+    with open(out / "show.txt", "w") as show:
+        for i in range(count):
+            name, dtype = rng.choice(list(OTHER_DTYPES.items()))
+            shape = random_shape(rng)
+            if name == "F4" and not shape:
+                shape = [3]  # PyTorch does not print one without dimensions
+            size = torch.empty((), dtype=dtype).element_size()
+            low = rng.randrange(256)
+            high = rng.choice([256, min(low + 4, 256), low + 1])
+            raw = torch.randint(min(low, high - 1), high, [*shape, size], generator=generator, dtype=torch.uint8)
+            if dtype.is_complex and rng.random() < 0.8:
+                value, _ = random_floats(rng, generator, [*shape, 2], torch.float32)
+                raw = value.contiguous().view(torch.uint8).reshape([*shape, size])
+            t = raw.view(dtype).reshape(shape)
+            label = f"{i:04} {dtype} {shape}"
+            print(label, repr(t), sep="\t", file=show)
+            if name == "F4":
+                shape = [*shape[:-1], 2 * shape[-1]]
+            begin = len(data)
+            data += raw.numpy().tobytes()
+            header[label] = {"dtype": name, "shape": shape, "data_offsets": [begin, len(data)]}
+    header = json.dumps(header).encode()
+    (out / "tensors.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + data)
+
+
+def views():
+    """Prints tensors that are lazily conjugated or negated, that autograd calls invalid, and of dtypes that a file
+    does not hold."""
+    real, imaginary = torch.tensor([1.5, -0.25]), torch.tensor([2.0, -3.0])
+    z = torch.complex(real, imaginary)
+    print(z.conj(), z.conj().imag, torch.view_as_real(z).conj(), z[0].conj(), sep="\n")
+    print(torch.complex(real.double(), imaginary.double()), z.to(torch.complex32), sep="\n")
+    many = torch.complex(torch.arange(1200.0), -torch.arange(1200.0))
+    print(many, many.conj().imag, z.requires_grad_(), sep="\n")
+    for dtype in (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz):
+        print(real.to(dtype), torch.arange(1200.0).to(dtype), sep="\n")
+    base = torch.ones(2, requires_grad=True)
+    with torch.no_grad():
+        view = base[:1]
+        view.zero_()
+    print(view)
 
 
 def hard(out):
@@ -243,12 +302,13 @@ def nets(out):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["init", "tensors", "hard", "grad_fn", "refused", "nets", "optimizer"])
+    commands = ["init", "tensors", "dtypes", "hard", "grad_fn", "views", "refused", "nets", "optimizer"]
+    parser.add_argument("command", choices=commands)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    if args.command in ("init", "tensors"):
+    if args.command in ("init", "tensors", "dtypes"):
         globals()[args.command](random.Random(args.seed), args.count, args.out)
     elif args.command in ("hard", "refused", "nets"):
         globals()[args.command](args.out)

@@ -59,6 +59,51 @@ fn random_tensors_print_as_under_pytorch_now() {
     assert_eq!(assert_prints_as_pytorch(&folder), 2400);
 }
 
+/// The dtypes that a recording does not hold, and checkpoints do.
+#[test]
+fn random_tensors_of_every_other_dtype_are_shown_as_under_pytorch_now() {
+    let folder = scratch("tensor_str_dtypes");
+    let seed = seed();
+    println!("to repeat: TCH_PARITY_SEED={seed}");
+    let args = ["dtypes", "--seed", &seed, "--count", "900", "--out", folder.to_str().unwrap()];
+    pytorch("tests/pytorch.py", &args);
+    let output = tch_parity().arg("show").arg(folder.join("tensors.safetensors")).output().unwrap();
+    let expected = fs::read_to_string(folder.join("show.txt")).unwrap();
+    assert_same_text(&stdout(&output), &expected);
+    for dtype in ["uint16", "uint32", "uint64", "complex64", "float8_e8m0fnu", "float4_e2m1fn_x2"] {
+        assert!(expected.contains(&format!(" torch.{dtype} [")), "{dtype}");
+    }
+}
+
+/// Lazily conjugated and negated, invalid for autograd, and of the dtypes that no file holds.
+#[test]
+fn tensors_whose_bytes_are_not_what_they_stand_for_print_as_under_pytorch() {
+    let floats = |values: &[f32]| Tensor::from_slice(values);
+    let (real, imaginary) = (floats(&[1.5, -0.25]), floats(&[2., -3.]));
+    let z = Tensor::complex(&real, &imaginary);
+    let range = Tensor::arange(1200, (Kind::Float, tch::Device::Cpu));
+    let many = Tensor::complex(&range, &-&range);
+    let mut tensors = vec![
+        z.conj(),
+        z.conj().imag(),
+        z.view_as_real().conj(),
+        z.select(0, 0).conj(),
+        Tensor::complex(&real.to_kind(Kind::Double), &imaginary.to_kind(Kind::Double)),
+        z.to_kind(Kind::ComplexHalf),
+        many.shallow_clone(),
+        many.conj().imag(),
+        z.detach().set_requires_grad(true),
+    ];
+    for kind in [Kind::Float8e4m3fn, Kind::Float8e5m2, Kind::Float8e4m3fnuz, Kind::Float8e5m2fnuz] {
+        tensors.extend([real.to_kind(kind), range.to_kind(kind)]);
+    }
+    // Autograd has no grad_fn for a view that was made and changed without it.
+    let base = floats(&[1., 1.]).set_requires_grad(true);
+    tensors.push(tch::no_grad(|| base.narrow(0, 0, 1).zero_()));
+    let actual = tensors.iter().map(|tensor| repr(tensor).unwrap() + "\n").collect::<String>();
+    assert_same_text(&actual, &pytorch("tests/pytorch.py", &["views"]));
+}
+
 #[test]
 fn stored_hard_cases_print_as_under_pytorch() {
     assert!(assert_prints_as_pytorch(&data("tensor_str")) > 50);

@@ -20,7 +20,7 @@ pub struct JUnit {
 
 impl JUnit {
     /// Writes a suite as soon as it is known: `quick_junit::Report` would hold the suites of all cases, which
-    /// takes 0.5 GiB for 10,000 small ones.
+    /// takes 0.4 GiB for 10,000 small ones (956,000 test cases).
     fn suite(&mut self, out: &mut dyn Write, suite: TestSuite) -> Result<()> {
         let mut xml = Xml::unnamed();
         xml.add_test_suite(suite);

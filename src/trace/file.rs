@@ -13,7 +13,9 @@ use serde_json::Value;
 
 use super::bytes::Bytes;
 use super::foreign::what_else_it_is;
-use super::metadata::{FORMAT, METADATA_KEY, Metadata, NoNameTwice, parse_metadata, parse_part};
+use super::metadata::{
+    FORMAT, METADATA_KEY, Metadata, NoNameTwice, parse_environment, parse_metadata,
+};
 use super::write_atomically::write_atomically;
 use super::{Entry, Trace};
 
@@ -77,7 +79,9 @@ impl Trace {
         Ok(trace)
     }
 
-    /// Reads no more of a file than what it says of where the run was made, or `None` where it says nothing.
+    /// Reads what a file says of where the run was made, or `None` where it says nothing.
+    ///
+    /// Nothing else is read or checked, so a file that is refused by [`load`](Self::load) may pass here.
     ///
     /// # Errors
     /// The file cannot be read, or what it says is not an `E`.
@@ -94,7 +98,7 @@ impl Trace {
         file.take(u64::from_le_bytes(length)).read_to_end(&mut header)?;
         let mut head = serde_json::from_slice::<Head>(&header)?;
         let Some(text) = head.metadata.remove(METADATA_KEY) else { return Ok(None) };
-        parse_part("environment", parse_metadata(&text)?.environment.as_deref())
+        parse_environment(&text)
     }
 
     /// Writes a safetensors file: the same bytes for the same tensors, here and from

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use anyhow::{Context, Result, ensure};
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -39,6 +39,15 @@ pub(super) fn parse_metadata(text: &str) -> Result<Metadata> {
     ensure!(version == FORMAT, "format {version} is unknown: this program reads format {FORMAT}");
     serde_json::from_str::<NoNameTwice>(text).with_context(in_metadata)?;
     serde_json::from_str(text).with_context(in_metadata)
+}
+
+/// Parses the environment alone.
+pub(super) fn parse_environment<T: DeserializeOwned>(text: &str) -> Result<Option<T>> {
+    #[derive(Deserialize)]
+    struct Part<T> {
+        environment: Option<T>,
+    }
+    Ok(serde_json::from_str::<Part<T>>(text)?.environment)
 }
 
 pub(super) fn parse_part<'a, T: Deserialize<'a>>(
