@@ -40,7 +40,8 @@ pub use compare::{
 };
 pub use repr::{repr_float, repr_view};
 pub use trace::{
-    AtomicFile, CudaEnvironment, Environment, Names, Numerics, Trace, write_atomically,
+    AtomicFile, CudaEnvironment, Environment, Names, Numerics, Trace, remove_unfinished_files,
+    write_atomically,
 };
 
 #[cfg(feature = "libtorch")]

@@ -8,6 +8,7 @@ mod output;
 mod progress;
 mod reports;
 mod show;
+mod signals;
 
 #[cfg(feature = "libtorch")]
 mod check;
@@ -29,6 +30,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use exit::{Outcome, could_not_run, message, without_usage};
+use output::ensure_stdout;
 
 /// Check that a PyTorch computation and its port to Rust are the same computation, to the bit
 ///
@@ -85,11 +87,20 @@ pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(err) if err.kind() == ErrorKind::DisplayVersion => return show_version(),
-        Err(err) if !err.use_stderr() => err.exit(), // --help
+        // --help
+        Err(err) if !err.use_stderr() => {
+            let help = ensure_stdout().and_then(|()| output::unless_closed(err.print()));
+            return ended(help.map(|()| Outcome::Done));
+        }
         Err(err) => return could_not_run(&without_usage(&err.to_string())),
     };
     // libtorch of another version breaks at the first call, or later.
-    match libtorch().and_then(|_| cli.command.run()) {
+    let ready = libtorch().and_then(|_| ensure_stdout()).and_then(|()| signals::watch());
+    ended(ready.and_then(|()| cli.command.run()))
+}
+
+fn ended(outcome: Result<Outcome>) -> ExitCode {
+    match outcome {
         Ok(outcome) => outcome.into(),
         Err(err) => could_not_run(&format!("error: {}", message(&err))),
     }
@@ -97,14 +108,11 @@ pub(crate) fn main() -> ExitCode {
 
 /// Prints this program's version, and that of what it runs on.
 fn show_version() -> ExitCode {
-    let shown = libtorch().and_then(|libtorch| {
+    ended(ensure_stdout().and_then(|()| libtorch()).and_then(|libtorch| {
         let version = env!("CARGO_PKG_VERSION");
-        output::print(&mut std::io::stdout(), format_args!("tch-parity {version} ({libtorch})\n"))
-    });
-    match shown {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => could_not_run(&format!("error: {}", message(&err))),
-    }
+        let line = format_args!("tch-parity {version} ({libtorch})\n");
+        output::print(&mut std::io::stdout(), line).map(|()| Outcome::Done)
+    }))
 }
 
 /// Returns the libtorch in use.

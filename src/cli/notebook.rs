@@ -55,7 +55,7 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     if let Some(file) = &record {
         notebook.trace.describe(&notebook.run, &environment)?;
         let mut output = Output::create(file)?;
-        notebook.trace.write(&mut output)?;
+        output.write(|mut out| notebook.trace.write(&mut out))?;
         output.persist()?;
     }
     let mut text = Vec::new();

@@ -1,50 +1,56 @@
 //! Where a command writes: stdout, stderr, and files that do not take the place of what is read.
 
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
 use anyhow::{Context, Result, ensure};
+use rustix::fs::OFlags;
 use tch_parity::AtomicFile;
 
 /// The name of stdout, wherever a file to write is asked for.
 pub(super) const STDOUT: &str = "-";
 
 /// A file to write, or stdout.
-pub(super) enum Output {
+pub(super) struct Output {
+    name: String,
+    to: To,
+}
+
+enum To {
     Stdout(BufWriter<io::Stdout>),
     File(AtomicFile),
 }
 
 impl Output {
     pub(super) fn create(path: &Path) -> Result<Output> {
-        Ok(match is_stdout(path) {
-            true => Output::Stdout(BufWriter::new(io::stdout())),
-            false => Output::File(AtomicFile::create(path)?),
-        })
+        let to = match is_stdout(path) {
+            true => To::Stdout(BufWriter::new(io::stdout())),
+            false => To::File(AtomicFile::create(path)?),
+        };
+        Ok(Output { name: path.display().to_string(), to })
+    }
+
+    /// Writes with `contents`, whose error then names the file.
+    pub(super) fn write(
+        &mut self,
+        contents: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<()> {
+        let written = match &mut self.to {
+            To::Stdout(out) => contents(out),
+            To::File(file) => contents(file),
+        };
+        match written {
+            Err(err) if err.downcast_ref().is_some_and(is_closed) => Ok(()),
+            written => written.with_context(|| format!("cannot write {}", self.name)),
+        }
     }
 
     /// Completes what was written.
     pub(super) fn persist(self) -> Result<()> {
-        match self {
-            Output::Stdout(mut out) => unless_closed(out.flush()),
-            Output::File(file) => file.persist(),
-        }
-    }
-}
-
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Output::Stdout(out) => out.write(bytes),
-            Output::File(file) => file.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Output::Stdout(out) => out.flush(),
-            Output::File(file) => file.flush(),
+        match self.to {
+            To::Stdout(mut out) => unless_closed(out.flush()),
+            To::File(file) => file.persist(),
         }
     }
 }
@@ -61,6 +67,18 @@ fn is_stdout(path: &Path) -> bool {
     path == Path::new(STDOUT)
 }
 
+/// Returns the path without links and dots; of a file that does not exist yet, its folder's and its name.
+fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = fs::canonicalize(folder.unwrap_or(Path::new(".")));
+        match (folder, path.file_name()) {
+            (Ok(folder), Some(name)) => folder.join(name),
+            _ => path.to_owned(),
+        }
+    })
+}
+
 pub(super) fn print(out: &mut impl Write, text: fmt::Arguments) -> Result<()> {
     unless_closed(out.write_fmt(text))
 }
@@ -68,19 +86,37 @@ pub(super) fn print(out: &mut impl Write, text: fmt::Arguments) -> Result<()> {
 /// A reader that has seen enough changes neither the verdict nor the reports.
 pub(super) fn unless_closed(written: io::Result<()>) -> Result<()> {
     match written {
-        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(err) if is_closed(&err) => Ok(()),
         written => written.context("stdout"),
     }
 }
 
+fn is_closed(err: &io::Error) -> bool {
+    err.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// Whether stdout was open when the process began. Before `main`, Rust opens /dev/null in the place of one that
+/// was closed.
+#[ctor::ctor(unsafe)]
+#[allow(unsafe_code)] // what the attribute makes of it: a look at a number, which needs nothing of Rust's runtime
+static STDOUT_WAS_OPEN: bool = rustix::io::fcntl_getfd(rustix::stdio::stdout()).is_ok();
+
+/// Checks that what is written to stdout goes somewhere: Rust's own stdout takes whatever is written to one that
+/// was closed, or that can only be read.
+pub(super) fn ensure_stdout() -> Result<()> {
+    ensure!(*STDOUT_WAS_OPEN, "stdout is closed: send it to a file, or to /dev/null");
+    let flags = rustix::fs::fcntl_getfl(io::stdout()).context("stdout")? & OFlags::ACCMODE;
+    ensure!(flags != OFlags::RDONLY, "stdout cannot be written to: it is open for reading alone");
+    Ok(())
+}
+
 /// Checks that no output takes the place of an input, or of another output.
 pub(super) fn ensure_apart(inputs: &[&Path], outputs: &[&Path]) -> Result<()> {
-    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let inputs = inputs.iter().map(|path| real(path)).collect::<Vec<_>>();
     let mut taken = Vec::new();
     for &output in outputs {
         let shown = output.display();
-        let real = real(output);
+        let real = if is_stdout(output) { output.to_owned() } else { real(output) };
         ensure!(!taken.contains(&real), "cannot write {shown}: two outputs go there");
         let is_case = real.extension().is_some_and(|extension| extension == "safetensors");
         ensure!(

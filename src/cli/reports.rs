@@ -1,6 +1,7 @@
 //! What comparisons find, as text for a reader and as the files that CI reads, and the exit code.
 
 use std::env;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -133,11 +134,11 @@ impl<'a> Reports<'a> {
         });
     }
 
-    fn write(&mut self, write: impl Fn(&mut dyn Format, &mut Output) -> Result<()>) {
+    fn write(&mut self, write: impl Fn(&mut dyn Format, &mut dyn Write) -> Result<()>) {
         let mut errors = Vec::new();
         for file in &mut self.files {
             if let Some(output) = &mut file.output
-                && let Err(err) = write(&mut *file.format, output)
+                && let Err(err) = output.write(|out| write(&mut *file.format, out))
             {
                 file.output = None;
                 errors.push(err);

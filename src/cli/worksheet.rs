@@ -11,7 +11,7 @@ use tch_parity::{Case, Numerics, Replay};
 
 use super::computing::{CPU, compute_with};
 use super::exit::Outcome;
-use super::output::{Output, STDOUT, ensure_apart, print};
+use super::output::{Output, STDOUT, ensure_apart};
 
 /// Fill in the notebook's worksheet: of the notebook's own run, or of a recorded one
 #[derive(Args)]
@@ -71,7 +71,7 @@ pub(super) fn fill_in(
     let worksheet = Worksheet::new(&title, replay).and_then(|sheet| Ok((render(&sheet)?, sheet)));
     let (text, worksheet) = worksheet.context(title)?;
     let mut output = Output::create(output.unwrap_or(Path::new(STDOUT)))?;
-    print(&mut output, format_args!("{text}"))?;
+    output.write(|out| Ok(out.write_all(text.as_bytes())?))?;
     output.persist()?;
     Ok(if worksheet.agrees() { Outcome::Done } else { Outcome::Differs })
 }

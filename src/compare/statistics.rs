@@ -1,12 +1,23 @@
 //! Two tensors of one shape and dtype compared, element by element, in one pass.
 
+use std::error::Error;
+use std::sync::LazyLock;
+
 use half::{bf16, f16};
+use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::element::{Element, Opaque, hex};
 use super::tolerance::Tolerance;
+
+/// Whether threads can be had, which rayon would panic over where there are none (`ulimit -u`).
+static THREADS: LazyLock<bool> = LazyLock::new(|| match ThreadPoolBuilder::new().build_global() {
+    Ok(()) => true,
+    // Without a cause, the pool had been made before.
+    Err(err) => err.source().is_none(),
+});
 
 /// How many elements one thread compares at a time; a smaller tensor is compared by one thread.
 const SHARE: usize = 1 << 18;
@@ -141,7 +152,7 @@ fn of_elements<const N: usize, E: Element<N>>(
     expected: &[u8],
     tolerance: Option<Tolerance>,
 ) -> Statistics {
-    if expected.len() < SHARE * N {
+    if expected.len() < SHARE * N || !*THREADS {
         return of_share::<N, E>(actual, expected, 0, tolerance);
     }
     let shares = actual.par_chunks(SHARE * N).zip(expected.par_chunks(SHARE * N)).enumerate();

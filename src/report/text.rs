@@ -32,15 +32,15 @@ impl Report {
             found.push("the run".to_owned());
         }
         let tiers = self.tiers();
+        let all = match tensors.len() {
+            1 => "1 tensor".to_owned(),
+            count => format!("{count} tensors"),
+        };
         match (differ, &tiers[..]) {
-            (0, [(tier, _)]) => found.push(format!("{} tensors {tier}", tensors.len())),
-            (0, _) => found.push(format!("{} tensors: {}", tensors.len(), counts(&tiers))),
-            (_, []) => found.push(format!("{differ} of {} tensors differ", tensors.len())),
-            _ => found.push(format!(
-                "{differ} of {} tensors differ, {}",
-                tensors.len(),
-                counts(&tiers)
-            )),
+            (0, [(tier, _)]) => found.push(format!("{all} {tier}")),
+            (0, _) => found.push(format!("{all}: {}", counts(&tiers))),
+            (_, []) => found.push(format!("{differ} of {all} differ")),
+            _ => found.push(format!("{differ} of {all} differ, {}", counts(&tiers))),
         }
         if !not_compared.is_empty() {
             found.push(format!("{} not compared", not_compared.len()));

@@ -24,7 +24,7 @@ use bytes::Bytes;
 pub use environment::{CudaEnvironment, Environment, Numerics};
 use metadata::parse_part;
 pub use names::Names;
-pub use write_atomically::{AtomicFile, write_atomically};
+pub use write_atomically::{AtomicFile, remove_unfinished_files, write_atomically};
 
 /// A list of named tensors in order, with what is known of the run that they come from.
 ///

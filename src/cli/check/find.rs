@@ -3,30 +3,48 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Error, anyhow};
 
-/// Adds a file as it is, and of a folder every `*.safetensors` below it.
-pub(super) fn find_cases(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    if !path.is_dir() {
-        files.push(path.to_owned());
-        return Ok(());
-    }
-    let before = files.len();
-    search(path, files).with_context(|| format!("cannot search {}", path.display()))?;
-    ensure!(files.len() > before, "{} holds no *.safetensors file", path.display());
-    Ok(())
+/// The case files that were found, in order, and the paths that could not be searched.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) files: Vec<PathBuf>,
+    pub(super) errors: Vec<(PathBuf, Error)>,
 }
 
-fn search(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        // Links are not followed, so that none leads in a circle.
-        if entry.file_type()?.is_dir() {
-            search(&entry.path(), files)?;
-        } else if entry.path().extension().is_some_and(|extension| extension == "safetensors") {
-            files.push(entry.path());
+impl Found {
+    /// Adds a file as it is, and of a folder every `*.safetensors` below it.
+    pub(super) fn add(&mut self, path: &Path) {
+        if !path.is_dir() {
+            return self.files.push(path.to_owned());
+        }
+        let before = self.files.len() + self.errors.len();
+        self.search(path);
+        if self.files.len() + self.errors.len() == before {
+            let err = anyhow!("{} holds no *.safetensors file", path.display());
+            self.errors.push((path.to_owned(), err));
         }
     }
-    Ok(())
+
+    /// Searches a folder. One below it that cannot be read does not hide the others.
+    fn search(&mut self, folder: &Path) {
+        if let Err(err) = self.search_in(folder) {
+            let context = format!("cannot search {}", folder.display());
+            self.errors.push((folder.to_owned(), Error::from(err).context(context)));
+        }
+    }
+
+    fn search_in(&mut self, folder: &Path) -> io::Result<()> {
+        let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            // Links are not followed, so that none leads in a circle.
+            if entry.file_type()?.is_dir() {
+                self.search(&entry.path());
+            } else if entry.path().extension().is_some_and(|extension| extension == "safetensors") {
+                self.files.push(entry.path());
+            }
+        }
+        Ok(())
+    }
 }

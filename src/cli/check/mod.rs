@@ -18,7 +18,7 @@ use super::exit::Outcome;
 use super::output::ensure_apart;
 use super::progress::bar;
 use super::reports::{ReportOptions, Reports, not_compared};
-use find::find_cases;
+use find::Found;
 use group::replayed;
 pub(super) use group::{GroupArguments, run_group};
 
@@ -48,14 +48,13 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     let Arguments { cases, numerics, device, options } = arguments;
     let paths = cases.iter().map(PathBuf::as_path).collect::<Vec<&Path>>();
     ensure_apart(&paths, &options.files())?;
-    let (mut files, mut errors) = (Vec::new(), Vec::new());
-    for path in &cases {
-        if let Err(err) = find_cases(path, &mut files) {
-            errors.push(Err(not_compared(path, &err)));
-        }
-    }
+    let mut found = Found::default();
+    cases.iter().for_each(|path| found.add(path));
+    let Found { files, errors } = found;
     let mut reports = Reports::new(&options, files.len() + errors.len() > 1);
-    errors.iter().for_each(|error| reports.add(error));
+    for (path, err) in &errors {
+        reports.add(&Err(not_compared(path, err)));
+    }
     let numerics = numerics.map(Into::into);
     let progress = bar(files.len() as u64, "{pos} of {len} cases");
     replayed(&files, numerics, device.device, options.criterion, &mut |judged| {

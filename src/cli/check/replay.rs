@@ -26,10 +26,10 @@ pub(super) fn replay_all(
     required: Required,
     then: &mut dyn FnMut(Judged),
 ) {
-    let opened = compute_with(numerics, device).and_then(|(device, here)| {
+    let opened = compute_with(numerics, device).map(|(device, here)| {
         // Portable numerics use one thread for a case, so that cases can run side by side. A GPU is one.
         let alone = numerics == Numerics::Native || device != Device::Cpu;
-        Ok((device, here, if alone || files.len() == 1 { None } else { Some(pool(numerics)?) }))
+        (device, here, if alone || files.len() == 1 { None } else { pool(numerics) })
     });
     let (device, here, pool) = match opened {
         Ok(opened) => opened,
@@ -50,9 +50,10 @@ pub(super) fn replay_all(
     }
 }
 
-fn pool(numerics: Numerics) -> Result<ThreadPool> {
+/// Creates a thread for each core; `None` where the system gives none (`ulimit -u`), and one has to do.
+fn pool(numerics: Numerics) -> Option<ThreadPool> {
     let pool = ThreadPoolBuilder::new().num_threads(cores());
-    Ok(pool.start_handler(move |_| numerics.set_for_thread()).build()?)
+    pool.start_handler(move |_| numerics.set_for_thread()).build().ok()
 }
 
 fn cores() -> usize {
