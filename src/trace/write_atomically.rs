@@ -1,6 +1,6 @@
 //! Files that are there whole or not at all.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -67,7 +67,9 @@ impl AtomicFile {
             _ => Path::new("."),
         };
         let mut sibling = Builder::new();
-        sibling.prefix(".tch-parity.").suffix(".tmp").permissions(like_any_new_file());
+        sibling.prefix(".tch-parity.").suffix(".tmp");
+        #[cfg(unix)]
+        sibling.permissions(like_any_new_file());
         Ok(AtomicFile { file: BufWriter::new(sibling.tempfile_in(folder)?), target })
     }
 
@@ -103,7 +105,7 @@ fn cannot_write(path: &Path) -> String {
 /// What the process's umask leaves of reading and writing for everybody; a temporary file alone would be its
 /// owner's.
 #[cfg(unix)]
-fn like_any_new_file() -> Permissions {
+fn like_any_new_file() -> fs::Permissions {
     use std::os::unix::fs::PermissionsExt;
-    Permissions::from_mode(0o666)
+    fs::Permissions::from_mode(0o666)
 }
