@@ -1,5 +1,7 @@
 //! The README shows what its commands really print.
 
+#![cfg(feature = "libtorch")]
+
 mod common;
 
 use std::fs;

@@ -145,7 +145,9 @@ fn a_libtorch_of_the_users_own_is_all_that_is_needed() {
     machine.assert_refuses(own.to_str(), "is libtorch 2.11.0, and 2.13.0 is asked for");
     version([2, 13, 0]);
     assert_eq!(machine.setup(own.to_str()), (Some(0), String::new()));
-    assert!(!machine.root.join(".venv").exists() && !machine.root.join("libtorch").exists());
+    for made in [".venv", "libtorch", ".cargo"] {
+        assert!(!machine.root.join(made).exists(), "{made}");
+    }
 }
 
 #[test]
@@ -203,6 +205,14 @@ fn a_second_run_has_nothing_to_do() {
     )
     .unwrap();
     assert_eq!(machine.setup(None), (Some(0), String::new()));
+    let config = machine.root.join(".cargo/config.toml");
+    let written = fs::read_to_string(&config).unwrap();
+    assert!(written.ends_with("[env]\nLIBTORCH = { value = \"libtorch\", relative = true }\n"));
+
+    // What the user has made of it stays.
+    fs::write(&config, "# mine\n").unwrap();
+    assert_eq!(machine.setup(None), (Some(0), String::new()));
+    assert_eq!(fs::read_to_string(&config).unwrap(), "# mine\n");
 
     // A Python that is gone, or other requirements, are set up anew.
     fs::remove_file(machine.root.join(".venv/bin/python")).unwrap();

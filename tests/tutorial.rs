@@ -1,5 +1,7 @@
 //! The tutorial, done as it says.
 
+#![cfg(feature = "libtorch")]
+
 mod common;
 
 use std::fs;

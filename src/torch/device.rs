@@ -1,6 +1,7 @@
 //! Where tensors are computed: the devices of `torch.device`, and libtorch's CUDA libraries, which are
 //! loaded when they are first asked for.
 
+use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::fmt;
 use std::str::FromStr;
 
@@ -8,9 +9,6 @@ use anyhow::{Context, Result, bail, ensure};
 use tch::{Cuda, Device, Kind, Tensor};
 
 use super::shim;
-
-/// The library that registers libtorch's CUDA kernels.
-const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 
 /// A choice of a device, as `--device` names it.
 ///
@@ -106,10 +104,12 @@ fn open(device: Device) -> Result<()> {
 /// The libtorch in use is a CPU build, a library that it needs is missing, or the call comes too late.
 pub fn load_cuda() -> Result<()> {
     let folder = shim::folder()?;
-    let library = folder.join(CUDA_LIBRARY);
+    // It registers libtorch's CUDA kernels.
+    let name = format!("{DLL_PREFIX}torch_cuda{DLL_SUFFIX}");
+    let library = folder.join(&name);
     ensure!(
         library.exists(),
-        "the libtorch in use is a CPU build: there is no {CUDA_LIBRARY} in {}",
+        "the libtorch in use is a CPU build: there is no {name} in {}",
         folder.display()
     );
     shim::load(&library).with_context(|| format!("cannot load {}", library.display()))?;

@@ -9,7 +9,6 @@
 #include <torch/headeronly/version.h>
 
 #include <dlfcn.h>
-#include <link.h>
 
 #include <mutex>
 #include <stdexcept>
@@ -77,12 +76,12 @@ extern "C" uint64_t tch_parity_built_with() { return TORCH_ABI_VERSION; }
 extern "C" const char *tch_parity_libtorch_path(const char **path) {
   *path = nullptr;
   return message_of([&] {
-    // NOLOAD: a handle of what is loaded already, which is never unloaded.
-    void *const library = dlopen("libtorch_cpu.so", RTLD_NOW | RTLD_NOLOAD);
-    link_map *map = nullptr;
-    if (library == nullptr || dlinfo(library, RTLD_DI_LINKMAP, &map) != 0)
-      throw std::runtime_error("no libtorch_cpu.so is loaded");
-    *path = map->l_name;
+    // The function's own address: the one that this file would take may be that of a stub which calls it.
+    const void *const function = dlsym(RTLD_DEFAULT, "aoti_torch_abi_version");
+    Dl_info library;
+    if (function == nullptr || dladdr(function, &library) == 0)
+      throw std::runtime_error("no libtorch_cpu is loaded");
+    *path = library.dli_fname;
   });
 }
 
@@ -99,7 +98,11 @@ extern "C" const char *tch_parity_cuda_device_name(int index, const char **name)
   static thread_local char last_name[256];
   *name = nullptr;
   return message_of([&] {
+#ifdef __APPLE__
+    void *const driver = dlopen("libcuda.dylib", RTLD_NOW);
+#else
     void *const driver = dlopen("libcuda.so.1", RTLD_NOW);
+#endif
     if (driver == nullptr) throw std::runtime_error(dlerror());
     const auto get = reinterpret_cast<int (*)(int *, int)>(dlsym(driver, "cuDeviceGet"));
     const auto get_name =
