@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -62,19 +62,18 @@ fn every_command_prints_what_its_page_shows() {
         }
         // As in the repository, but what a command writes does not land there.
         let folder = scratch(&format!("docs_{}", path.replace('/', "_")));
-        for name in [
-            ".venv",
-            "Cargo.lock",
-            "Cargo.toml",
-            "build.rs",
-            "docs",
-            "examples",
-            "scripts",
-            "src",
-            "tests",
-        ] {
+        for name in
+            ["Cargo.lock", "Cargo.toml", "build.rs", "docs", "examples", "scripts", "src", "tests"]
+        {
             symlink(Path::new(ROOT).join(name), folder.join(name)).unwrap();
         }
+        // The reference's Python, wherever it is.
+        let python = common::python();
+        let wrapper = format!("#!/bin/sh\nexec '{}' \"$@\"\n", python.get_program().display());
+        fs::create_dir_all(folder.join(".venv/bin")).unwrap();
+        fs::write(folder.join(".venv/bin/python"), wrapper).unwrap();
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(folder.join(".venv/bin/python"), executable).unwrap();
         // Of `cargo build` without libtorch, apart from the builds with it; kept from run to run.
         let target = Path::new(ROOT).join("target/docs");
         fs::create_dir_all(&target).unwrap();
