@@ -60,7 +60,13 @@ pub use {
     },
 };
 
-/// Compiles and runs the Rust of the README and of the docs.
+/// Compiles and runs the Rust of the README and of the pages in `docs/`.
 #[cfg(all(doctest, feature = "libtorch"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/gpu.md")]
+    struct Gpu;
+    #[doc = include_str!("../docs/porting.md")]
+    struct Porting;
+}

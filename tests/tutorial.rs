@@ -1,14 +1,15 @@
-//! The tutorial, done as it says.
+//! The page on porting, done as it says.
 
 #![cfg(feature = "libtorch")]
 
 mod common;
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use common::{ROOT, scratch};
+use common::{ROOT, assert_shown, blocks, examples, scratch};
 
 /// The version of tch that this crate is built with.
 fn tch_version() -> String {
@@ -17,9 +18,20 @@ fn tch_version() -> String {
     after.split('"').next().unwrap().to_owned()
 }
 
+/// The file that a line above a block names, as `` **`file`** `` or `` **`file`, continued** ``, and whether the
+/// block goes on with it.
+fn listing(line: &str) -> Option<(&str, bool)> {
+    let (name, rest) = line.strip_prefix("**`")?.split_once('`')?;
+    match rest {
+        "**" => Some((name, false)),
+        ", continued**" => Some((name, true)),
+        _ => None,
+    }
+}
+
 #[test]
 fn every_listing_and_command_does_what_the_page_says() {
-    let page = fs::read_to_string(Path::new(ROOT).join("docs/tutorial.md")).unwrap();
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/porting.md")).unwrap();
     let folder = scratch("tutorial");
     let mlp = folder.join("mlp");
     fs::create_dir(&mlp).unwrap();
@@ -28,21 +40,17 @@ fn every_listing_and_command_does_what_the_page_says() {
     fs::copy(Path::new(ROOT).join("Cargo.lock"), mlp.join("Cargo.lock")).unwrap();
 
     let (mut listings, mut commands) = (0, 0);
-    let mut rest = page.as_str();
-    while let Some((before, after)) = rest.split_once("\n```") {
-        let (language, after) = after.split_once('\n').unwrap();
-        let (block, after) = after.split_once("```\n").unwrap();
-        rest = after;
-        let name = before.trim_end().rsplit('\n').next().unwrap().strip_prefix("**`");
-        if let Some(name) = name.and_then(|name| name.strip_suffix("`**")) {
-            let file = mlp.join(name);
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
+    for (line, language, block) in blocks(&page) {
+        if let Some((name, continued)) = listing(line) {
+            let path = mlp.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            assert_eq!(path.exists(), continued, "{name}");
             let text = block.replace("tch = \"0.26\"", &format!("tch = \"={}\"", tch_version()));
-            fs::write(file, text).unwrap();
+            let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
             listings += 1;
         } else if language == "console" {
-            for example in format!("\n{block}").split("\n$ ").skip(1) {
-                let (command, shown) = example.split_once('\n').unwrap_or((example, ""));
+            for (command, shown) in examples(block) {
                 let mut shell = Command::new("bash");
                 shell.args(["-c", &format!("{command} 2>&1")]).current_dir(&mlp);
                 if command.starts_with("cargo ") {
@@ -51,33 +59,10 @@ fn every_listing_and_command_does_what_the_page_says() {
                 }
                 shell.env_remove("LIBTORCH").env_remove("RUST_BACKTRACE");
                 let output = shell.output().unwrap();
-                let printed = String::from_utf8(output.stdout).unwrap();
-                assert_shown(command, shown, &printed);
+                assert_shown(command, shown, &String::from_utf8(output.stdout).unwrap());
                 commands += 1;
             }
         }
     }
-    assert_eq!((listings, commands), (6, 12));
-}
-
-/// Every line that is shown begins one that is printed, in the same order; `…` stands for any number of lines.
-fn assert_shown(command: &str, shown: &str, printed: &str) {
-    let mut printed_lines = printed.lines();
-    let mut any = false;
-    for line in shown.trim_end().lines() {
-        if line == "…" {
-            any = true;
-            continue;
-        }
-        // Columns are as wide as what stands in them.
-        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-        let fits = |printed: &str| match line {
-            "" => printed.is_empty(),
-            _ => words(printed).starts_with(&words(line)),
-        };
-        let found =
-            if any { printed_lines.any(fits) } else { printed_lines.next().is_some_and(fits) };
-        assert!(found, "$ {command}\nshows no {line:?}\n{printed}");
-        any = false;
-    }
+    assert_eq!((listings, commands), (15, 17));
 }

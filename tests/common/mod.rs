@@ -96,3 +96,46 @@ pub(crate) fn differences(actual: &Trace, expected: &Trace) -> Vec<String> {
 pub(crate) fn assert_same(actual: &Trace, expected: &Trace) {
     assert_eq!(differences(actual, expected), Vec::<String>::new());
 }
+
+/// The fenced blocks of a page: the line before each, its language, and its text.
+pub(crate) fn blocks(page: &str) -> Vec<(&str, &str, &str)> {
+    let mut blocks = Vec::new();
+    let mut rest = page;
+    while let Some((before, after)) = rest.split_once("\n```") {
+        let (language, after) = after.split_once('\n').unwrap();
+        let (text, after) = after.split_once("```\n").unwrap();
+        blocks.push((before.trim_end().rsplit('\n').next().unwrap(), language, text));
+        rest = after;
+    }
+    blocks
+}
+
+/// The commands of a console block, each with the output that it shows.
+pub(crate) fn examples(block: &str) -> Vec<(&str, &str)> {
+    let starts = block.match_indices("$ ").map(|(at, _)| at);
+    let starts = starts.filter(|&at| at == 0 || block[..at].ends_with('\n')).collect::<Vec<_>>();
+    let ends = starts.iter().skip(1).copied().chain([block.len()]);
+    let examples = starts.iter().zip(ends).map(|(&start, end)| &block[start + 2..end]);
+    examples.map(|example| example.split_once('\n').unwrap_or((example, ""))).collect()
+}
+
+/// Asserts that a command printed what is shown: `…` stands for any number of lines, or for the rest of a line.
+pub(crate) fn assert_shown(command: &str, shown: &str, printed: &str) {
+    let mut lines = printed.trim_end().lines();
+    let mut any = false;
+    for line in shown.trim_end().lines() {
+        if line == "…" {
+            any = true;
+            continue;
+        }
+        let fits = |printed: &str| match line.strip_suffix('…') {
+            Some(start) => printed.starts_with(start.trim_end()),
+            None => printed.trim_end() == line.trim_end(),
+        };
+        let found = if any { lines.any(fits) } else { lines.next().is_some_and(fits) };
+        assert!(found, "$ {command}\nshows {line:?}, and prints\n{printed}");
+        any = false;
+    }
+    let further = lines.next();
+    assert!(any || further.is_none(), "$ {command}\ndoes not show {further:?} of\n{printed}");
+}
