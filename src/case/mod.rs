@@ -13,9 +13,14 @@ use serde_json::{Map, Value};
 use tch::Tensor;
 use tch::nn::VarStore;
 
+use crate::torch::ensure_dense;
 use crate::trace::{Environment, Names, Trace};
 pub use parity::{Parity, assert_parity};
 pub use recorder::Recorder;
+
+/// libtorch's word for a tensor of which several elements are the same place in memory
+/// ([MemoryOverlap.h](https://github.com/pytorch/pytorch/blob/v2.13.0/aten/src/ATen/MemoryOverlap.h)).
+const OVERLAPS: i64 = 1;
 
 /// A recorded run: what `scripts/recorder.py` recorded of a model (`docs/format.md`), or
 /// [`train`](crate::train) of the notebook's.
@@ -87,7 +92,7 @@ impl Case {
     ///
     /// # Errors
     /// Nothing is set, and the message names every variable that the case does not have, every parameter
-    /// that `vs` does not have, and every one of another shape or dtype.
+    /// that `vs` does not have, every one of another shape or dtype, and every one that is expanded.
     pub fn load_parameters(&self, vs: &VarStore) -> Result<()> {
         let variables = vs.variables();
         let recorded = |name: &str| {
@@ -104,7 +109,11 @@ impl Case {
                 continue;
             };
             let value = self.trace.tensor(&full)?;
+            ensure_dense(variable).with_context(|| name.clone())?;
             let (kind, size) = (variable.f_kind()?, variable.size());
+            if variable.f_internal_debug_has_internal_overlap()? == OVERLAPS {
+                wrong.push(format!("{name} is expanded here, so it cannot be set"));
+            }
             if value.size() != size {
                 wrong.push(format!("{name} is {:?} in the case, and {size:?} here", value.size()));
             } else if value.f_kind()? != kind {

@@ -6,6 +6,8 @@ use std::fmt;
 
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
+use super::shim::ensure_dense;
+
 /// A linear layer that is PyTorch's [`nn.Linear`](https://github.com/pytorch/pytorch/blob/v2.13.0/torch/nn/modules/linear.py#L53),
 /// down to the bits of its initial values.
 ///
@@ -69,6 +71,9 @@ impl Linear {
 /// Python's `repr(module)`.
 impl fmt::Display for Linear {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if ensure_dense(&self.weight).is_err() {
+            return f.write_str("Linear(weight without a shape)");
+        }
         match self.weight.size()[..] {
             [out_features, in_features] => {
                 write!(

@@ -18,4 +18,5 @@ pub use linear::Linear;
 pub use optim::Optimizer;
 pub(crate) use repr::elements;
 pub use repr::repr;
+pub(crate) use shim::ensure_dense;
 pub use shim::{RetainGrad, libtorch_version};

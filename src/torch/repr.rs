@@ -4,7 +4,8 @@
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::device;
-use super::shim::grad_fn_name;
+use super::shim::{copy_bytes, ensure_dense, grad_fn_name};
+use super::tensors::size_in_bytes;
 use crate::repr::{MAX_DIM, PyTorchDtype, Text, is_cut, is_summarized};
 
 /// Returns what Python's `repr(tensor)` returns, such as `tensor([[ 1., -1.]], requires_grad=True)`.
@@ -12,17 +13,16 @@ use crate::repr::{MAX_DIM, PyTorchDtype, Text, is_cut, is_summarized};
 /// An undefined tensor (`.grad` before a backward pass) is Python's `None`.
 ///
 /// # Errors
-/// [`TchError::Kind`] for a tensor that is sparse (COO), of a quantized dtype, or of more than 64 dimensions;
-/// libtorch's own for any other layout.
+/// The tensor is nested, sparse, on the device meta, of a quantized dtype, of more than 64 dimensions, or too
+/// large.
 pub fn repr(tensor: &Tensor) -> Result<String, TchError> {
     if !tensor.defined() {
         return Ok("None".to_owned());
     }
+    ensure_dense(tensor)?;
     let dtype = dtype(tensor.f_kind()?)?;
-    if tensor.is_sparse() || tensor.is_mkldnn() {
-        return Err(TchError::Kind("cannot print a tensor that is not strided".to_owned()));
-    }
     let shape = shape(tensor);
+    size_in_bytes(tensor).map_err(|err| TchError::Shape(err.to_string()))?;
     if shape.len() > MAX_DIM {
         return Err(TchError::Kind(format!("cannot print a tensor of {} dimensions", shape.len())));
     }
@@ -87,22 +87,21 @@ fn dtype(kind: Kind) -> Result<&'static PyTorchDtype, TchError> {
     dtype.ok_or_else(|| TchError::Kind(format!("cannot print a tensor of dtype {kind:?}")))
 }
 
-/// The bytes of the elements that are shown.
+/// Returns the bytes of the elements that are shown.
 fn shown(tensor: &Tensor, summarize: bool) -> Result<Vec<u8>, TchError> {
-    let mut shown = tensor.f_detach()?.f_resolve_conj()?.f_resolve_neg()?;
-    let size = shown.size();
-    // Of a byte an element, which libtorch selects by where it does not select floats of 8 bits.
+    let mut shown = tensor.f_detach()?;
+    // libtorch does not select floats of 8 bits, but bytes.
     if shown.f_kind()?.elt_size_in_bytes() == 1 {
         shown = shown.f_view_dtype(Kind::Uint8)?;
     }
-    for (dim, &n) in size.iter().enumerate() {
+    for (dim, &n) in tensor.size().iter().enumerate() {
         if is_cut(n as usize, summarize) {
             let index = Tensor::from_slice(&[0, 1, 2, n - 3, n - 2, n - 1]);
             shown = shown.f_index_select(dim as i64, &index.f_to_device(tensor.device())?)?;
         }
     }
-    let shown = shown.f_to_device(Device::Cpu)?.f_contiguous()?;
-    let mut bytes = vec![0; shown.numel() * shown.f_kind()?.elt_size_in_bytes()];
-    shown.f_copy_data_u8(&mut bytes, shown.numel())?;
+    let size = size_in_bytes(&shown).map_err(|err| TchError::Shape(err.to_string()))?;
+    let mut bytes = vec![0; size];
+    copy_bytes(&shown, &mut bytes)?;
     Ok(bytes)
 }

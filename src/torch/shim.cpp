@@ -10,6 +10,7 @@
 
 #include <dlfcn.h>
 
+#include <cstring>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -37,6 +38,37 @@ extern "C" const char *tch_parity_retain_grad(const at::Tensor *tensor) {
   return message_of([&] {
     const std::lock_guard<std::mutex> lock(mutex);
     tensor->retain_grad();
+  });
+}
+
+static void ensure_dense(const at::Tensor &tensor) {
+  if (!tensor.defined()) throw std::invalid_argument("the tensor is undefined");
+  if (tensor.is_nested()) throw std::invalid_argument("the tensor is nested");
+  if (tensor.layout() != at::kStrided)
+    throw std::invalid_argument(c10::str("the tensor is not strided, but ", tensor.layout()));
+  if (tensor.is_meta()) throw std::invalid_argument("the tensor is on the device meta: it has no data");
+}
+
+// An error unless the tensor has sizes, strides and data.
+extern "C" const char *tch_parity_ensure_dense(const at::Tensor *tensor) {
+  return message_of([&] { ensure_dense(*tensor); });
+}
+
+// Copies the elements row by row, as the values that they stand for, to `to`, which has room for `size` bytes.
+extern "C" const char *tch_parity_copy_bytes(const at::Tensor *tensor, void *to, size_t size) {
+  return message_of([&] {
+    ensure_dense(*tensor);
+    if (tensor->nbytes() != size) throw std::invalid_argument("the tensor has another size");
+    if (size == 0) return;
+    if (tensor->_is_zerotensor()) {
+      std::memset(to, 0, size); // it has no storage
+      return;
+    }
+    at::Tensor plain = tensor->detach().cpu();
+    if (plain.is_conj()) plain = plain.resolve_conj();
+    if (plain.is_neg()) plain = plain.resolve_neg();
+    plain = plain.contiguous();
+    std::memcpy(to, plain.const_data_ptr(), size);
   });
 }
 

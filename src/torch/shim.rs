@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString, OsStr, c_char, c_int};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
@@ -14,6 +14,12 @@ use torch_sys::C_tensor;
 
 unsafe extern "C" {
     fn tch_parity_retain_grad(tensor: *const C_tensor) -> *const c_char;
+    fn tch_parity_ensure_dense(tensor: *const C_tensor) -> *const c_char;
+    fn tch_parity_copy_bytes(
+        tensor: *const C_tensor,
+        to: *mut c_void,
+        size: usize,
+    ) -> *const c_char;
     fn tch_parity_grad_fn_name(tensor: *const C_tensor, name: *mut *const c_char) -> *const c_char;
     fn tch_parity_show_config(config: *mut *const c_char) -> *const c_char;
     fn tch_parity_uses_onednn() -> bool;
@@ -63,6 +69,24 @@ impl RetainGrad for Tensor {
         // SAFETY: null or the message of the call just made, on this thread.
         unsafe { check(message) }
     }
+}
+
+/// Checks that a tensor has sizes, strides and data: tch panics over sizes that there are not.
+pub(crate) fn ensure_dense(tensor: &Tensor) -> Result<(), TchError> {
+    // SAFETY: `as_ptr` points to the at::Tensor that `tensor` owns; the call only reads it.
+    let message = unsafe { tch_parity_ensure_dense(tensor.as_ptr()) };
+    // SAFETY: null or the message of the call just made, on this thread.
+    unsafe { check(message) }
+}
+
+/// Copies the elements of a tensor on any device row by row, as the values that they stand for: what libtorch
+/// conjugates or negates lazily is computed. `to` has to have the size of the tensor.
+pub(super) fn copy_bytes(tensor: &Tensor, to: &mut [u8]) -> Result<(), TchError> {
+    // SAFETY: `as_ptr` as above; the call writes nothing but as many bytes as `to` has, or returns an error.
+    let message =
+        unsafe { tch_parity_copy_bytes(tensor.as_ptr(), to.as_mut_ptr().cast(), to.len()) };
+    // SAFETY: null or the message of the call just made, on this thread.
+    unsafe { check(message) }
 }
 
 /// Returns the name that PyTorch prints as `grad_fn=<NAME>`, or `None` for a leaf.

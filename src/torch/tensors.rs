@@ -1,9 +1,10 @@
 //! libtorch's tensors into the plain data of a [`Trace`], and back.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use safetensors::tensor::Dtype;
 use tch::{Kind, Tensor};
 
+use super::shim::{copy_bytes, ensure_dense};
 use crate::trace::Trace;
 
 /// The dtypes that a [`Trace`] keeps, as libtorch and as safetensors name them.
@@ -24,17 +25,21 @@ impl Trace {
     /// Appends a copy of what `tensor` holds now, from any device.
     ///
     /// # Errors
-    /// A tensor of that name is there already, or the dtype is not one that a [`Trace`] keeps: float16, bfloat16, float32,
-    /// float64, bool, uint8 and the signed integers.
+    /// A tensor of that name is there already; the tensor has no elements laid out by strides (it is undefined,
+    /// nested, sparse, or on the device meta); its dtype is not one that a [`Trace`] keeps: float16, bfloat16,
+    /// float32, float64, bool, uint8 and the signed integers; or it is too large.
     pub fn push(&mut self, name: impl Into<String>, tensor: &Tensor) -> Result<()> {
         let name = name.into();
+        let bytes = ensure_dense(tensor).map_err(Error::from).and_then(|()| size_in_bytes(tensor));
+        let bytes = bytes.with_context(|| name.clone())?;
         let kind = tensor.f_kind().with_context(|| name.clone())?;
         let dtype = DTYPES.iter().find(|dtype| dtype.0 == kind);
         let dtype = dtype.with_context(|| format!("{name}: a trace keeps no {kind:?}"))?.1;
         let shape = tensor.size().iter().map(|&n| n as usize).collect();
-        self.append(name, dtype, shape, |bytes, start| {
-            bytes.resize(start + tensor.numel() * kind.elt_size_in_bytes(), 0);
-            Ok(tensor.f_copy_data_u8(&mut bytes[start..], tensor.numel())?)
+        self.append(name, dtype, shape, |data, start| {
+            data.try_reserve(bytes)?;
+            data.resize(start + bytes, 0);
+            Ok(copy_bytes(tensor, &mut data[start..])?)
         })
     }
 
@@ -53,4 +58,26 @@ impl Trace {
             .and_then(|size| Ok(Tensor::f_from_data_size(view.data(), &size, kind)?));
         tensor.with_context(|| name.to_owned())
     }
+}
+
+/// The most bytes of an expanded tensor, of which few are stored: such a tensor can claim any size.
+const MAX_EXPANDED: usize = 1 << 30;
+
+/// Returns how many bytes the elements of a dense tensor are, one after the other.
+pub(super) fn size_in_bytes(tensor: &Tensor) -> Result<usize> {
+    let size = tensor.f_kind()?.elt_size_in_bytes();
+    let (shape, strides) = (tensor.size(), tensor.stride());
+    let product = |sizes: Vec<i64>| {
+        let mut sizes = sizes.into_iter();
+        sizes.try_fold(size, |bytes, n| bytes.checked_mul(usize::try_from(n).ok()?))
+    };
+    let once = |(&n, stride): (&i64, i64)| if stride == 0 { n.min(1) } else { n };
+    let stored = product(shape.iter().zip(strides).map(once).collect());
+    let all = product(shape.clone());
+    let all = all.with_context(|| format!("a tensor of shape {shape:?} is too large"))?;
+    ensure!(
+        stored == Some(all) || all <= MAX_EXPANDED,
+        "a tensor that is expanded to {all} bytes is too large: make it contiguous first"
+    );
+    Ok(all)
 }
