@@ -1,4 +1,4 @@
-//! The worksheet as one page that needs nothing else: formulas in MathML, the figure within.
+//! The worksheet as one self-contained HTML page, with formulas in MathML and the figure inline.
 
 use anyhow::{Context, Result};
 use pulldown_latex::{Parser, RenderConfig, Storage, push_mathml};
