@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all.
+//! Files that are written completely or not at all.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::{Builder, NamedTempFile};
 
-/// Writes a file that holds all of its contents or, after an error, what it held before.
+/// Writes a file that afterwards holds all of `contents` or, after an error, what it held before.
 ///
 /// The contents go into a file beside `path`, which is then renamed to it. A symbolic link is followed.
 ///
@@ -21,7 +21,7 @@ use tempfile::{Builder, NamedTempFile};
 /// ```
 ///
 /// # Errors
-/// The file cannot be written, or `path` is not a regular file.
+/// Returns an error if the file cannot be written, or if `path` is not a regular file.
 pub fn write_atomically(
     path: &Path,
     contents: impl FnOnce(&mut AtomicFile) -> io::Result<()>,
@@ -31,8 +31,7 @@ pub fn write_atomically(
     file.persist()
 }
 
-/// A file that takes the place of another when it is complete, and leaves nothing behind when it is dropped
-/// before that.
+/// A file that replaces another once it is complete. If it is dropped before that, it leaves nothing behind.
 #[derive(Debug)]
 pub struct AtomicFile {
     file: BufWriter<NamedTempFile>,
@@ -44,14 +43,14 @@ impl AtomicFile {
     /// Creates the file that will be renamed to `path`, in the same folder.
     ///
     /// # Errors
-    /// The folder cannot be written to, or `path` is not a regular file.
+    /// Returns an error if the folder cannot be written to, or if `path` is not a regular file.
     pub fn create(path: &Path) -> Result<AtomicFile> {
         AtomicFile::beside(path).with_context(|| cannot_write(path))
     }
 
     fn beside(path: &Path) -> Result<AtomicFile> {
-        // Renaming onto a device, a folder or a link would replace it, or fail late; so would renaming onto
-        // the file that stdout happens to be, which is a link there.
+        // A rename onto a device, a folder or a link would replace it, or fail late. So would a rename onto
+        // the file that stdout happens to be, to which a link in /dev or /proc leads.
         let is_device = path.starts_with("/dev") || path.starts_with("/proc");
         let target = match fs::canonicalize(path) {
             Ok(path) => path,
@@ -74,7 +73,7 @@ impl AtomicFile {
     /// Renames the file to the path that it was created for.
     ///
     /// # Errors
-    /// What was written does not reach the disk, or the file cannot be renamed.
+    /// Returns an error if what was written does not reach the disk, or if the file cannot be renamed.
     pub fn persist(self) -> Result<()> {
         let target = self.target;
         let renamed = self.file.into_inner().map_err(io::IntoInnerError::into_error);
@@ -100,8 +99,8 @@ fn cannot_write(path: &Path) -> String {
     format!("cannot write {}", path.display())
 }
 
-/// What the process's umask leaves of reading and writing for everybody; a temporary file alone would be its
-/// owner's.
+/// Returns the permissions of any new file, from which the system takes away the process's umask. By default, a
+/// temporary file would be readable only by its owner.
 #[cfg(unix)]
 fn like_any_new_file() -> Permissions {
     use std::os::unix::fs::PermissionsExt;
