@@ -1,4 +1,4 @@
-//! The control of the comparison: one thing is damaged at a time, and the comparison has to see it.
+//! The control of the comparison: one tensor is damaged at a time, and the comparison has to detect it.
 
 use anyhow::{Result, ensure};
 use safetensors::tensor::{Dtype, TensorView};
@@ -9,7 +9,8 @@ use crate::trace::Trace;
 /// A way to damage one tensor of a trace.
 struct Damage {
     name: &'static str,
-    /// Damages a tensor whose elements have that many bytes; `None` where it cannot be damaged so.
+    /// The function that damages a tensor whose elements have that many bytes. It returns `None` if the tensor
+    /// cannot be damaged in this way.
     how: fn(&mut Plain, usize) -> Option<()>,
 }
 
@@ -31,19 +32,19 @@ impl Plain {
         self.bytes.chunks(self.size())
     }
 
-    /// Returns where the first element is that is a number, in bytes.
+    /// Returns the offset in bytes of the first element that is not nan.
     fn first_number(&self) -> Option<usize> {
         Some(self.elements().position(|element| !is_nan(element))? * self.size())
     }
 
-    /// Returns whether the two are the same; a nan equals any nan.
+    /// Returns whether the two tensors are the same; a nan equals any nan.
     fn same(&self, other: &Plain) -> bool {
         (&self.name, self.dtype, &self.shape) == (&other.name, other.dtype, &other.shape)
             && self.elements().zip(other.elements()).all(|(a, b)| a == b || is_nan(a) && is_nan(b))
     }
 }
 
-/// Returns whether an element of one of a case's two dtypes is nan.
+/// Returns whether an element is nan, if it is a float32 or a float64, which are the two dtypes of a case.
 fn is_nan(element: &[u8]) -> bool {
     match *element {
         [a, b, c, d] => f32::from_le_bytes([a, b, c, d]).is_nan(),
@@ -126,7 +127,7 @@ const DAMAGES: [Damage; 8] = [
     },
 ];
 
-/// Returns the damaged tensor, or `None` where `how` cannot be done or changes nothing.
+/// Returns the damaged tensor, or `None` if `how` cannot damage it or changes nothing.
 fn change(tensor: Plain, how: fn(&mut Plain, usize) -> Option<()>) -> Option<Plain> {
     let mut damaged = tensor.clone();
     let size = tensor.size();
@@ -139,19 +140,19 @@ fn change(tensor: Plain, how: fn(&mut Plain, usize) -> Option<()>) -> Option<Pla
 pub struct Control {
     /// The kind of damage.
     pub damage: &'static str,
-    /// The number of tensors that were damaged so, one at a time.
+    /// The number of tensors that were damaged in this way, one at a time.
     pub injected: usize,
-    /// The tensors that the comparison passed all the same.
+    /// The tensors whose damage the comparison did not detect.
     pub passed: Vec<String>,
 }
 
 /// Damages every tensor of a replay in every way, one at a time, and compares each result with the recording,
 /// bitwise.
 ///
-/// `progress` is told after each kind of damage.
+/// `progress` is called after each kind of damage.
 ///
 /// # Errors
-/// The undamaged replay is not bitwise the recording.
+/// Returns an error if the undamaged replay is not bitwise the recording.
 pub fn selftest(
     replay: &Trace,
     recorded: &Trace,
@@ -177,7 +178,8 @@ pub fn selftest(
     Ok(controls)
 }
 
-/// Puts what `damage` makes of a tensor in the place of the tensor, for each tensor in turn.
+/// Replaces each tensor in turn by the tensors that `damage` returns for it, and collects those for which the
+/// comparison does not detect it.
 fn control(
     name: &'static str,
     replay: &Trace,
