@@ -115,7 +115,7 @@ impl Worksheet {
     /// Draws the net with the first row of the batch, as an SVG document.
     ///
     /// # Errors
-    /// A layer has more than 64 units; or libtorch's own.
+    /// Returns an error if a layer has more than 64 units, and libtorch's errors.
     pub fn figure(&self) -> Result<String> {
         let [_, d3, d2, d1] = self.values.sizes;
         let largest = d1.max(d2).max(d3);

@@ -31,7 +31,7 @@ impl Worksheet {
     /// Renders the worksheet as a page for a browser.
     ///
     /// # Errors
-    /// libtorch's own.
+    /// Returns libtorch's errors.
     pub fn html(&self) -> Result<String> {
         let title = escape(&format!("Worksheet of {}", self.title));
         let figure = match self.figure() {

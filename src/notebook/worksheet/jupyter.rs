@@ -61,7 +61,7 @@ impl Worksheet {
     /// [nbformat 4.5]: https://nbformat.readthedocs.io/en/latest/format_description.html
     ///
     /// # Errors
-    /// libtorch's own.
+    /// Returns libtorch's errors.
     pub fn ipynb(&self) -> Result<String> {
         let prose = |blocks: Vec<Block>| Cell::Prose(markdown(&blocks));
         let portable = self.replay.case.environment.numerics == Numerics::Portable;

@@ -10,7 +10,7 @@ impl Worksheet {
     /// Renders the worksheet as Markdown, for GitHub and Jupyter.
     ///
     /// # Errors
-    /// libtorch's own.
+    /// Returns libtorch's errors.
     pub fn markdown(&self) -> Result<String> {
         let title = format!("# Worksheet of {}\n\n", escape(&self.title));
         Ok(title + &markdown(&self.document(Notation::Latex)?))

@@ -71,7 +71,7 @@ impl Worksheet {
     /// A derivative is never computed from a gradient of autograd's, since that is what it is compared with.
     ///
     /// # Errors
-    /// The batch has no rows; or libtorch's own.
+    /// Returns an error if the batch has no rows, and libtorch's errors.
     pub fn new(title: impl Into<String>, replay: Replay) -> Result<Worksheet> {
         let trace = &replay.case.trace;
         let run = |section: &str, of: &Quantity| trace.tensor(&format!("{section}/{}", of.name));
@@ -162,7 +162,7 @@ impl Worksheet {
     }
 }
 
-/// Returns the derivative of the loss, with a clamped divisor if BCELoss clamps it for one of the outputs `y_hat`.
+/// Returns the derivative of the loss, with a clamped divisor if BCELoss clamps it for an output in `y_hat`.
 fn loss_derivative(y_hat: &[f64]) -> &'static LocalDerivative {
     let clamps = y_hat.iter().any(|y_hat| y_hat * (1. - y_hat) < LEAST_DIVISOR);
     if clamps { &CLAMPED_L_BY_Y_HAT } else { &L_BY_Y_HAT }

@@ -17,7 +17,7 @@ impl Worksheet {
     /// Renders the worksheet for a terminal, with formulas in Unicode.
     ///
     /// # Errors
-    /// libtorch's own.
+    /// Returns libtorch's errors.
     pub fn text(&self) -> Result<String> {
         let title = format!("Worksheet of {}\n\n", self.title);
         let blocks = self.document(Notation::Unicode)?;
