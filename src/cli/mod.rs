@@ -1,4 +1,4 @@
-//! The command line: one file a command, which has its arguments and what it does.
+//! The command line. Each command has a file with its arguments and what it does.
 //!
 //! This room knows the whole library, and nothing knows it.
 
@@ -80,7 +80,7 @@ impl Command {
     }
 }
 
-/// Does what the command line asks for. Call it while the process has one thread.
+/// Runs the command that the command line names. Call it while the process has one thread.
 pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -88,14 +88,14 @@ pub(crate) fn main() -> ExitCode {
         Err(err) if !err.use_stderr() => err.exit(), // --help
         Err(err) => return could_not_run(&without_usage(&err.to_string())),
     };
-    // libtorch of another version breaks at the first call, or later.
+    // A libtorch of another version would break at the first call, or later, so its version is checked first.
     match libtorch().and_then(|_| cli.command.run()) {
         Ok(outcome) => outcome.into(),
         Err(err) => could_not_run(&format!("error: {}", message(&err))),
     }
 }
 
-/// Prints this program's version, and that of what it runs on.
+/// Prints the version of this program and that of libtorch.
 fn show_version() -> ExitCode {
     let shown = libtorch().and_then(|libtorch| {
         let version = env!("CARGO_PKG_VERSION");
@@ -107,7 +107,7 @@ fn show_version() -> ExitCode {
     }
 }
 
-/// Returns the libtorch in use.
+/// Returns the name and the version of the libtorch in use.
 #[cfg(feature = "libtorch")]
 fn libtorch() -> Result<String> {
     Ok(format!("libtorch {}", tch_parity::libtorch_version()?))
@@ -118,7 +118,7 @@ fn libtorch() -> Result<String> {
     Ok("without libtorch".to_owned())
 }
 
-/// Returns the dataflow of a whole case of a `ThreeLayerNet`.
+/// Returns the dataflow of a trace that is a whole case of a `ThreeLayerNet`.
 #[cfg(feature = "libtorch")]
 fn dataflow_of(trace: tch_parity::Trace) -> Option<Vec<tch_parity::Edge>> {
     let replay = tch_parity::Case::new(trace).and_then(tch_parity::Replay::new).ok()?;

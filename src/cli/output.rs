@@ -1,4 +1,4 @@
-//! Where a command writes: stdout, stderr, and files that do not take the place of what is read.
+//! The outputs of a command: stdout, stderr, and files that never overwrite an input.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::{fmt, fs};
 use anyhow::{Context, Result, ensure};
 use tch_parity::AtomicFile;
 
-/// The name of stdout, wherever a file to write is asked for.
+/// The name that stands for stdout wherever a command takes a file to write.
 pub(super) const STDOUT: &str = "-";
 
 /// A file to write, or stdout.
@@ -49,7 +49,7 @@ impl Write for Output {
     }
 }
 
-/// Returns where the text for a reader goes: to stdout, or to stderr where stdout takes one of `outputs`.
+/// Returns the output for the text that people read: stdout, or stderr if one of `outputs` is stdout.
 pub(super) fn text_beside(outputs: &[&Path]) -> Box<dyn Write> {
     match outputs.iter().any(|path| is_stdout(path)) {
         true => Box::new(BufWriter::new(io::stderr())),
@@ -65,7 +65,7 @@ pub(super) fn print(out: &mut impl Write, text: fmt::Arguments) -> Result<()> {
     unless_closed(out.write_fmt(text))
 }
 
-/// A reader that has seen enough changes neither the verdict nor the reports.
+/// Ignores the error of a closed pipe. A reader that stops early changes neither the verdict nor the reports.
 pub(super) fn unless_closed(written: io::Result<()>) -> Result<()> {
     match written {
         Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -73,7 +73,7 @@ pub(super) fn unless_closed(written: io::Result<()>) -> Result<()> {
     }
 }
 
-/// Checks that no output takes the place of an input, or of another output.
+/// Checks that no output overwrites an input, a safetensors file or another output.
 pub(super) fn ensure_apart(inputs: &[&Path], outputs: &[&Path]) -> Result<()> {
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let inputs = inputs.iter().map(|path| real(path)).collect::<Vec<_>>();

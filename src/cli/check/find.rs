@@ -5,7 +5,7 @@ use std::{fs, io};
 
 use anyhow::{Context, Result, ensure};
 
-/// Adds a file as it is, and of a folder every `*.safetensors` below it.
+/// Adds every `*.safetensors` file below `path` if it is a folder, and `path` itself otherwise.
 pub(super) fn find_cases(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     if !path.is_dir() {
         files.push(path.to_owned());
@@ -21,7 +21,7 @@ fn search(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
-        // Links are not followed, so that none leads in a circle.
+        // Links to folders are not followed, so that none leads in a circle.
         if entry.file_type()?.is_dir() {
             search(&entry.path(), files)?;
         } else if entry.path().extension().is_some_and(|extension| extension == "safetensors") {
