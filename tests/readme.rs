@@ -8,13 +8,13 @@ use std::process::Command;
 
 use common::{ROOT, scratch, stdout};
 
-/// What CI runs, rather than a test: it would run itself.
+/// The command that is left to CI, since a test that ran it would run itself.
 const LEFT_TO_CI: &str = "scripts/test";
 
 #[test]
 fn every_command_prints_what_the_readme_shows() {
     let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
-    // As in the repository, but what a command writes does not land there.
+    // The folder looks like the repository, but what a command writes does not end up there.
     let folder = scratch("readme");
     for name in ["docs", "scripts", "tests"] {
         std::os::unix::fs::symlink(Path::new(ROOT).join(name), folder.join(name)).unwrap();
@@ -30,7 +30,7 @@ fn every_command_prints_what_the_readme_shows() {
             }
             let output =
                 Command::new("bash").args(["-c", command]).current_dir(&folder).output().unwrap();
-            // A command that shows its exit code may fail.
+            // A command that prints its exit code may fail.
             let printed = String::from_utf8(output.stdout.clone()).unwrap();
             let printed = if command.contains("; echo") { printed } else { stdout(&output) };
             assert_eq!(printed.trim_end(), shown.trim_end(), "{command}");

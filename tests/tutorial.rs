@@ -1,4 +1,4 @@
-//! The tutorial, done as it says.
+//! The tutorial's steps work as it says.
 
 mod common;
 
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use common::{ROOT, scratch};
 
-/// The version of tch that this crate is built with.
+/// Returns the version of tch that this crate is built with.
 fn tch_version() -> String {
     let lock = fs::read_to_string(Path::new(ROOT).join("Cargo.lock")).unwrap();
     let after = lock.split("name = \"tch\"\nversion = \"").nth(1).unwrap();
@@ -22,7 +22,7 @@ fn every_listing_and_command_does_what_the_page_says() {
     let mlp = folder.join("mlp");
     fs::create_dir(&mlp).unwrap();
     std::os::unix::fs::symlink(ROOT, folder.join("tch-parity")).unwrap();
-    // The versions that are there already.
+    // The lock file pins the versions that are downloaded already.
     fs::copy(Path::new(ROOT).join("Cargo.lock"), mlp.join("Cargo.lock")).unwrap();
 
     let (mut listings, mut commands) = (0, 0);
@@ -44,7 +44,7 @@ fn every_listing_and_command_does_what_the_page_says() {
                 let mut shell = Command::new("bash");
                 shell.args(["-c", &format!("{command} 2>&1")]).current_dir(&mlp);
                 if command.starts_with("cargo ") {
-                    // Kept from run to run, so that only the first builds libtorch's wrapper.
+                    // This folder is kept from run to run, so that only the first run builds libtorch's wrapper.
                     shell.env("CARGO_TARGET_DIR", Path::new(ROOT).join("target/tutorial"));
                 }
                 shell.env_remove("LIBTORCH").env_remove("RUST_BACKTRACE");
@@ -58,7 +58,8 @@ fn every_listing_and_command_does_what_the_page_says() {
     assert_eq!((listings, commands), (6, 12));
 }
 
-/// Every line that is shown begins one that is printed, in the same order; `…` stands for any number of lines.
+/// Asserts that every line shown is the beginning of a line printed, in the same order. A line `…` stands for any
+/// number of lines.
 fn assert_shown(command: &str, shown: &str, printed: &str) {
     let mut printed_lines = printed.lines();
     let mut any = false;
@@ -67,7 +68,7 @@ fn assert_shown(command: &str, shown: &str, printed: &str) {
             any = true;
             continue;
         }
-        // Columns are as wide as what stands in them.
+        // The width of a column depends on its contents, so spaces are not compared.
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         let fits = |printed: &str| match line {
             "" => printed.is_empty(),
