@@ -100,7 +100,7 @@ fn a_net_too_large_to_be_drawn() {
     let (file, page) = (folder.join("65.safetensors"), folder.join("65.html"));
     let case = net_of(65);
     case.case.trace.save(&file).unwrap();
-    let says = "a layer of 65 units is too large to be drawn: 64 are the most";
+    let says = "a layer of 65 units is too large to be drawn: the limit is 64";
     assert_refused(tch_parity().arg("figure").arg(&file), says);
     // The rest of the worksheet is written.
     for format in ["html", "ipynb"] {
@@ -170,7 +170,7 @@ fn files_that_hold_what_cannot_be_shown() {
         show(safetensors(&folder, "one", &header, &vec![0; bytes]))
     };
     assert_refused(&mut tensor("F6_E2M3", "[4]", 3), "t: PyTorch has no dtype F6_E2M3");
-    assert_refused(&mut tensor("F4", "[2,1]", 1), "t: PyTorch has no single float of 4 bits");
+    assert_refused(&mut tensor("F4", "[2,1]", 1), "t: PyTorch has floats of 4 bits only in pairs");
     assert_refused(
         &mut tensor("F32", "[0,9223372036854775808]", 0),
         "t: its sizes are out of range",
@@ -364,7 +364,7 @@ fn cases_that_are_whole_files_but_no_cases_are_named_for_what_is_wrong() {
         assert_eq!(output.status.code(), Some(2), "{says}\n{stderr}");
         assert!(
             stderr.contains(
-                "case.safetensors is not a case of a ThreeLayerNet, which alone can be replayed: "
+                "case.safetensors is not a case of a ThreeLayerNet, which is the only model that can be replayed: "
             ) && stderr.contains(says),
             "{says}\n{stderr}"
         );
@@ -424,7 +424,7 @@ fn metadata_that_is_not_a_cases_is_named() {
     let header = header.replacen(r#""__metadata__":{"#, r#""__metadata__":{"made by":"hand","#, 1);
     let folder = scratch("bad_input_metadata");
     let file = safetensors(&folder, "case.safetensors", &header, &bytes[8 + length..]);
-    let says = r#"is not a case: its metadata has the key "made by" beside the one of a case"#;
+    let says = r#"is not a case: its metadata has the key "made by", which a case does not have"#;
     assert_refused(tch_parity().arg("check").arg(&file), says);
     // `compare` accepts the same file, since it need not be a case.
     let against = data("notebook.safetensors");

@@ -219,7 +219,7 @@ fn the_origin_says_what_is_known() {
     let (flow, _) = origin(&[("a", floats(&[1., 2.])), b()], &[a(), b()]);
     assert_eq!(
         flow,
-        "a is the first to differ (its shape is [2], not [1]): the runs do not start from the same"
+        "a is the first to differ (its shape is [2], not [1]): the two runs start from different tensors"
     );
 }
 
@@ -295,7 +295,7 @@ fn the_origin_follows_the_computation() {
         ),
         (
             vec![("param/fc2.bias", 0, 9.), ("forward/z3", 0, 9.)],
-            "param/fc2.bias is the first to differ: the runs do not start from the same",
+            "param/fc2.bias is the first to differ: the two runs start from different tensors",
         ),
         (
             vec![("step/1/fc3.bias", 0, 9.)],

@@ -382,14 +382,19 @@ fn the_recorder_in_rust_names_what_is_wrong() {
     );
     let loss = y.mean(Kind::Float);
     let error = rec.finish(&loss, &vs).unwrap_err().to_string();
-    assert_eq!(error, "no gradient in step 1: backward was never run, or from another loss");
+    assert_eq!(
+        error,
+        "no gradient in step 1: backward was never run, or was run from another loss"
+    );
     // A case of another model and one of another format are refused.
     let mut check = tch_parity();
     let output = check.arg("check").arg(example("mlp.safetensors")).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        stderr.contains("is not a case of a ThreeLayerNet, which alone can be replayed: "),
+        stderr.contains(
+            "is not a case of a ThreeLayerNet, which is the only model that can be replayed: "
+        ),
         "{stderr}"
     );
     assert!(

@@ -44,13 +44,13 @@ impl Case {
     /// Returns an error if the metadata of the trace does not say what was run and where, or has other keys.
     pub fn new(trace: Trace) -> Result<Case> {
         if let Some(key) = trace.foreign_keys().first() {
-            bail!("its metadata has the key {key:?} beside the one of a case");
+            bail!("its metadata has the key {key:?}, which a case does not have");
         }
         ensure!(trace.run_json().is_some(), "no metadata that says what was run");
         let environment = trace.environment()?.context("no metadata that says where it was run")?;
         ensure!(
             trace.environment::<Map<String, Value>>().is_ok(),
-            "its environment is no JSON object"
+            "its environment is not a JSON object"
         );
         Ok(Case { trace, environment })
     }

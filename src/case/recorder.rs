@@ -84,7 +84,7 @@ impl Recorder {
         }
         ensure!(
             found,
-            "no gradient in step {}: backward was never run, or from another loss",
+            "no gradient in step {}: backward was never run, or was run from another loss",
             self.step
         );
         self.loss = Some(loss.f_detach_copy()?);

@@ -56,7 +56,7 @@ macro_rules! float_element {
             }
 
             fn distance(self, other: Self) -> f64 {
-                // Where only one value is nan or infinite, they are infinitely far apart.
+                // Two values that are not equal are infinitely far apart if one is nan or infinite.
                 let abs = (f64::from(self) - f64::from(other)).abs();
                 if abs < f64::INFINITY { abs } else { f64::INFINITY }
             }

@@ -37,7 +37,7 @@ const MISSING: &str = "it is missing";
 pub struct Comparison {
     /// The criterion that was required.
     pub criterion: Criterion,
-    /// The fields in which the two runs differ, in words. It is empty if one of the traces does not record its run.
+    /// The fields in which the two runs differ, in words. It is empty if one of the traces records no run.
     pub run: Vec<String>,
     /// The tensors in the order of the expected trace, then those that only the actual trace has.
     pub tensors: Vec<TensorComparison>,
@@ -54,11 +54,11 @@ pub struct TensorComparison {
     pub dtype: String,
     /// The expected shape, or the actual one where the tensor is not expected.
     pub shape: Vec<usize>,
-    /// How near the actual tensor comes.
+    /// The verdict, which says how near the actual tensor comes to the expected one.
     pub verdict: Verdict,
-    /// Whether that is as near as was required.
+    /// Whether the actual tensor is as near as was required.
     pub passes: bool,
-    /// Why the values cannot be compared: one side is missing, or has another shape or dtype.
+    /// The reason why the values cannot be compared: one side is missing, or has another shape or dtype.
     pub problem: Option<String>,
     /// A permutation of the dimensions that would bring the tensor near, in words, if there is one. It is never
     /// applied.

@@ -33,7 +33,7 @@ impl Comparison {
             dataflow.iter().filter(given).find(|edge| differ.contains(edge.from.as_str()))
         {
             let first = self.first(from);
-            return Some(format!("{first}: the runs do not start from the same"));
+            return Some(format!("{first}: the two runs start from different tensors"));
         }
         if let Some(Edge { from, to, operation }) =
             dataflow.iter().find(|edge| differ.contains(edge.to.as_str()))

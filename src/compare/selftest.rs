@@ -159,7 +159,10 @@ pub fn selftest(
     progress: &mut dyn FnMut(),
 ) -> Result<Vec<Control>> {
     let seen = |trace: &Trace| !compare(trace, recorded, Criterion::Bitwise).passes();
-    ensure!(!seen(replay), "without damage it is not bitwise the same here: see what `check` says");
+    ensure!(
+        !seen(replay),
+        "even without damage the replay is not bitwise the recording: run `check` to see why"
+    );
 
     let mut controls = Vec::new();
     let mut add = |name, damage: &dyn Fn(Plain) -> Option<Vec<Plain>>| -> Result<()> {

@@ -46,7 +46,7 @@ pub fn repr_view(view: &TensorView) -> Result<String> {
     if view.dtype() == Dtype::F4 {
         // An element in PyTorch is a pair of floats of 4 bits.
         let last = shape.last_mut().filter(|last| **last % 2 == 0);
-        *last.context("PyTorch has no single float of 4 bits, but pairs of them")? /= 2;
+        *last.context("PyTorch has floats of 4 bits only in pairs")? /= 2;
     }
     ensure!(shape.len() <= MAX_DIM, "cannot print a tensor of {} dimensions", shape.len());
     let sizes = shape.iter().map(|&n| i64::try_from(n));

@@ -29,9 +29,9 @@ pub struct Environment {
     pub device: String,
     /// The model of that device, or empty if the system does not report it.
     pub device_name: String,
-    /// The version of MKL, or empty without MKL.
+    /// The version of MKL, or empty if PyTorch reports none.
     pub mkl: String,
-    /// The version of oneDNN, or empty without oneDNN.
+    /// The version of oneDNN, or empty if PyTorch reports none.
     pub onednn: String,
     /// The part of the fingerprint that only a CUDA device has; `None` for any other device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,7 +44,7 @@ pub struct Environment {
 pub struct CudaEnvironment {
     /// The version of the CUDA runtime, such as `13.0`.
     pub runtime: String,
-    /// The version of cuDNN, or empty without cuDNN.
+    /// The version of cuDNN, or empty if PyTorch reports none.
     pub cudnn: String,
     /// The value of `CUBLAS_WORKSPACE_CONFIG`, or empty if it is not set.
     pub cublas_workspace: String,

@@ -181,7 +181,7 @@ impl Trace {
             let renamed = names.of_port(&name);
             ensure!(
                 !tensors.contains_key(&renamed),
-                "{name} becomes {renamed}, which is there already"
+                "{name} becomes {renamed}, which is the name of another tensor"
             );
             tensors.insert(renamed, entry);
         }

@@ -60,7 +60,7 @@ impl AtomicFile {
         if let Ok(metadata) = fs::metadata(&target) {
             ensure!(metadata.is_file() && !is_device, "not a regular file");
         }
-        ensure!(target.file_name().is_some(), "not a file's name");
+        ensure!(target.file_name().is_some(), "not a file name");
         let folder = match target.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),

@@ -36,7 +36,7 @@ impl Replay {
         let case = Case::load(path)?;
         Replay::new(case).with_context(|| {
             format!(
-                "{} is not a case of a ThreeLayerNet, which alone can be replayed",
+                "{} is not a case of a ThreeLayerNet, which is the only model that can be replayed",
                 path.display()
             )
         })

@@ -82,7 +82,7 @@ impl Detail {
 /// A unit of a layer, as the figure shows it.
 struct Unit {
     rows: Vec<Row>,
-    /// Whether the unit's ReLU lets nothing through.
+    /// Whether the unit's ReLU is off, so that it lets nothing through.
     dead: bool,
 }
 
@@ -121,7 +121,7 @@ impl Worksheet {
         let largest = d1.max(d2).max(d3);
         ensure!(
             largest <= MAX_UNITS,
-            "a layer of {largest} units is too large to be drawn: {MAX_UNITS} are the most"
+            "a layer of {largest} units is too large to be drawn: the limit is {MAX_UNITS}"
         );
         let detail = Detail::of(largest);
         let hidden: [&[_]; 2] = match detail {

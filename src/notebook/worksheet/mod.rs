@@ -79,7 +79,7 @@ impl Worksheet {
             let size = run(of.section, of)?.size();
             size.get(dim).copied().with_context(|| format!("no size of {}", of.name))
         };
-        let sizes = [size(&X, 0)?, size(&W2, 0)?, size(&W1, 0)?, size(&X, 1)?]; // of N, K, J, I
+        let sizes = [size(&X, 0)?, size(&W2, 0)?, size(&W1, 0)?, size(&X, 1)?]; // those of N, K, J, I
         ensure!(sizes[0] > 0, "a batch without rows leaves nothing to be filled in");
         let y_hat = run(Y_HAT.section, &Y_HAT)?.f_to_kind(Kind::Double)?;
         let y_hat = Vec::<f64>::try_from(y_hat.f_reshape(-1)?)?;
@@ -146,8 +146,8 @@ impl Worksheet {
         disagreeing.map(|check| check.name.as_str())
     }
 
-    /// Returns the gradient of the loss, computed by hand in float64, with respect to the tensor that has this name
-    /// in the notebook, such as `h` or `fc1.weight`.
+    /// Returns the gradient of the loss, computed by hand in float64, with respect to the tensor of this name in
+    /// the notebook, such as `h` or `fc1.weight`.
     pub fn gradient(&self, name: &str) -> Option<&Tensor> {
         let [.., by_y_hat] = &self.backward[..] else { return None };
         let by_y_hat = (by_y_hat.formula.by.name == name).then_some(&by_y_hat.value);
