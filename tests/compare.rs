@@ -444,7 +444,7 @@ fn reports(folder: &Path, name: &str, actual: f32, expected: f32) -> (Value, Vec
 }
 
 #[test]
-fn json_has_a_word_for_infinity() {
+fn json_writes_infinity_as_a_string() {
     let (json, ..) = reports(&scratch("compare_infinity"), "t", f32::INFINITY, 1.);
     let statistics = &json["reports"][0]["tensors"][0]["statistics"];
     assert_eq!(
@@ -454,7 +454,7 @@ fn json_has_a_word_for_infinity() {
 }
 
 #[test]
-fn names_are_shown_and_not_obeyed() {
+fn control_characters_and_commands_in_names_are_escaped() {
     assert_eq!(one_line(" ::a ##[error]b"), r"\u{3a}:a \u{23}#[error]b");
     let name = "::error file=x::\n::error::forged\r\u{1b}[2J<\"&\u{0}\u{fffe}\u{ffff}";
     let folder = scratch("compare_names");
@@ -485,7 +485,7 @@ fn a_reader_that_has_seen_enough_does_not_change_the_verdict() {
 }
 
 #[test]
-fn nothing_is_not_the_same_as_nothing() {
+fn comparing_files_without_tensors_is_an_error() {
     let file = scratch("compare_nothing").join("empty.safetensors");
     Trace::new().save(&file).unwrap();
     let output = tch_parity().arg("compare").args([&file, &file]).output().unwrap();
@@ -494,7 +494,7 @@ fn nothing_is_not_the_same_as_nothing() {
 }
 
 #[test]
-fn a_report_takes_the_place_of_nothing_else() {
+fn a_report_overwrites_no_input_and_no_other_report() {
     let folder = scratch("compare_apart");
     let case = folder.join("case.safetensors");
     fs::copy(data("notebook.safetensors"), &case).unwrap();
@@ -584,7 +584,7 @@ fn a_report_shows_what_differs_first_and_not_all_of_it() {
 }
 
 #[test]
-fn a_cell_is_no_wider_than_it_can_be_read() {
+fn a_name_too_long_for_a_cell_is_cut() {
     let name = format!("{}x{}", "a".repeat(5000), "b".repeat(5000));
     let [one, two] = [1., 2.].map(|value| trace(&[(name.as_str(), floats(&[value]))]));
     let comparison = compare(&one, &two, Criterion::Bitwise);

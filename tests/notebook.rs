@@ -68,7 +68,7 @@ fn one_step_is_the_start_of_20() {
 }
 
 #[test]
-fn recording_comes_back_as_it_went() {
+fn a_recording_is_read_as_it_was_written() {
     let file = scratch("notebook_record").join("run.safetensors");
     let trace = Notebook::run(LR, 2, tch::Device::Cpu).unwrap().trace;
     trace.save(&file).unwrap();

@@ -188,7 +188,7 @@ fn every_gradient_is_derived() {
 }
 
 #[test]
-fn what_deserves_a_word_gets_one() {
+fn the_remarks_say_what_is_notable() {
     let text = in_one_line(&worksheet(&[]));
     for words in [
         "∂L/∂z is ŷ − y: the derivative",

@@ -83,8 +83,8 @@ impl Case {
 
     /// Sets every variable of `vs` to the recorded initial parameter or buffer of its name.
     ///
-    /// Buffers that `vs` does not have are left out, since ports keep fewer buffers, such as no
-    /// `num_batches_tracked`.
+    /// Buffers that `vs` does not have are left out, since ports keep fewer of them. They lack
+    /// `num_batches_tracked`, for example.
     ///
     /// # Errors
     /// Returns an error if the variables do not fit the case, and then sets none of them. The message names every

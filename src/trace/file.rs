@@ -51,7 +51,7 @@ impl Trace {
             Some(text) => {
                 let metadata = parse_metadata(&text)?;
                 (trace.run, trace.environment) = (metadata.run, metadata.environment);
-                trace.run::<Value>()?; // an error unless it is JSON, as which it is compared
+                trace.run::<Value>()?; // fails unless it is JSON, which the comparison needs
                 metadata.order
             }
             None => {
