@@ -25,7 +25,7 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
-// What a user hands in becomes an error, never a panic: libtorch is called through tch's `f_` forms.
+// Bad input leads to an error, never to a panic. Hence libtorch is called through tch's fallible `f_` functions.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod compare;

@@ -1,5 +1,5 @@
-//! Whatever a user hands in, `tch-parity` does it or says in one line why not: exit code 2, nothing on
-//! stdout, no panic, no backtrace, nothing half-written.
+//! Bad input: `tch-parity` says in one line what is wrong, and exits with code 2. It prints nothing to stdout, no
+//! panic and no backtrace, and leaves no half-written file.
 
 #![cfg(feature = "libtorch")]
 
@@ -29,7 +29,7 @@ fn assert_args_refused(args: &[&str], says: &str) {
     assert_refused(tch_parity().args(args), says);
 }
 
-/// A safetensors file of this header, made as the format's specification says.
+/// Writes a safetensors file with this header, as the specification of the format says.
 fn safetensors(folder: &Path, name: &str, header: &str, data: &[u8]) -> PathBuf {
     let file = folder.join(name);
     let length = (header.len() as u64).to_le_bytes();
@@ -65,11 +65,11 @@ fn worksheets_that_cannot_be_filled_in() {
     for command in ["worksheet", "figure"] {
         let missing = folder.join("missing.safetensors");
         assert_args_refused(&[command, missing.to_str().unwrap()], "missing.safetensors");
-        // A case of another model, and no case at all.
+        // The file is a case of another model, or no case at all.
         let encoder = Path::new(ROOT).join("examples/encoder.safetensors");
         assert_args_refused(&[command, encoder.to_str().unwrap()], "not a case of a ThreeLayerNet");
         assert_args_refused(&[command, data("notebook.txt").to_str().unwrap()], "notebook.txt");
-        // What is written takes the place of nothing that is read, and of nothing else.
+        // An output overwrites neither an input nor anything but a regular file.
         let before = fs::read(case).unwrap();
         assert_args_refused(
             &[command, case, "--output", case],
@@ -100,9 +100,9 @@ fn a_net_too_large_to_be_drawn() {
     let (file, page) = (folder.join("65.safetensors"), folder.join("65.html"));
     let case = net_of(65);
     case.case.trace.save(&file).unwrap();
-    let says = "a layer of 65 units is too large to be drawn: 64 are the most";
+    let says = "a layer of 65 units is too large to be drawn: the limit is 64";
     assert_refused(tch_parity().arg("figure").arg(&file), says);
-    // The rest of the worksheet is there.
+    // The rest of the worksheet is written.
     for format in ["html", "ipynb"] {
         let mut command = tch_parity();
         command.arg("worksheet").arg(&file).args(["--format", format, "--output"]).arg(&page);
@@ -113,7 +113,7 @@ fn a_net_too_large_to_be_drawn() {
     }
 }
 
-/// A run of a net with that many inputs.
+/// Records a run of a net with that many inputs.
 fn net_of(inputs: i64) -> Replay {
     tch::manual_seed(0);
     let model = ThreeLayerNet::new(inputs, 2, 2).unwrap();
@@ -170,7 +170,7 @@ fn files_that_hold_what_cannot_be_shown() {
         show(safetensors(&folder, "one", &header, &vec![0; bytes]))
     };
     assert_refused(&mut tensor("F6_E2M3", "[4]", 3), "t: PyTorch has no dtype F6_E2M3");
-    assert_refused(&mut tensor("F4", "[2,1]", 1), "t: PyTorch has no single float of 4 bits");
+    assert_refused(&mut tensor("F4", "[2,1]", 1), "t: PyTorch has floats of 4 bits only in pairs");
     assert_refused(
         &mut tensor("F32", "[0,9223372036854775808]", 0),
         "t: its sizes are out of range",
@@ -283,7 +283,7 @@ fn a_stderr_that_takes_nothing_changes_nothing() {
     assert_eq!(status.code(), Some(2));
 }
 
-/// Loads what may be a damaged copy of `whole`; a panic fails the test.
+/// Returns whether `bytes`, which may be damaged, load as a case. A panic fails the test.
 fn loads(bytes: &[u8], file: &Path) -> bool {
     fs::write(file, bytes).unwrap();
     Replay::load(file).is_ok()
@@ -307,7 +307,7 @@ fn a_case_with_any_byte_of_its_header_changed_is_refused_or_read_without_a_panic
     let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     let seed = common::seed();
     println!("to repeat: TCH_PARITY_SEED={seed}");
-    // Marsaglia's xorshift64, from the seed.
+    // The random numbers are those of Marsaglia's xorshift64, beginning with the seed.
     let mut state =
         seed.bytes().fold(1, |state: u64, byte| state.wrapping_mul(257) + u64::from(byte)) | 1;
     let mut random = |below: usize| {
@@ -335,7 +335,7 @@ fn a_case_with_any_byte_of_its_header_changed_is_refused_or_read_without_a_panic
     assert!(refused > 3000, "{refused} of 4000 refused");
 }
 
-/// What becomes of a tensor and its name.
+/// A change of a tensor and its name; `None` removes the tensor.
 type Change = dyn Fn(&str, Tensor) -> Option<(String, Tensor)>;
 
 #[test]
@@ -364,7 +364,7 @@ fn cases_that_are_whole_files_but_no_cases_are_named_for_what_is_wrong() {
         assert_eq!(output.status.code(), Some(2), "{says}\n{stderr}");
         assert!(
             stderr.contains(
-                "case.safetensors is not a case of a ThreeLayerNet, which alone can be replayed: "
+                "case.safetensors is not a case of a ThreeLayerNet, which is the only model that can be replayed: "
             ) && stderr.contains(says),
             "{says}\n{stderr}"
         );
@@ -424,9 +424,9 @@ fn metadata_that_is_not_a_cases_is_named() {
     let header = header.replacen(r#""__metadata__":{"#, r#""__metadata__":{"made by":"hand","#, 1);
     let folder = scratch("bad_input_metadata");
     let file = safetensors(&folder, "case.safetensors", &header, &bytes[8 + length..]);
-    let says = r#"is not a case: its metadata has the key "made by" beside the one of a case"#;
+    let says = r#"is not a case: its metadata has the key "made by", which a case does not have"#;
     assert_refused(tch_parity().arg("check").arg(&file), says);
-    // Which is no fault in any other file.
+    // `compare` accepts the same file, since it need not be a case.
     let against = data("notebook.safetensors");
     stdout(&tch_parity().arg("compare").args([file, against]).output().unwrap());
 }
@@ -470,7 +470,7 @@ fn a_stdout_that_takes_no_more() {
 fn a_reader_that_has_seen_enough_is_no_error() {
     let mut show = show(data("tensor_str/tensors.safetensors"));
     let mut child = show.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take()); // as `| head -0`
+    drop(child.stdout.take()); // closes the pipe, as `| head -0` does
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");

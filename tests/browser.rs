@@ -1,4 +1,4 @@
-//! The page and the figure in a browser: Chromium, headless, where there is one.
+//! The page and the figure in a browser, which is headless Chromium. Without Chromium, the tests are skipped.
 
 #![cfg(feature = "libtorch")]
 
@@ -13,7 +13,7 @@ use std::process::Command;
 use common::{data, pytorch, scratch, stdout, tch_parity};
 use serde_json::Value;
 
-/// Measures what is drawn, and leaves it in the page as JSON.
+/// A script that measures what is drawn, and leaves the measurements in the page as JSON.
 const MEASURE: &str = r#"<pre id="measured"></pre><script>
 const box = node => { const r = node.getBoundingClientRect();
   return { text: node.textContent, left: r.left, top: r.top, right: r.right, bottom: r.bottom }; };
@@ -55,7 +55,7 @@ fn chromium() -> Option<PathBuf> {
     found
 }
 
-/// What Chromium makes of a page, and what it complains about.
+/// Opens a page in Chromium, and returns the resulting page and Chromium's complaints.
 fn opened(chromium: &Path, page: &Path, dark: bool) -> (String, Vec<String>) {
     let scheme = format!("--blink-settings=preferredColorScheme={}", u8::from(!dark));
     let profile = page.with_extension("profile");
@@ -118,14 +118,14 @@ fn the_page_opens_without_a_complaint_and_shows_everything() {
     }
     assert_ne!(light["paper"], dark["paper"]);
 
-    // Nothing from elsewhere, nothing that runs.
+    // The page loads nothing from elsewhere, and runs no script.
     let html = fs::read_to_string(&page).unwrap();
     let links = html.matches("http").count();
     assert_eq!(links, html.matches("http://www.w3.org/2000/svg").count());
     assert!(!html.contains("<script"));
 }
 
-/// Nets of other sizes, the largest that are drawn among them.
+/// Checks nets of other sizes, including the largest that are drawn.
 #[test]
 fn no_label_of_a_figure_lies_over_another() {
     let Some(chromium) = chromium() else { return };
@@ -146,7 +146,7 @@ fn no_label_of_a_figure_lies_over_another() {
     }
 }
 
-/// The control: what is measured above would be seen.
+/// Checks, as a control, that the measurement above detects an overlap.
 #[test]
 fn labels_that_lie_over_each_other_are_seen() {
     let Some(chromium) = chromium() else { return };

@@ -37,7 +37,8 @@ fn random_cases_that_pytorch_records_now_replay_bitwise() {
     assert_eq!(output.status.code(), Some(0), "to repeat: TCH_PARITY_SEED={seed}");
 }
 
-/// The stored cases on another machine, as far as one machine can be another.
+/// Returns a command that checks the stored cases as another machine would, as far as one machine can imitate
+/// another.
 fn stored_cases(instructions: &str, threads: &str, args: &[&str]) -> Command {
     let mut command = tch_parity();
     command.arg("check").args(args).arg(data("cases")).arg(data("notebook.safetensors"));
@@ -47,7 +48,8 @@ fn stored_cases(instructions: &str, threads: &str, args: &[&str]) -> Command {
 
 #[test]
 fn stored_cases_replay_bitwise_with_every_instruction_set_and_number_of_threads() {
-    // The control: natively they differ, where MKL lets itself be told, which it does not on every CPU.
+    // As a control, native results should differ. If they do not, since MKL ignores the variable on this CPU, a
+    // note says so.
     let native = ["SSE4_2", "AVX2", "AVX512"].map(|instructions| {
         let json = scratch(&format!("check_native_{instructions}")).join("report.json");
         let args = ["--numerics", "native", "--json", json.to_str().unwrap()];
@@ -109,7 +111,7 @@ fn a_recording_made_here_checks_here() {
                 .unwrap(),
         );
         let report = stdout(&tch_parity().arg("check").arg(&file).output().unwrap());
-        // Of 50, the inputs and initial parameters are the case's own.
+        // The other 8 of the 50 tensors are the inputs and the initial parameters, which are not compared.
         let verdict = format!("(42 tensors bitwise; bitwise required: {reason})");
         assert!(last_line(&report).ends_with(&verdict), "{report}");
     }
@@ -133,7 +135,7 @@ fn selftest_sees_every_damage() {
         let report = stdout(&tch_parity().arg("selftest").arg(data(case)).output().unwrap());
         let counts = last_line(&report).split(' ').collect::<Vec<_>>();
         assert!(counts[0] == counts[2] && counts[0].parse::<u32>().unwrap() > 400, "{report}");
-        assert_eq!(report.lines().count(), 12, "{report}"); // ten ways, each with its row
+        assert_eq!(report.lines().count(), 12, "{report}"); // a row for each of the ten kinds of damage
     }
 }
 
@@ -166,7 +168,7 @@ fn a_nan_for_a_nan_is_no_damage_and_a_nan_for_a_number_is() {
     let optimizer = Optimizer::sgd(0.1);
     let run = Run { model: Model::ThreeLayerNet, loss: Loss::BCELoss, optimizer, steps: 1 };
     let mut trace = train(&model, &x, &Tensor::from_slice2(&[[1f32]]), &run).unwrap();
-    // A gradient of 0 times an input of inf.
+    // A gradient of 0 is multiplied by an input of inf.
     let nan = trace.tensor("grad/fc1.weight").unwrap().isnan();
     assert_eq!(Vec::<bool>::try_from(nan.view(-1)).unwrap(), [true, false, true, false]);
     trace.describe(&run, &Environment::current(Numerics::Portable, Device::Cpu).unwrap()).unwrap();
@@ -214,7 +216,7 @@ fn every_error_replaces_the_reports_of_the_last_run() {
         assert!(annotations.clone().all(|line| line.contains(message)), "{printed}");
         assert_eq!(annotations.count(), files, "{printed}");
     }
-    // One report that cannot be written hides neither the other nor the verdict.
+    // A report that cannot be written hides neither the other report nor the verdict.
     let mut command = tch_parity();
     command.arg("check").arg(&portable).arg("--json").arg(folder.join("no/report.json"));
     let output = command.arg("--junit").arg(&junit).output().unwrap();
@@ -228,7 +230,7 @@ fn every_error_replaces_the_reports_of_the_last_run() {
     );
 }
 
-/// Records the notebook with these numerics, where libtorch is told of that many threads.
+/// Records the notebook with these numerics and this number of threads.
 fn recorded(file: &Path, numerics: &str, threads: &str) {
     let mut command = tch_parity();
     command.args(["notebook", "--numerics", numerics, "--record"]).arg(file);
@@ -247,7 +249,7 @@ fn cases_of_different_numerics_are_each_computed_as_they_were_recorded() {
     let mut command = tch_parity();
     command.arg("check").arg(&folder).arg("--json").arg(&json).args(["--criterion", "bitwise"]);
     let output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(2)); // d
+    assert_eq!(output.status.code(), Some(2)); // d could not be compared
     let report = String::from_utf8(output.stdout).unwrap();
     assert_eq!(last_line(&report), "5 cases: 4 same, 0 differ, 1 could not be compared");
     let names = report.lines().filter_map(|line| line.strip_prefix("same: "));
@@ -257,7 +259,7 @@ fn cases_of_different_numerics_are_each_computed_as_they_were_recorded() {
     let json: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
     let reports = json["reports"].as_array().unwrap();
     assert_eq!((reports.len(), json["errors"].as_array().unwrap().len()), (4, 1));
-    // As in one process.
+    // The reports are those of a single process.
     let alone = folder.join("alone.json");
     let mut command = tch_parity();
     command.arg("check").arg(folder.join("a.safetensors")).arg("--json").arg(&alone);
@@ -271,13 +273,13 @@ fn a_native_replay_uses_the_recorded_number_of_threads() {
     let file = scratch("check_threads").join("run.safetensors");
     for threads in ["1", "2"] {
         if threads.parse::<usize>().unwrap() > std::thread::available_parallelism().unwrap().get() {
-            continue; // the machine does not have them
+            continue; // the machine does not have that many
         }
         recorded(&file, "native", threads);
         let report = stdout(&tch_parity().arg("check").arg(&file).output().unwrap());
         assert!(report.ends_with("bitwise required: the same environment)\n"), "{report}");
     }
-    // Threads that the machine does not have are named.
+    // The report names a number of threads that the machine does not have.
     let mut trace = Trace::load(&file).unwrap();
     let mut environment = trace.environment::<Environment>().unwrap().unwrap();
     environment.threads = 4096;
@@ -287,7 +289,7 @@ fn a_native_replay_uses_the_recorded_number_of_threads() {
     assert!(report.contains("4096 there"), "{report}");
 }
 
-/// The peak memory of a command, in KiB.
+/// Measures the peak memory of a command, in KiB.
 fn peak(command: &str, args: &[&Path]) -> f64 {
     let script = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, \
                   stdout=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
@@ -310,6 +312,6 @@ fn many_cases_take_no_more_memory_than_a_few() {
         let (json, junit) = (Path::new("--json"), Path::new("--junit"));
         peak("check", &[&folder, json, &reports[0], junit, &reports[1]])
     });
-    // 1,160 cases of 90 KB, and reports of 80 KB each.
+    // There are 1,160 cases of 90 KB, with reports of 80 KB each.
     assert!(many - few < 24. * 1024., "{few} and {many} KiB");
 }

@@ -1,4 +1,4 @@
-//! What the comparison finds, tier by tier, and how the report says it.
+//! The comparison, tier by tier, and the reports of it.
 
 #![cfg(feature = "libtorch")]
 
@@ -23,7 +23,7 @@ fn trace(tensors: &[(&str, Tensor)]) -> Trace {
     trace
 }
 
-/// The verdict, and whether it passes bitwise and as close.
+/// Returns the verdict, whether the tensor passes as bitwise, and whether it passes as close.
 fn verdict(actual: &Tensor, expected: &Tensor) -> (Verdict, bool, bool) {
     let [actual, expected] =
         [actual, expected].map(|tensor| trace(&[("t", tensor.shallow_clone())]));
@@ -99,9 +99,9 @@ fn small_gradients_are_not_hidden_by_atol() {
     // torch.testing.assert_close passes this: every difference is within its atol of 1e-5.
     let gradient = floats(&[3e-6, -2e-6, 1e-6]);
     assert_eq!(verdict(&gradient.zeros_like(), &gradient), DIFFERS);
-    // And this, near zero in a tensor that is not, is the error of a sum.
+    // A small difference near zero in a tensor with larger elements is the rounding error of a sum.
     assert_eq!(verdict(&floats(&[1., 3e-9]), &floats(&[1., 1e-9])), (Verdict::Close, false, true));
-    // Beyond either tolerance it differs.
+    // A difference beyond either of the two tolerances does not pass.
     assert_eq!(verdict(&floats(&[1., 3e-6]), &floats(&[1., 0.])), DIFFERS);
     assert_eq!(verdict(&floats(&[1.00001]), &floats(&[1.])), DIFFERS);
     let double = |value: f64| Tensor::from_slice(&[value]);
@@ -142,7 +142,7 @@ fn shape_dtype_and_names_come_before_values() {
 
 #[test]
 fn statistics_are_those_of_plain_loops() {
-    // Long enough to be compared in several blocks by several threads.
+    // The tensor is long enough to be compared in several blocks by several threads.
     let numel = 1_000_003;
     let expected = (0..numel).map(|i| ((i * 7919) % 1013) as f32 - 500.).collect::<Vec<_>>();
     let mut actual = expected.clone();
@@ -162,7 +162,7 @@ fn statistics_are_those_of_plain_loops() {
 #[test]
 fn integers_are_subtracted_as_integers() {
     let of = |value: i64| trace(&[("t", Tensor::from_slice(&[0, value]))]);
-    // Neither difference is one between the nearest floats.
+    // The first difference is lost in float64, and the second one overflows an i64.
     for (a, e, max_abs) in [(1 << 60, (1 << 60) + 3, 3.), (i64::MIN, i64::MAX, 2f64.powi(64))] {
         let compared = compare(&of(a), &of(e), Criterion::Close);
         let found = &compared.tensors[0];
@@ -219,7 +219,7 @@ fn the_origin_says_what_is_known() {
     let (flow, _) = origin(&[("a", floats(&[1., 2.])), b()], &[a(), b()]);
     assert_eq!(
         flow,
-        "a is the first to differ (its shape is [2], not [1]): the runs do not start from the same"
+        "a is the first to differ (its shape is [2], not [1]): the two runs start from different tensors"
     );
 }
 
@@ -229,7 +229,7 @@ fn empty_tensors_are_the_same() {
     assert_eq!(verdict(&empty, &empty), SAME);
 }
 
-/// The notebook's stored run with some elements changed, in a file.
+/// Writes the notebook's stored run, with some elements changed, to a file.
 fn damaged(name: &str, changes: &[(&str, i64, f64)]) -> PathBuf {
     let stored = Trace::load(data("notebook.safetensors")).unwrap();
     let mut damaged = Trace::new();
@@ -295,7 +295,7 @@ fn the_origin_follows_the_computation() {
         ),
         (
             vec![("param/fc2.bias", 0, 9.), ("forward/z3", 0, 9.)],
-            "param/fc2.bias is the first to differ: the runs do not start from the same",
+            "param/fc2.bias is the first to differ: the two runs start from different tensors",
         ),
         (
             vec![("step/1/fc3.bias", 0, 9.)],
@@ -388,7 +388,7 @@ fn ci_gets_json_junit_and_annotations() {
     let scaled = failing[0]["statistics"]["scaled"].as_f64().unwrap();
     assert!((scaled - 0.316).abs() < 1e-3, "{scaled}");
 
-    // As an XML parser reads it.
+    // An XML parser reads the file.
     let script = "import sys, xml.etree.ElementTree as e; r = e.parse(sys.argv[1]).getroot(); \
                   print(len(r.findall('.//testcase')), [f.get('message') for f in r.findall('.//failure')])";
     let python = common::python().args(["-c", script]).arg(&junit).output().unwrap();
@@ -401,7 +401,7 @@ fn what_was_run_is_compared_first() {
     let mut trace = Trace::load(&actual).unwrap();
     let mut run = trace.run::<Value>().unwrap().unwrap();
     run["optimizer"]["dampening"] = json!(0.5);
-    run["optimizer"]["lr"] = json!(run["optimizer"]["lr"].as_f64().unwrap()); // the same
+    run["optimizer"]["lr"] = json!(run["optimizer"]["lr"].as_f64().unwrap()); // the same number as a float
     let environment = trace.environment::<Value>().unwrap();
     trace.describe(&run, &environment).unwrap();
     trace.save(&actual).unwrap();
@@ -422,8 +422,8 @@ fn what_was_run_is_compared_first() {
     );
 }
 
-/// What a JSON and an XML parser make of the reports, and the output, of two files whose one tensor has
-/// this name and these values.
+/// Compares two files whose only tensor has this name and these values. Returns the reports as a JSON and an XML
+/// parser read them, and the output.
 fn reports(folder: &Path, name: &str, actual: f32, expected: f32) -> (Value, Vec<String>, String) {
     let [actual, expected] = [("a", actual), ("e", expected)].map(|(file, value)| {
         trace(&[(name, floats(&[value]))]).save(folder.join(file)).unwrap();
@@ -444,7 +444,7 @@ fn reports(folder: &Path, name: &str, actual: f32, expected: f32) -> (Value, Vec
 }
 
 #[test]
-fn json_has_a_word_for_infinity() {
+fn json_writes_infinity_as_a_string() {
     let (json, ..) = reports(&scratch("compare_infinity"), "t", f32::INFINITY, 1.);
     let statistics = &json["reports"][0]["tensors"][0]["statistics"];
     assert_eq!(
@@ -454,7 +454,7 @@ fn json_has_a_word_for_infinity() {
 }
 
 #[test]
-fn names_are_shown_and_not_obeyed() {
+fn control_characters_and_commands_in_names_are_escaped() {
     assert_eq!(one_line(" ::a ##[error]b"), r"\u{3a}:a \u{23}#[error]b");
     let name = "::error file=x::\n::error::forged\r\u{1b}[2J<\"&\u{0}\u{fffe}\u{ffff}";
     let folder = scratch("compare_names");
@@ -485,7 +485,7 @@ fn a_reader_that_has_seen_enough_does_not_change_the_verdict() {
 }
 
 #[test]
-fn nothing_is_not_the_same_as_nothing() {
+fn comparing_files_without_tensors_is_an_error() {
     let file = scratch("compare_nothing").join("empty.safetensors");
     Trace::new().save(&file).unwrap();
     let output = tch_parity().arg("compare").args([&file, &file]).output().unwrap();
@@ -494,7 +494,7 @@ fn nothing_is_not_the_same_as_nothing() {
 }
 
 #[test]
-fn a_report_takes_the_place_of_nothing_else() {
+fn a_report_overwrites_no_input_and_no_other_report() {
     let folder = scratch("compare_apart");
     let case = folder.join("case.safetensors");
     fs::copy(data("notebook.safetensors"), &case).unwrap();
@@ -521,7 +521,7 @@ fn a_report_takes_the_place_of_nothing_else() {
         }
     }
     assert!(fs::symlink_metadata(link).unwrap().is_symlink());
-    // What a killed process left is in nobody's way, and no name is too long.
+    // A file that a killed process left behind does no harm, and no name is too long.
     let long = folder.join("j".repeat(250));
     stdout(&tch_parity().args(["check", case, "--json"]).arg(&long).output().unwrap());
     assert!(long.exists());
@@ -541,7 +541,7 @@ fn either_file_may_be_the_case_whose_order_counts() {
     assert!(report.contains("\nforward/h is the first to differ; forward/z agrees"), "{report}");
 }
 
-/// A trace of so many tensors of one number each.
+/// Creates a trace of `count` tensors of one element each.
 fn numbered(count: usize, value: f32) -> Trace {
     let mut trace = Trace::new();
     for i in 0..count {
@@ -576,7 +576,7 @@ fn a_report_shows_what_differs_first_and_not_all_of_it() {
     ));
     let text = report(&["--verbose"], [&other, &same]);
     assert_eq!(text.matches("Mismatched elements").count(), 1000);
-    // Nor all that was not compared.
+    // Not all names that were not compared are shown, either.
     let few = folder.join("few");
     numbered(1, 1.).save(&few).unwrap();
     let text = report(&["--partial"], [&few, &same]);
@@ -584,7 +584,7 @@ fn a_report_shows_what_differs_first_and_not_all_of_it() {
 }
 
 #[test]
-fn a_cell_is_no_wider_than_it_can_be_read() {
+fn a_name_too_long_for_a_cell_is_cut() {
     let name = format!("{}x{}", "a".repeat(5000), "b".repeat(5000));
     let [one, two] = [1., 2.].map(|value| trace(&[(name.as_str(), floats(&[value]))]));
     let comparison = compare(&one, &two, Criterion::Bitwise);
@@ -615,7 +615,7 @@ fn a_hyphen_is_stdout_and_the_text_goes_to_stderr() {
     assert!(recorded == fs::read(&file).unwrap() && text.starts_with("ThreeLayerNet(\n"));
     let (sheet, text) = run(&["worksheet", "--output", "-"]);
     assert!(sheet == run(&["worksheet"]).0 && text.is_empty());
-    // It can only be one of them.
+    // Only one report can go to stdout.
     let both = ["compare", path, path, "--json", "-", "--junit", "-"];
     let output = tch_parity().args(both).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -635,7 +635,7 @@ fn github_is_told_only_where_its_variable_is_true() {
     }
 }
 
-/// What the common schema (junit-10.xsd) asks of a suite: four counts that are right, and elements in its order.
+/// Checks what the common schema (junit-10.xsd) requires of a suite: four correct counts, and elements in order.
 #[test]
 fn junit_counts_what_failed_was_skipped_or_could_not_be_compared() {
     let folder = scratch("compare_junit");
@@ -686,7 +686,7 @@ fn help_ends_with_examples_that_are_valid() {
         assert!((2..=3).contains(&examples.len()), "{help}");
         for example in examples {
             assert!(example.starts_with(command), "{example}");
-            // clap refuses an option that there is not before anything is run; no file is there.
+            // clap refuses an unknown option before anything is run. The files of the examples do not exist here.
             let arguments = example.split(" > ").next().unwrap().split(' ');
             let folder = scratch("compare_help");
             let output = tch_parity().args(arguments).current_dir(folder).output().unwrap();

@@ -1,4 +1,4 @@
-//! The comparison that the other tests rest on sees the smallest damage, one at a time.
+//! The comparison that the other tests rely on detects the smallest damage of each kind.
 
 #![cfg(feature = "libtorch")]
 
@@ -8,7 +8,7 @@ use common::{data, differences};
 use tch::Tensor;
 use tch_parity::Trace;
 
-/// The stored trace with one thing changed.
+/// Lists the differences between the stored trace, changed by `damage`, and the stored trace itself.
 fn damaged(damage: impl Fn(&str, Tensor) -> Option<(String, Tensor)>) -> Vec<String> {
     let stored = Trace::load(data("notebook.safetensors")).unwrap();
     let mut actual = Trace::new();
@@ -20,7 +20,7 @@ fn damaged(damage: impl Fn(&str, Tensor) -> Option<(String, Tensor)>) -> Vec<Str
     differences(&actual, &stored)
 }
 
-/// A replacement for the last element of one float32 tensor.
+/// Lists the differences after the last element of one float32 tensor is replaced.
 fn last_element(of: &str, value: impl Fn(f32) -> f32) -> Vec<String> {
     damaged(|name, tensor| {
         if name != of {

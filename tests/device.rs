@@ -1,4 +1,4 @@
-//! CUDA is loaded on demand, and whatever keeps it from being used is named in one line.
+//! CUDA is loaded on demand, and an error says in one line why it cannot be used.
 
 #![cfg(feature = "libtorch")]
 
@@ -16,13 +16,14 @@ use serde_json::{Value, json};
 use tch::Device;
 use tch_parity::{Criterion, Environment, Numerics, Trace, compare};
 
-/// The libtorch that the crate links.
+/// Returns the folder of the libtorch that the crate links.
 fn libtorch() -> PathBuf {
     let named = std::env::var_os("LIBTORCH").map(PathBuf::from);
     named.unwrap_or_else(|| Path::new(ROOT).join("libtorch")).canonicalize().unwrap()
 }
 
-/// A folder with the same libraries, but for those that `leave_out` says; with what they need beside it.
+/// Creates a folder with libtorch's libraries, except those for which `leave_out` is true, and with the libraries
+/// that they need beside it.
 fn libtorch_without(name: &str, leave_out: impl Fn(&str) -> bool) -> PathBuf {
     let folder = scratch(name);
     let lib = folder.join("torch/lib");
@@ -63,7 +64,7 @@ fn a_device_that_does_not_exist_is_refused() {
         assert_refused(&mut on(device), &["a device is cpu, cuda, cuda:N, mps or auto"]);
     }
     assert_refused(&mut on("mps"), &["error: device mps:0: ", "has no MPS"]);
-    // A device that no machine has, or the reason why there is none at all.
+    // The error says that no machine has this device, or why there is no CUDA device at all.
     assert_refused(&mut on("cuda:99"), &["error: device cuda:99: "]);
     let mut check = tch_parity();
     check.args(["check", "--device", "cuda:99"]).arg(data("cases"));
@@ -91,7 +92,7 @@ fn a_libtorch_without_cuda_is_named_and_auto_takes_the_cpu() {
 #[test]
 fn a_cuda_library_that_cannot_be_loaded_is_named() {
     let lib = libtorch_without("device_broken", |name| name.contains("cuda"));
-    // Not one of this machine's, so that it need not have any.
+    // The library is an empty file, so the machine need not have CUDA.
     fs::write(lib.join("libtorch_cuda.so"), "").unwrap();
     let says = format!("cannot load {}/libtorch_cuda.so: ", lib.display());
     assert_refused(on("cuda").env("LD_LIBRARY_PATH", &lib), &[&says, "file too short"]);
@@ -117,7 +118,7 @@ fn a_run_on_the_cpu_loads_no_library_of_cudas_but_what_libtorch_cpu_needs() {
     }
 }
 
-/// A fingerprint with some fields changed.
+/// Returns the fingerprint of this machine with some fields changed.
 fn environment(changes: Value) -> Environment {
     let here = Environment::current(Numerics::Portable, Device::Cpu).unwrap();
     let mut fields = serde_json::to_value(here).unwrap();
@@ -138,7 +139,7 @@ fn gpu(name: &str, cudnn: &str, cpu: &str) -> Environment {
 fn the_same_bits_are_promised_on_gpus_of_one_kind_alone() {
     let (cpu, h100) = (environment(json!({})), gpu("H100", "9", "AVX2"));
     assert_eq!(cpu.promise_of_same_bits(&cpu), Some("both use portable numerics"));
-    // Whatever CPU is beside it.
+    // The CPU beside the GPU does not matter.
     let again = gpu("H100", "9", "AVX512");
     assert_eq!(
         h100.promise_of_same_bits(&again),
@@ -167,7 +168,7 @@ fn a_gpus_results_have_a_row_of_their_own_in_the_table() {
     assert!(!compare(&far, &expected, Criterion::CloseToGpu).passes());
 }
 
-/// Says so where there is no GPU, past the capture of what a test prints.
+/// Runs only where there is a GPU. Otherwise it says so on stderr, although the output of tests is captured.
 #[test]
 fn on_a_gpu_everything_is_as_the_documentation_says() {
     let mut command = python();
@@ -186,7 +187,7 @@ fn on_a_gpu_everything_is_as_the_documentation_says() {
 fn a_libtorch_of_another_version_than_that_of_the_build_is_an_error() {
     let folder = scratch("device_version");
     let (source, library) = (folder.join("version.cpp"), folder.join("version.so"));
-    // libtorch's own function, of a libtorch 9.8.7.
+    // This function of libtorch's then reports the version 9.8.7.
     let text =
         r#"extern "C" unsigned long aoti_torch_abi_version() { return 0x0908070000000000; }"#;
     fs::write(&source, text).unwrap();

@@ -16,7 +16,7 @@ fn map() -> String {
     read(Path::new(ROOT).join("docs/source.md"))
 }
 
-/// Every file of `src/`, by its path below it.
+/// Reads every file of `src/`, and returns their texts by their paths below `src/`.
 fn sources() -> BTreeMap<PathBuf, String> {
     fn collect(folder: &Path, files: &mut BTreeMap<PathBuf, String>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -34,7 +34,7 @@ fn sources() -> BTreeMap<PathBuf, String> {
     files
 }
 
-/// The rooms, and what the docs let each import.
+/// Reads the rooms from the docs, and what each of them may import.
 fn allowed() -> BTreeMap<String, BTreeSet<String>> {
     let map = map();
     let table = map.split("| room | may import |\n|---|---|\n").nth(1).unwrap();
@@ -48,7 +48,7 @@ fn allowed() -> BTreeMap<String, BTreeSet<String>> {
     rows.map(row).collect()
 }
 
-/// The rooms that a file names, wherever it names one by its path.
+/// Lists the rooms that a file imports or names by a path.
 fn imported(file: &Path, text: &str, rooms: &BTreeSet<String>) -> BTreeSet<String> {
     let mut module = file
         .with_extension("")
@@ -63,7 +63,7 @@ fn imported(file: &Path, text: &str, rooms: &BTreeSet<String>) -> BTreeSet<Strin
         text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()
     };
     let mut add = |rest: &str| {
-        // One name, or a list of paths that begin with one.
+        // A path continues with a name, or with a list of paths that each begin with one.
         let list = rest.strip_prefix('{').map(|rest| rest.split('}').next().unwrap());
         let paths =
             list.map_or_else(|| vec![rest], |list| list.split(',').map(str::trim).collect());
@@ -72,7 +72,7 @@ fn imported(file: &Path, text: &str, rooms: &BTreeSet<String>) -> BTreeSet<Strin
     for rest in code.split("crate::").skip(1) {
         add(rest);
     }
-    // As many times `super` as lead out of every room.
+    // This many `super` lead out of every room.
     let up = "super::".repeat(module.len());
     for (at, _) in code.match_indices(&up) {
         if !up.is_empty() && !code[..at].ends_with("::") {
@@ -101,7 +101,7 @@ fn imports_go_the_way_that_the_docs_allow() {
         }
     }
     assert!(seen > 40, "{seen}");
-    // One way: no room reaches itself by way of others.
+    // Imports go one way: no two rooms import each other.
     for (room, may_import) in &allowed {
         for other in may_import {
             assert!(!allowed[other].contains(room), "{room} and {other} import each other");
@@ -109,7 +109,7 @@ fn imports_go_the_way_that_the_docs_allow() {
     }
 }
 
-/// The control of the test above.
+/// Checks, as a control, that the test above detects a forbidden import.
 #[test]
 fn a_forbidden_arrow_is_seen() {
     let rooms = allowed().into_keys().collect::<BTreeSet<_>>();
@@ -165,7 +165,7 @@ fn files_are_short_and_the_notebook_is_thin() {
     assert!(lines < 600, "{lines}");
 }
 
-/// The documentation above each public item: its first paragraph, and the item.
+/// Lists the public items of a file, each with the first paragraph of its documentation.
 fn documented(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut doc = Vec::new();
@@ -193,7 +193,7 @@ fn public_items_are_documented_in_sentences() {
     for (file, text) in &sources() {
         for (doc, item) in documented(text) {
             let sentence = doc.ends_with(['.', ':']) && doc.starts_with(char::is_uppercase);
-            // A function's begins with a verb in the third person.
+            // The documentation of a function begins with a verb in the third person.
             let is_function = item.contains("fn ");
             let verb = doc.split(' ').next().unwrap().ends_with('s');
             if !sentence || doc.split(' ').count() < 3 || is_function && !verb {

@@ -1,4 +1,4 @@
-//! The worksheet as a notebook is valid, and prints under PyTorch what it says it does.
+//! The worksheet as a Jupyter notebook is valid, and its outputs are those that its cells have under PyTorch.
 
 #![cfg(feature = "libtorch")]
 
@@ -28,7 +28,7 @@ fn notebooks_execute_to_the_outputs_that_they_hold() {
     assert_eq!(pytorch("tests/notebook.py", &names), expected.collect::<String>());
 }
 
-/// The control: a cell that holds something else is seen.
+/// Checks, as a control, that the test above detects a changed output.
 #[test]
 fn an_output_that_is_not_what_comes_out_is_seen() {
     let file = scratch("jupyter_control").join("changed.ipynb");

@@ -18,7 +18,7 @@ fn seeded_parameters_are_those_that_pytorch_draws_now() {
     pytorch("tests/pytorch.py", &args);
     let expected = Trace::load(&file).unwrap();
 
-    // "<number> <seed> <d1> <d2> <d3> <parameter>"
+    // The names are of the form "<number> <seed> <d1> <d2> <d3> <parameter>".
     let mut actual = Trace::new();
     for first in expected.names().filter(|name| name.ends_with("fc1.weight")) {
         let net = first.strip_suffix(" fc1.weight").unwrap();

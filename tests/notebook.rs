@@ -41,7 +41,7 @@ fn stdout_and_recording_are_what_pytorch_writes_now() {
     }
 }
 
-/// A run of the binary: portable numerics are a process's choice, made before libtorch computes.
+/// Runs the binary, since portable numerics are chosen for a whole process, before libtorch computes.
 fn recorded(steps: &str) -> Trace {
     let file = scratch(&format!("notebook_{steps}")).join("run.safetensors");
     let args = ["notebook", "--steps", steps, "--record", file.to_str().unwrap()];
@@ -53,7 +53,7 @@ fn recorded(steps: &str) -> Trace {
 fn every_tensor_of_20_steps_is_the_stored_one() {
     let stored = Trace::load(data("notebook.safetensors")).unwrap();
     assert_same(&recorded("20"), &stored);
-    // What has to be in it, in case both sides forgot the same.
+    // This is the number of tensors that a run has to have, in case both sides lack the same ones.
     assert_eq!(stored.names().count(), 2 + 6 + 8 + 7 + 6 + 20 * 7);
 }
 
@@ -68,7 +68,7 @@ fn one_step_is_the_start_of_20() {
 }
 
 #[test]
-fn recording_comes_back_as_it_went() {
+fn a_recording_is_read_as_it_was_written() {
     let file = scratch("notebook_record").join("run.safetensors");
     let trace = Notebook::run(LR, 2, tch::Device::Cpu).unwrap().trace;
     trace.save(&file).unwrap();
@@ -93,7 +93,7 @@ fn reference_script_reproduces_what_is_stored() {
     }
     assert!(files.len() >= 10);
     for file in files {
-        // The environment in the file is that of the machine that wrote it; the rest is the same.
+        // The two files differ only in their environments, which are those of the machines that wrote them.
         let [now, stored] =
             [folder.clone(), data("")].map(|folder| Replay::load(folder.join(&file)).unwrap());
         assert_eq!(now.run, stored.run, "{}", file.display());

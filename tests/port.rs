@@ -1,4 +1,4 @@
-//! Recording any module in PyTorch, and comparing the port of it.
+//! The recording of any module in PyTorch, and the comparison of its port.
 
 #![cfg(feature = "libtorch")]
 
@@ -17,7 +17,7 @@ fn example(name: &str) -> PathBuf {
     Path::new(ROOT).join("examples").join(name)
 }
 
-/// What a Python program that uses the recorder does.
+/// Runs a Python program that uses the recorder.
 fn record(folder: &Path, program: &str) -> Output {
     let program = format!(
         "import sys\nsys.path.insert(0, sys.argv[1])\nfrom recorder import Recorder, compute_with\n\
@@ -199,7 +199,7 @@ fn the_recorder_says_what_it_cannot_do_and_writes_nothing() {
     }
 }
 
-/// The port of `examples/mlp.py`, one step of it, with room for mistakes.
+/// Runs one step of the port of `examples/mlp.py`. The arguments can introduce mistakes.
 fn mlp(case: &Case, norm_eps: f64, fc1: impl Fn(&nn::Linear, &Tensor) -> Tensor) -> Trace {
     let vs = VarStore::new(Device::Cpu);
     let root = vs.root();
@@ -251,7 +251,7 @@ fn what_is_not_recorded_is_a_failure_if_strict() {
     let report = strict.report(&actual, &case).unwrap();
     assert!(!report.comparison.passes() && report.text().contains("forward/gelu: it is missing"));
     assert!(!report.text().contains("input/x"), "what is given need not be recorded");
-    // The same of files.
+    // The same holds for files.
     let file = scratch("port_strict").join("actual.safetensors");
     actual.save(&file).unwrap();
     let compare = |args: &[&str]| {
@@ -332,7 +332,7 @@ fn a_ports_own_names_are_mapped() {
         "step/2/attention.output.weight",
         "forward/attention[0]",
         "step/3/grad/ln_1.weight",
-        "param/linear1.weight", // a * is a whole part
+        "param/linear1.weight", // a * matches a whole part of a name
         "input/src",
     ] {
         assert!(case.trace.get(name).is_some(), "{name}");
@@ -353,7 +353,7 @@ fn a_ports_own_names_are_mapped() {
         assert_eq!(output.status.code(), Some(2));
         assert!(stderr.contains(says) && stderr.matches('\n').count() == 1, "{stderr}");
     }
-    // Of the files: the port's, then PyTorch's.
+    // In the comparison of files, the port's comes first, then PyTorch's.
     let folder = scratch("port_renamed");
     let mut port = Trace::new();
     let source = Trace::load(example("mlp.safetensors")).unwrap();
@@ -382,14 +382,19 @@ fn the_recorder_in_rust_names_what_is_wrong() {
     );
     let loss = y.mean(Kind::Float);
     let error = rec.finish(&loss, &vs).unwrap_err().to_string();
-    assert_eq!(error, "no gradient in step 1: backward was never run, or from another loss");
-    // A case of another kind, and of another format.
+    assert_eq!(
+        error,
+        "no gradient in step 1: backward was never run, or was run from another loss"
+    );
+    // A case of another model and one of another format are refused.
     let mut check = tch_parity();
     let output = check.arg("check").arg(example("mlp.safetensors")).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        stderr.contains("is not a case of a ThreeLayerNet, which alone can be replayed: "),
+        stderr.contains(
+            "is not a case of a ThreeLayerNet, which is the only model that can be replayed: "
+        ),
         "{stderr}"
     );
     assert!(

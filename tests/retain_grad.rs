@@ -1,4 +1,4 @@
-//! `retain_grad` means what it means in PyTorch.
+//! `retain_grad` does what it does in PyTorch.
 
 #![cfg(feature = "libtorch")]
 
@@ -15,7 +15,7 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     Vec::try_from(tensor).unwrap()
 }
 
-/// Python's `loss.backward(retain_graph=True)`, which tch keeps to itself.
+/// Calls Python's `loss.backward(retain_graph=True)`, which tch does not make public.
 #[allow(unsafe_code)]
 fn backward_keeping_graph(loss: &mut Tensor) {
     // SAFETY: the pointer is to the tensor that `loss` owns; an exception is caught on the C++ side.
@@ -127,7 +127,7 @@ fn forward_retains_every_intermediate_tensor_x_included() {
         }
         other => panic!("{other:?}"),
     }
-    // An x that is computed keeps its gradient too.
+    // An x that is itself computed keeps its gradient, too.
     let (h, results) = model.forward(&(x.set_requires_grad(true) * 2)).unwrap();
     h.backward();
     for (name, v) in &results {

@@ -9,14 +9,14 @@ use std::process::Command;
 
 use common::{ROOT, scratch};
 
-/// A Python that is new enough, has venv, and makes virtual environments whose pip fails.
+/// A stand-in for Python that is new enough, has venv, and creates virtual environments whose pip fails.
 const PYTHON: &str = r#"
 case "$*" in
     "-m venv --clear .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
     "-m pip install "*) echo "Collecting torch"; echo "ERROR: No matching distribution found"; exit 1 ;;
 esac"#;
 
-/// A copy of the scripts on a machine of stand-ins.
+/// A copy of the scripts on a machine whose programs are stand-ins.
 struct Machine {
     root: PathBuf,
     bin: PathBuf,
@@ -47,7 +47,7 @@ impl Machine {
         machine.tool("df", "printf 'Filesystem\nX 0 0 99000000 0 /\n'")
     }
 
-    /// Puts a program of this text in place of the one that is there.
+    /// Replaces a program by one of this text.
     fn tool(self, name: &str, text: &str) -> Machine {
         self.put(name, text);
         self
@@ -118,7 +118,7 @@ fn what_pip_says_is_one_line_and_the_next_run_starts_again() {
             last.contains("could not install PyTorch: ERROR: No matching distribution found"),
             "{stderr}"
         );
-        assert_eq!(stderr.matches('\n').count(), 2, "{stderr}"); // what it is about to do, and that
+        assert_eq!(stderr.matches('\n').count(), 2, "{stderr}"); // what it is about to do, and the error
         assert!(!machine.root.join("libtorch").exists());
     }
 }
@@ -179,7 +179,7 @@ fn another_version_is_set_up_in_a_folder_of_its_own() {
     assert_eq!(fs::read_to_string(folder.join("Cargo.toml")).unwrap(), "[package]");
     let requirements = fs::read_to_string(folder.join("requirements.txt")).unwrap();
     assert!(requirements.contains("torch==2.11.0\n") && requirements.contains("\nsafetensors=="));
-    // The default one is as it was.
+    // The default setup is unchanged.
     assert_eq!(fs::read_to_string(machine.root.join("Cargo.lock")).unwrap(), lock);
     assert!(!machine.root.join(".venv").exists() && !machine.root.join("libtorch").exists());
 }
@@ -214,7 +214,7 @@ fn a_second_run_has_nothing_to_do() {
     assert_eq!(machine.setup(None), (Some(0), String::new()));
     assert_eq!(fs::read_to_string(&config).unwrap(), "# mine\n");
 
-    // A Python that is gone, or other requirements, are set up anew.
+    // If Python is gone or the requirements have changed, the environment is set up again.
     fs::remove_file(machine.root.join(".venv/bin/python")).unwrap();
     assert!(machine.setup(None).1.contains("no python3 to be found"));
     symlink("/bin/true", machine.root.join(".venv/bin/python")).unwrap();

@@ -1,4 +1,4 @@
-//! Tensors print as under PyTorch, byte for byte.
+//! Tensors are printed as PyTorch prints them, byte for byte.
 
 #![cfg(feature = "libtorch")]
 
@@ -12,7 +12,7 @@ use tch::{Kind, Reduction, Tensor};
 use tch_parity::notebook::{LR, Notebook};
 use tch_parity::{ThreeLayerNet, Trace, repr};
 
-/// Every tensor of `folder`, as the library prints it and as `show` does, against PyTorch's text.
+/// Asserts that the library and `show` print every tensor of `folder` as PyTorch does, and counts the tensors.
 fn assert_prints_as_pytorch(folder: &Path) -> usize {
     let file = folder.join("tensors.safetensors");
     let trace = Trace::load(&file).unwrap();
@@ -37,7 +37,7 @@ fn assert_prints_as_pytorch(folder: &Path) -> usize {
     trace.names().count()
 }
 
-/// Names the first line that differs, with the lines around it: the texts are long.
+/// Asserts that two texts are the same. As they are long, a failure shows only the first lines that differ.
 fn assert_same_text(actual: &str, expected: &str) {
     if actual == expected {
         return;
@@ -59,7 +59,7 @@ fn random_tensors_print_as_under_pytorch_now() {
     assert_eq!(assert_prints_as_pytorch(&folder), 2400);
 }
 
-/// The dtypes that a recording does not hold, and checkpoints do.
+/// Checks the dtypes that checkpoints hold, but recordings do not.
 #[test]
 fn random_tensors_of_every_other_dtype_are_shown_as_under_pytorch_now() {
     let folder = scratch("tensor_str_dtypes");
@@ -75,7 +75,8 @@ fn random_tensors_of_every_other_dtype_are_shown_as_under_pytorch_now() {
     }
 }
 
-/// Lazily conjugated and negated, invalid for autograd, and of the dtypes that no file holds.
+/// Checks tensors that are lazily conjugated or negated, that are invalid for autograd, or whose dtype no file
+/// holds.
 #[test]
 fn tensors_whose_bytes_are_not_what_they_stand_for_print_as_under_pytorch() {
     let floats = |values: &[f32]| Tensor::from_slice(values);
@@ -97,7 +98,7 @@ fn tensors_whose_bytes_are_not_what_they_stand_for_print_as_under_pytorch() {
     for kind in [Kind::Float8e4m3fn, Kind::Float8e5m2, Kind::Float8e4m3fnuz, Kind::Float8e5m2fnuz] {
         tensors.extend([real.to_kind(kind), range.to_kind(kind)]);
     }
-    // Autograd has no grad_fn for a view that was made and changed without it.
+    // Autograd has no grad_fn for a view that was created and changed under no_grad.
     let base = floats(&[1., 1.]).set_requires_grad(true);
     tensors.push(tch::no_grad(|| base.narrow(0, 0, 1).zero_()));
     let actual = tensors.iter().map(|tensor| repr(tensor).unwrap() + "\n").collect::<String>();

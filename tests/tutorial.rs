@@ -11,7 +11,7 @@ use std::process::Command;
 
 use common::{ROOT, assert_shown, blocks, examples, scratch};
 
-/// The version of tch that this crate is built with.
+/// Returns the version of tch that this crate is built with.
 fn tch_version() -> String {
     let lock = fs::read_to_string(Path::new(ROOT).join("Cargo.lock")).unwrap();
     let after = lock.split("name = \"tch\"\nversion = \"").nth(1).unwrap();
@@ -36,7 +36,7 @@ fn every_listing_and_command_does_what_the_page_says() {
     let mlp = folder.join("mlp");
     fs::create_dir(&mlp).unwrap();
     std::os::unix::fs::symlink(ROOT, folder.join("tch-parity")).unwrap();
-    // The versions that are there already.
+    // The lock file pins the versions that are downloaded already.
     fs::copy(Path::new(ROOT).join("Cargo.lock"), mlp.join("Cargo.lock")).unwrap();
 
     let (mut listings, mut commands) = (0, 0);
@@ -54,7 +54,7 @@ fn every_listing_and_command_does_what_the_page_says() {
                 let mut shell = Command::new("bash");
                 shell.args(["-c", &format!("{command} 2>&1")]).current_dir(&mlp);
                 if command.starts_with("cargo ") {
-                    // Kept from run to run, so that only the first builds libtorch's wrapper.
+                    // This folder is kept from run to run, so that only the first run builds libtorch's wrapper.
                     shell.env("CARGO_TARGET_DIR", Path::new(ROOT).join("target/tutorial"));
                 }
                 shell.env_remove("LIBTORCH").env_remove("RUST_BACKTRACE");

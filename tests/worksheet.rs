@@ -1,4 +1,4 @@
-//! The worksheet is right, and says so where a run is not.
+//! The worksheet is correct, and it says where a run is not.
 
 #![cfg(feature = "libtorch")]
 
@@ -12,8 +12,8 @@ use tch::{Kind, Tensor};
 use tch_parity::worksheet::Worksheet;
 use tch_parity::{Case, Replay, Trace};
 
-/// The notebook's blanks, from the definitions: x = (1, -1), y = 0, the weights of the notebook. Numbers that
-/// are not integers are by the sigmoid of z = 1.
+/// Computes the values of the notebook's blanks from the definitions: x = (1, -1), y = 0, and the notebook's
+/// weights. The numbers that are not integers come from the sigmoid of z = 1.
 fn blanks() -> Vec<String> {
     let y_hat = 1. / (1. + (-1f64).exp());
     let loss = -(1. - y_hat).ln();
@@ -142,7 +142,7 @@ fn worksheet(args: &[&str]) -> String {
     stdout(&tch_parity().arg("worksheet").args(args).output().unwrap())
 }
 
-/// With every run of spaces and line ends as one space.
+/// Replaces every sequence of spaces and line breaks by one space.
 fn in_one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -152,7 +152,7 @@ fn every_blank_of_the_notebook_is_filled_in() {
     let text = worksheet(&[]);
     let blanks = blanks();
     assert_eq!(blanks.len(), 17);
-    // A table's cells of several lines stand side by side: look at each line of the value on its own.
+    // Cells of several lines stand side by side in a table, so each line of a value is looked for on its own.
     let rows = text.lines().map(in_one_line).collect::<Vec<_>>();
     for blank in blanks {
         let blank = in_one_line(&blank);
@@ -181,14 +181,14 @@ fn every_gradient_is_derived() {
         let elements = elements.iter().map(|(of, numbers)| {
             in_one_line(&format!("{of} = {}", numbers.replace('d', &format!("{y_hat:.4}"))))
         });
-        // Before the numbers, the formulas in place of the derivatives.
+        // Before the numbers there can be a line in which formulas replace the derivatives.
         let skipped = usize::from(lines[at + 1] != elements.clone().next().unwrap());
         assert_eq!(shown.skip(skipped).cloned().collect::<Vec<_>>(), elements.collect::<Vec<_>>());
     }
 }
 
 #[test]
-fn what_deserves_a_word_gets_one() {
+fn the_remarks_say_what_is_notable() {
     let text = in_one_line(&worksheet(&[]));
     for words in [
         "∂L/∂z is ŷ − y: the derivative",
@@ -221,7 +221,7 @@ fn a_batch_shows_its_rows_and_the_mean() {
     ] {
         assert!(lines.iter().any(|line| line.starts_with(start)), "{start}: {text}");
     }
-    // Of 16 rows the first and the last three, as the tensor printer has it.
+    // Of the 16 rows, only the first three and the last three are shown, as by the tensor printer.
     assert!(!lines.iter().any(|line| line.starts_with("∂L/∂z₄ =")), "{text}");
     assert!(text.contains("- BCELoss is the mean over the 16 rows."), "{text}");
 }
@@ -242,7 +242,7 @@ fn random_runs_of_pytorch_agree_with_what_is_derived_by_hand_now() {
         let sheet = Worksheet::new("a random run", replay).unwrap();
         let disagreeing = sheet.disagreeing().collect::<Vec<_>>();
         assert!(disagreeing.is_empty(), "{}: {disagreeing:?}", file.display());
-        // Once more, without the sheet's own judgement: nothing is off by more than a thousandth.
+        // Independently of the worksheet's own check, nothing may be off by more than a thousandth.
         let names = recorded.names().filter_map(|name| name.strip_prefix("grad/"));
         let mut gradients = 0;
         for name in names {
@@ -252,7 +252,7 @@ fn random_runs_of_pytorch_agree_with_what_is_derived_by_hand_now() {
             let largest = |tensor: &Tensor| tensor.abs().max().double_value(&[]);
             let difference = largest(&(by_hand - &run));
             assert!(
-                difference <= 1e-3 * largest(&run) + 1e-7, // what cancels within a sum
+                difference <= 1e-3 * largest(&run) + 1e-7, // for cancellation within a sum
                 "{}: {name}: {difference}",
                 file.display()
             );
@@ -264,7 +264,7 @@ fn random_runs_of_pytorch_agree_with_what_is_derived_by_hand_now() {
     assert_eq!(cases, CASES);
 }
 
-/// A copy of the notebook's recording in which one tensor is what `change` makes of it.
+/// Returns a copy of the notebook's recording in which `change` is applied to one tensor.
 fn changed(name: &str, change: impl Fn(&Tensor) -> Tensor) -> Replay {
     let stored = Case::load(data("notebook.safetensors")).unwrap();
     let mut trace = Trace::new();
@@ -281,12 +281,12 @@ fn changed(name: &str, change: impl Fn(&Tensor) -> Tensor) -> Replay {
 fn whatever_is_changed_in_a_run_is_seen() {
     let stored = Trace::load(data("notebook.safetensors")).unwrap();
     let names = stored.names().map(str::to_owned).collect::<Vec<_>>();
-    // The parameters after the steps are not on the sheet.
+    // The parameters after the steps are not on the worksheet.
     let on_the_sheet = |name: &&String| !name.starts_with("step/");
     let names = names.iter().filter(on_the_sheet).collect::<Vec<_>>();
     assert_eq!(names.len(), 2 + 6 + 8 + 13);
     for name in names {
-        // forward/x is computed from nothing, but z2 is no longer what follows from it.
+        // No formula gives forward/x, but once it is changed, z2 no longer follows from it.
         for by in [1e-5, -1e-5, f64::NAN, f64::INFINITY] {
             let sheet =
                 Worksheet::new("a changed run", changed(name, |tensor| tensor + by)).unwrap();
@@ -323,7 +323,7 @@ fn the_figure_of_the_readme_is_the_notebooks() {
     assert!(readme.contains("](docs/figure.svg)"));
 }
 
-/// Every value of a unit, a weight and a gradient.
+/// Checks the values of all units and weights, and all gradients.
 #[test]
 fn the_figure_has_every_number_of_the_net() {
     let svg = stdout(&tch_parity().arg("figure").output().unwrap());
@@ -332,7 +332,8 @@ fn the_figure_has_every_number_of_the_net() {
     let by_y_hat = format!("{:.4}", 1. / (1. - y_hat));
     let d = format!("{y_hat:.4}");
     let minus_d = format!("−{d}");
-    // Those of x, the two hidden layers, the output and the loss; then each weight, and the gradient of each.
+    // The units are those of x, the two hidden layers, the output and the loss. Each weight has its gradient
+    // after it.
     let units = [
         "1", &d, "−1", "0", // x
         "1", &d, "1", &d, "−1", "0", "0", &d, // z2, h2
@@ -357,7 +358,7 @@ fn the_figure_has_every_number_of_the_net() {
     };
     assert_eq!(of("end"), units);
     assert_eq!(of("label"), weights);
-    // Two of the units are dead, and of the weights those that get no gradient.
+    // Two of the units are dead, and so are the weights that get no gradient.
     assert_eq!(svg.matches("class=\"card dead\"").count(), 2);
-    assert_eq!(svg.matches(" dead\" stroke-width").count(), 8 + 1); // and that of the legend
+    assert_eq!(svg.matches(" dead\" stroke-width").count(), 8 + 1); // 8 weights, and the sample in the legend
 }

@@ -36,26 +36,26 @@ impl Case {
     /// Reads a case file.
     ///
     /// # Errors
-    /// The file cannot be read, or is not a case.
+    /// Returns an error if the file cannot be read or is not a case.
     pub fn load(path: impl AsRef<Path>) -> Result<Case> {
         let path = path.as_ref();
         let trace = Trace::load(path)?;
         Case::new(trace).with_context(|| format!("{} is not a case", path.display()))
     }
 
-    /// Takes `trace` as a case.
+    /// Creates a case from a trace.
     ///
     /// # Errors
-    /// The metadata of the trace does not say what was run and where, or says more.
+    /// Returns an error if the metadata of the trace does not say what was run and where, or has other keys.
     pub fn new(trace: Trace) -> Result<Case> {
         if let Some(key) = trace.foreign_keys().first() {
-            bail!("its metadata has the key {key:?} beside the one of a case");
+            bail!("its metadata has the key {key:?}, which a case does not have");
         }
         ensure!(trace.run_json().is_some(), "no metadata that says what was run");
         let environment = trace.environment()?.context("no metadata that says where it was run")?;
         ensure!(
             trace.environment::<Map<String, Value>>().is_ok(),
-            "its environment is no JSON object"
+            "its environment is not a JSON object"
         );
         Ok(Case { trace, environment })
     }
@@ -63,16 +63,16 @@ impl Case {
     /// Renames the tensors to a port's names.
     ///
     /// # Errors
-    /// Two tensors would have the same name.
+    /// Returns an error if two tensors would have the same name.
     pub fn renamed(self, names: &Names) -> Result<Case> {
         Ok(Case { trace: self.trace.renamed(names)?, ..self })
     }
 
-    /// Returns what went into step `step`, counted from 1, on the CPU: an argument of the model's `forward` by its
-    /// name, or `target`.
+    /// Returns an input of step `step`, counted from 1, on the CPU. Its name is that of an argument of the model's
+    /// `forward`, or `target`.
     ///
     /// # Errors
-    /// The step has no such input; the message lists the inputs that it has.
+    /// Returns an error if the step has no such input. The message lists the inputs that it has.
     pub fn input(&self, step: u32, name: &str) -> Result<Tensor> {
         let section = if step == 1 { "input/".to_owned() } else { format!("step/{step}/input/") };
         let full = format!("{section}{name}");
@@ -88,7 +88,8 @@ impl Case {
 
     /// Sets every variable of `vs` to the recorded initial parameter or buffer of its name.
     ///
-    /// Buffers that `vs` does not have are left out, since ports keep fewer (`num_batches_tracked`).
+    /// Buffers that `vs` does not have are left out, since ports keep fewer of them. They lack
+    /// `num_batches_tracked`, for example.
     ///
     /// # Errors
     /// Nothing is set, and the message names every variable that the case does not have, every parameter
@@ -139,7 +140,8 @@ impl Case {
     }
 }
 
-/// Returns whether a tensor of a case is what the run starts from, which a port loads and need not record.
+/// Returns whether a tensor of a case is an input, an initial parameter or an initial buffer. A port loads these,
+/// and need not record them.
 pub fn is_given(name: &str) -> bool {
     let of_step = name.strip_prefix("step/").and_then(|rest| rest.split_once('/'));
     let name = of_step.map_or(name, |(_, name)| name);

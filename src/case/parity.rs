@@ -1,4 +1,4 @@
-//! A port's trace against the recorded case: what is required, and the verdict.
+//! The comparison of a port's trace with the recorded case: what is required, and the verdict.
 
 use anyhow::Result;
 use indexmap::IndexSet;
@@ -14,8 +14,8 @@ use crate::trace::{Environment, Numerics, Trace};
 pub struct Parity {
     /// The criterion that is required.
     pub required: Required,
-    /// Whether the port has to record all that the case has. By default what it does not record is listed as not
-    /// compared.
+    /// Whether the port has to record all tensors of the case. By default, those that it does not record are
+    /// listed as not compared.
     pub strict: bool,
     /// The device on which the port computed.
     pub device: Device,
@@ -28,10 +28,10 @@ impl Default for Parity {
 }
 
 impl Parity {
-    /// Compares every tensor that the port recorded with the case's.
+    /// Compares every tensor that the port recorded with that of the case.
     ///
     /// # Errors
-    /// libtorch does not tell the environment.
+    /// Returns an error if libtorch does not report the environment.
     pub fn report(self, actual: &Trace, case: &Case) -> Result<Report> {
         let here = Environment::current(Numerics::in_use(), self.device)?;
         let (criterion, reason) = self.required.between(Some((&here, &case.environment)));
@@ -50,12 +50,12 @@ impl Parity {
     /// Asserts in a test that every tensor that the port recorded passes.
     ///
     /// # Panics
-    /// Something differs; the report is the message.
+    /// Panics if something differs. The message is the report.
     ///
     /// # Errors
-    /// Those of `report`.
+    /// Returns the errors of [`report`](Self::report).
     #[track_caller]
-    #[allow(clippy::panic)] // of a test
+    #[allow(clippy::panic)] // an assertion in a test has to panic
     pub fn assert(self, actual: &Trace, case: &Case) -> Result<Report> {
         let report = self.report(actual, case)?;
         if report.comparison.passes() {
@@ -65,20 +65,20 @@ impl Parity {
     }
 }
 
-/// Asserts in a test that everything that `actual` holds is what the case holds, as near as the environments
-/// promise.
+/// Asserts in a test that every tensor of `actual` is that of the case, to the bit where the two environments
+/// promise that, and else within the tolerance.
 ///
 /// # Panics
-/// Something differs; the report is the message.
+/// Panics if something differs. The message is the report.
 ///
 /// # Errors
-/// libtorch does not tell the environment.
+/// Returns an error if libtorch does not report the environment.
 #[track_caller]
 pub fn assert_parity(actual: &Trace, case: &Case) -> Result<Report> {
     Parity::default().assert(actual, case)
 }
 
-/// Returns the name with a `*` for the number of the step.
+/// Returns the name with a `*` in place of the number of the step.
 fn of_any_step(name: &str) -> String {
     match name.strip_prefix("step/").and_then(|rest| rest.split_once('/')) {
         Some((_, name)) => format!("step/*/{name}"),

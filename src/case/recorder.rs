@@ -1,4 +1,4 @@
-//! What a port computes, recorded under the names that `scripts/recorder.py` gives the same things.
+//! The recorder of what a port computes. It uses the same names as `scripts/recorder.py`.
 
 use anyhow::{Context, Result, ensure};
 use tch::Tensor;
@@ -33,9 +33,9 @@ use crate::trace::Trace;
 #[derive(Debug)]
 pub struct Recorder {
     trace: Trace,
-    /// The step that is under way, from 1.
+    /// The number of the current step, counted from 1.
     step: u32,
-    /// What `output` was given in it.
+    /// The outputs of the current step that require a gradient, with their names.
     outputs: Vec<(String, Tensor)>,
     loss: Option<Tensor>,
 }
@@ -55,7 +55,7 @@ impl Recorder {
     /// Records what a module returns, under the module's name in PyTorch, retains its gradient, and returns it.
     ///
     /// # Errors
-    /// The name has been used in this step; or libtorch's own.
+    /// Returns an error if the name has been used in this step, and libtorch's errors.
     pub fn output(&mut self, name: &str, tensor: Tensor) -> Result<Tensor> {
         self.push(&format!("forward/{name}"), &tensor)?;
         if tensor.requires_grad() {
@@ -69,7 +69,7 @@ impl Recorder {
     /// `loss.backward()` and the optimizer's step.
     ///
     /// # Errors
-    /// There is no gradient, since backward was never run.
+    /// Returns an error if there is no gradient, since backward was never run.
     pub fn gradients(&mut self, loss: &Tensor, vs: &VarStore) -> Result<()> {
         self.push("forward/L", loss)?;
         let outputs = std::mem::take(&mut self.outputs);
@@ -84,7 +84,7 @@ impl Recorder {
         }
         ensure!(
             found,
-            "no gradient in step {}: backward was never run, or from another loss",
+            "no gradient in step {}: backward was never run, or was run from another loss",
             self.step
         );
         self.loss = Some(loss.f_detach_copy()?);
@@ -94,7 +94,7 @@ impl Recorder {
     /// Records the variables of `vs` after the optimizer's step, and begins the next step.
     ///
     /// # Errors
-    /// Two variables have the same name; or libtorch's own.
+    /// Returns an error if two variables have the same name, and libtorch's errors.
     pub fn step(&mut self, vs: &VarStore) -> Result<()> {
         if let Some(loss) = self.loss.take() {
             self.trace.push(format!("step/{}/L", self.step), &loss)?;
@@ -107,11 +107,11 @@ impl Recorder {
         Ok(())
     }
 
-    /// Records what [`gradients`](Self::gradients) records, where no optimizer's step follows, and returns all
-    /// that was recorded.
+    /// Records what [`gradients`](Self::gradients) records, and returns all that was recorded. It is for a run in
+    /// which no step of an optimizer follows.
     ///
     /// # Errors
-    /// Those of `gradients`.
+    /// Returns the errors of [`gradients`](Self::gradients).
     pub fn finish(mut self, loss: &Tensor, vs: &VarStore) -> Result<Trace> {
         self.gradients(loss, vs)?;
         Ok(self.trace)

@@ -44,7 +44,7 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     reports.conclude()
 }
 
-/// Returns the report, or which of the files is at fault, and why.
+/// Returns the report or, after an error, the file that caused it and the error.
 fn compared<'a>(
     arguments: &'a Arguments,
     names: &Names,
@@ -55,7 +55,7 @@ fn compared<'a>(
     let load = |file: &'a Path| {
         let trace = Trace::load(file).map_err(|err| (file, err))?;
         let environment = match trace.environment::<Environment>() {
-            // Of use to `auto` alone.
+            // Only `auto` uses the environments.
             Err(err) if required == Required::Auto => {
                 return Err((file, err.context(file.display().to_string())));
             }
@@ -82,7 +82,8 @@ fn compared<'a>(
     Ok(Report { file, ..Report::new(name, reason, comparison, dataflow) })
 }
 
-/// Returns the dataflow of a whole case; of any other file, the order of its tensors has to do.
+/// Returns the dataflow if one of the two is a whole case. Otherwise it is empty, and the order of the tensors is
+/// used instead.
 fn dataflow(theirs: Trace, ours: Trace) -> Vec<Edge> {
     [theirs, ours].into_iter().find_map(super::dataflow_of).unwrap_or_default()
 }

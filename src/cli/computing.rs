@@ -1,4 +1,4 @@
-//! How and where a command computes.
+//! The options that say how and where a command computes.
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -31,8 +31,8 @@ impl From<NumericsArg> for Numerics {
     }
 }
 
-/// Decides how and where the process computes, and returns what that is. Call it while the process has one
-/// thread.
+/// Sets how and where the process computes, and returns the device and the environment. Call it while the process
+/// has one thread.
 pub(super) fn compute_with(
     numerics: Numerics,
     choice: DeviceChoice,

@@ -1,4 +1,4 @@
-//! How a command ends: exit codes, and errors in one line.
+//! The end of a command: exit codes, and errors in one line.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -8,14 +8,14 @@ use tch_parity::report::one_line;
 
 use super::libtorch_message;
 
-/// How a command ends.
+/// The outcome of a command, which determines the exit code.
 #[derive(Clone, Copy)]
 pub(super) enum Outcome {
-    /// It has done what was asked, or what was compared is the same.
+    /// The command did what was asked, or what it compared is the same.
     Done,
-    /// What was compared differs.
+    /// What the command compared differs.
     Differs,
-    /// It could not run: wrong arguments, a file that cannot be read or written, an error of libtorch's.
+    /// The command could not run: an argument is wrong, a file cannot be read or written, or libtorch failed.
     CouldNotRun,
 }
 
@@ -34,7 +34,7 @@ pub(super) fn could_not_run(line: &str) -> ExitCode {
     Outcome::CouldNotRun.into()
 }
 
-/// Writes a line to stderr. A stderr that takes nothing changes nothing.
+/// Writes a line to stderr. An error of stderr is ignored.
 pub(super) fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "{}", one_line(line));
 }

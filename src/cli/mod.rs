@@ -1,4 +1,4 @@
-//! The command line: one file a command, which has its arguments and what it does.
+//! The command line. Each command has a file with its arguments and what it does.
 //!
 //! This room knows the whole library, and nothing knows it.
 
@@ -82,7 +82,7 @@ impl Command {
     }
 }
 
-/// Does what the command line asks for. Call it while the process has one thread.
+/// Runs the command that the command line names. Call it while the process has one thread.
 pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -106,7 +106,7 @@ fn ended(outcome: Result<Outcome>) -> ExitCode {
     }
 }
 
-/// Prints this program's version, and that of what it runs on.
+/// Prints the version of this program and that of libtorch.
 fn show_version() -> ExitCode {
     ended(ensure_stdout().and_then(|()| libtorch()).and_then(|libtorch| {
         let version = env!("CARGO_PKG_VERSION");
@@ -115,7 +115,7 @@ fn show_version() -> ExitCode {
     }))
 }
 
-/// Returns the libtorch in use.
+/// Returns the name and the version of the libtorch in use.
 #[cfg(feature = "libtorch")]
 fn libtorch() -> Result<String> {
     Ok(format!("libtorch {}", tch_parity::libtorch_version()?))
@@ -126,7 +126,7 @@ fn libtorch() -> Result<String> {
     Ok("without libtorch".to_owned())
 }
 
-/// Returns the dataflow of a whole case of a `ThreeLayerNet`.
+/// Returns the dataflow of a trace that is a whole case of a `ThreeLayerNet`.
 #[cfg(feature = "libtorch")]
 fn dataflow_of(trace: tch_parity::Trace) -> Option<Vec<tch_parity::Edge>> {
     let replay = tch_parity::Case::new(trace).and_then(tch_parity::Replay::new).ok()?;

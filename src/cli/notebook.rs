@@ -10,7 +10,7 @@ use super::computing::{DeviceOption, NumericsArg, compute_with};
 use super::exit::Outcome;
 use super::output::{Output, print, text_beside, unless_closed};
 
-/// A recording of more steps would outgrow the header that safetensors allows (100 MB).
+/// The largest number of steps. The header of a longer recording would exceed the 100 MB that safetensors allows.
 const MAX_STEPS: i64 = 100_000;
 
 /// Run the notebook and print what its code cells print under PyTorch, and the optimizer's step
@@ -40,11 +40,11 @@ pub(super) struct Arguments {
 
 fn learning_rate(text: &str) -> Result<f64, String> {
     let lr = text.parse::<f64>().map_err(|err| err.to_string())?;
-    // torch.optim.SGD refuses the same, but lets nan and inf pass.
+    // torch.optim.SGD refuses negative numbers, too, but accepts nan and inf.
     if lr.is_finite() && lr >= 0. {
         Ok(lr)
     } else {
-        Err("not a finite number from 0 up".to_owned())
+        Err("not a finite number of at least 0".to_owned())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where a command writes: stdout, stderr, and files that do not take the place of what is read.
+//! The outputs of a command: stdout, stderr, and files that never overwrite an input.
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::OFlags;
 use tch_parity::AtomicFile;
 
-/// The name of stdout, wherever a file to write is asked for.
+/// The name that stands for stdout wherever a command takes a file to write.
 pub(super) const STDOUT: &str = "-";
 
 /// A file to write, or stdout.
@@ -55,7 +55,7 @@ impl Output {
     }
 }
 
-/// Returns where the text for a reader goes: to stdout, or to stderr where stdout takes one of `outputs`.
+/// Returns the output for the text that people read: stdout, or stderr if one of `outputs` is stdout.
 pub(super) fn text_beside(outputs: &[&Path]) -> Box<dyn Write> {
     match outputs.iter().any(|path| is_stdout(path)) {
         true => Box::new(BufWriter::new(io::stderr())),
@@ -83,7 +83,7 @@ pub(super) fn print(out: &mut impl Write, text: fmt::Arguments) -> Result<()> {
     unless_closed(out.write_fmt(text))
 }
 
-/// A reader that has seen enough changes neither the verdict nor the reports.
+/// Ignores the error of a closed pipe. A reader that stops early changes neither the verdict nor the reports.
 pub(super) fn unless_closed(written: io::Result<()>) -> Result<()> {
     match written {
         Err(err) if is_closed(&err) => Ok(()),

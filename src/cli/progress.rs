@@ -1,8 +1,8 @@
-//! The progress of what can take seconds, on stderr where that is a terminal.
+//! Progress bars for what can take seconds, shown on stderr if that is a terminal.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Creates a bar of that length; `count` is the template of the count beside it, such as
+/// Creates a bar of this length. `count` is the template of the count beside it, such as
 /// `{pos} of {len} cases`.
 pub(super) fn bar(length: u64, count: &str) -> ProgressBar {
     let bar = ProgressBar::new(length);

@@ -1,4 +1,4 @@
-//! What comparisons find, as text for a reader and as the files that CI reads, and the exit code.
+//! The results of comparisons, as text that people read, as files that CI reads, and as the exit code.
 
 use std::env;
 use std::io::Write;
@@ -46,7 +46,7 @@ impl From<CriterionArg> for Required {
 }
 
 impl ReportOptions {
-    /// Returns the files to be written.
+    /// Returns the report files that are to be written.
     pub(super) fn files(&self) -> Vec<&Path> {
         [&self.json, &self.junit].into_iter().flatten().map(PathBuf::as_path).collect()
     }
@@ -55,19 +55,19 @@ impl ReportOptions {
 /// The report of one comparison, or why there is none.
 pub(super) type Judged = Result<Report, NotCompared>;
 
-/// Returns why `file` was not compared.
+/// Returns the record of a file that was not compared, with the reason.
 pub(super) fn not_compared(file: &Path, err: &anyhow::Error) -> NotCompared {
     NotCompared { file: file.display().to_string(), message: message(err) }
 }
 
-/// Takes results in order, one by one, and keeps of each no more than its text.
+/// A collector that takes results one by one, in order, and keeps no more than the text of each.
 pub(super) struct Reports<'a> {
     options: &'a ReportOptions,
-    /// Whether they are counted at the end, and long ones set apart.
+    /// Whether there are several results, which are counted at the end. Then an empty line follows each long one.
     several: bool,
     files: Vec<ReportFile>,
     text: String,
-    /// What is said on stderr at the end, when no progress is shown any more.
+    /// The lines that are written to stderr at the end, when no progress bar is shown any more.
     complaints: Vec<String>,
     annotations: Vec<String>,
     same: usize,
@@ -78,7 +78,7 @@ pub(super) struct Reports<'a> {
 
 struct ReportFile {
     format: Box<dyn Format>,
-    /// None after an error.
+    /// The file itself; `None` after an error.
     output: Option<Output>,
 }
 
@@ -154,8 +154,9 @@ impl<'a> Reports<'a> {
         self.complaints.push(format!("error: {}", message(err)));
     }
 
-    /// Writes first what CI reads, so that nothing that goes wrong with stdout leaves the reports of another run
-    /// there; then the text.
+    /// Completes the report files, then writes the text, and returns the outcome.
+    ///
+    /// The files come first. Otherwise an error of stdout could leave the reports of an earlier run in place.
     pub(super) fn conclude(mut self) -> Result<Outcome> {
         self.write(|format, output| format.finish(output));
         for file in std::mem::take(&mut self.files) {

@@ -1,4 +1,4 @@
-//! `tch-parity selftest`: the control of `check`.
+//! `tch-parity selftest`: the control experiment for `check`.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;

@@ -36,10 +36,10 @@ pub(super) fn run(Arguments { file, names }: Arguments) -> Result<Outcome> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut outcome = Outcome::Done;
     for name in names {
-        let Some(view) = trace.get(name) else { continue }; // looked for above
+        let Some(view) = trace.get(name) else { continue }; // its presence is checked above
         match repr_view(&view) {
             Ok(text) => print(&mut out, format_args!("{}\t{text}\n", one_line(name)))?,
-            // One tensor that cannot be printed does not hide the others.
+            // A tensor that cannot be printed does not hide the others.
             Err(err) => {
                 let err = err.context(name.to_owned()).context(file.display().to_string());
                 complain(&format!("error: {}", message(&err)));

@@ -22,7 +22,8 @@ use super::output::{Output, STDOUT, ensure_apart};
 pub(super) struct Arguments {
     /// A case file of a ThreeLayerNet [default: the notebook's run]
     case: Option<PathBuf>,
-    /// For a terminal, for GitHub and Jupyter, for a browser, or the whole notebook to open in Jupyter
+    /// The format: text for a terminal, markdown for GitHub and Jupyter, html for a browser, or ipynb, the whole
+    /// notebook for Jupyter
     #[arg(long, value_enum, default_value_t = SheetFormat::Text)]
     format: SheetFormat,
     /// Write to this file instead of stdout
@@ -48,7 +49,7 @@ pub(super) fn run(Arguments { case, format, output }: Arguments) -> Result<Outco
     fill_in(case.as_deref(), render, output.as_deref())
 }
 
-/// Renders the worksheet of a case, or of the notebook's run.
+/// Renders the worksheet of a case or, without one, of the notebook's run.
 pub(super) fn fill_in(
     case: Option<&Path>,
     render: fn(&Worksheet) -> Result<String>,

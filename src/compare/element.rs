@@ -2,17 +2,18 @@
 
 use half::{bf16, f16};
 
-/// A type of `N` bytes. The defaults suit a type that has no NaN, no tolerance and no ULP.
+/// The type of an element of `N` bytes. The defaults suit a type that has no NaN, no tolerance and no ULP.
 pub(crate) trait Element<const N: usize>: Copy {
-    /// An integer that counts ulp, as narrow as possible, so that the compiler can count several at a time.
+    /// The narrowest integer that can count ulp, so that the compiler can count several elements at a time.
     type Ulp: Copy + Default + Ord + Into<u64>;
 
     fn read(bytes: [u8; N]) -> Self;
 
-    /// Returns the shortest decimal that reads back as the same value; empty for a type without one.
+    /// Returns the shortest decimal that reads back as the same value; it is empty for a type without one.
     fn decimal(self) -> String;
 
-    /// Returns |self - other| of two values that are not equal; infinite where no number says it.
+    /// Returns |self - other| of two values that are not equal. It is infinite if the difference is no finite
+    /// number, or if the type's values are not known.
     fn distance(self, other: Self) -> f64;
 
     fn is_nan(self) -> bool {
@@ -29,12 +30,13 @@ pub(crate) trait Element<const N: usize>: Copy {
         false
     }
 
-    /// Returns how many steps from one number to the next lead to `other`; both zeros are one place.
+    /// Returns the number of steps from one representable value to the next that lead to `other`. Both zeros
+    /// count as one value.
     fn ulp_distance(self, _other: Self) -> Self::Ulp {
         Self::Ulp::default()
     }
 
-    /// Returns the greatest finite magnitude.
+    /// Returns the greatest finite magnitude of the elements.
     fn max_magnitude(_elements: &[[u8; N]]) -> f64 {
         0.
     }
@@ -54,7 +56,7 @@ macro_rules! float_element {
             }
 
             fn distance(self, other: Self) -> f64 {
-                // One nan or one infinity is as far off as can be.
+                // Two values that are not equal are infinitely far apart if one is nan or infinite.
                 let abs = (f64::from(self) - f64::from(other)).abs();
                 if abs < f64::INFINITY { abs } else { f64::INFINITY }
             }
@@ -72,7 +74,7 @@ macro_rules! float_element {
             }
 
             fn ulp_distance(self, other: Self) -> $bits {
-                // IEEE 754 orders magnitudes as it orders their bits.
+                // Magnitudes of IEEE 754 have the same order as their bits.
                 let place = |value: Self| {
                     let magnitude = (value.to_bits() & (<$bits>::MAX >> 1)) as $signed;
                     if value.is_sign_negative() { -magnitude } else { magnitude }
@@ -81,7 +83,7 @@ macro_rules! float_element {
             }
 
             fn max_magnitude(elements: &[[u8; size_of::<$float>()]]) -> f64 {
-                // Of the bits, which compare several at a time, as signed integers do.
+                // The bits are compared as signed integers, which the compiler does several at a time.
                 let magnitude = |bytes: &[u8; size_of::<$float>()]| {
                     (<$bits>::from_le_bytes(*bytes) & (<$bits>::MAX >> 1)) as $signed
                 };
@@ -130,7 +132,8 @@ macro_rules! integer_element {
 
 integer_element!(u8 i8 u16 i16 u32 i32 u64 i64);
 
-/// An element whose bits are compared and not its value: complex, or of 8 bits or fewer.
+/// An element of which only the bits are compared, not the value: a complex number, or a float of 8 bits or
+/// fewer.
 #[derive(Clone, Copy)]
 pub(crate) struct Opaque;
 

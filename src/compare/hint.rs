@@ -1,4 +1,4 @@
-//! A look at whether a tensor that differs has only its dimensions in another order.
+//! The hint that a tensor that differs only has its dimensions in another order.
 
 use safetensors::tensor::TensorView;
 
@@ -6,10 +6,11 @@ use super::criterion::Criterion;
 use super::statistics::statistics;
 use super::verdict::{Verdict, verdict};
 
-/// Beyond this many elements no permutation is tried.
+/// The largest number of elements for which permutations are tried.
 const MAX_NUMEL: usize = 1 << 22;
 
-/// The first order of the actual tensor's dimensions in which it comes near the expected one.
+/// Returns, in words, the first permutation of the actual tensor's dimensions that brings it near the expected
+/// tensor.
 pub(super) fn hint(
     actual: &TensorView,
     expected: &TensorView,
@@ -33,8 +34,11 @@ pub(super) fn hint(
     })
 }
 
-/// Every other order of `from`'s dimensions that has the shape `to`, with the elements in that order, as
-/// `torch.permute(dims).contiguous()` has them. Of 2 to 4 dimensions whose elements are whole bytes.
+/// Lists every permutation of `from`'s dimensions, except the identity, that results in the shape `to`, each with
+/// the bytes that `from.permute(dims).contiguous()` has in PyTorch.
+///
+/// The list is empty unless there are 2 to 4 dimensions, no more than [`MAX_NUMEL`] elements, and whole bytes
+/// for each element.
 fn permutations<'a>(
     from: &'a TensorView<'a>,
     to: &'a [usize],
@@ -52,7 +56,7 @@ fn permutations<'a>(
         })
 }
 
-/// Every order of `0..rank` but the one that changes nothing.
+/// Lists every permutation of `0..rank` except the identity.
 fn orders(rank: usize) -> Vec<Vec<usize>> {
     let mut orders = vec![Vec::new()];
     for _ in 0..rank {

@@ -1,4 +1,4 @@
-//! Two traces to one [`Comparison`], tensor by tensor, as plain data.
+//! The comparison of two traces, tensor by tensor. Its result is a [`Comparison`], which is plain data.
 //!
 //! This room knows bytes, shapes, dtypes, tolerances and environments. It does not know libtorch, any model,
 //! or how a result is shown.
@@ -37,11 +37,11 @@ const MISSING: &str = "it is missing";
 pub struct Comparison {
     /// The criterion that was required.
     pub criterion: Criterion,
-    /// The fields in which the two runs differ, in words; empty where one of the two says nothing.
+    /// The fields in which the two runs differ, in words. It is empty if one of the traces records no run.
     pub run: Vec<String>,
     /// The tensors in the order of the expected trace, then those that only the actual trace has.
     pub tensors: Vec<TensorComparison>,
-    /// The names that the actual trace lacks, where that is not a difference.
+    /// The names that the actual trace lacks, if that does not count as a difference.
     pub not_compared: Vec<String>,
 }
 
@@ -54,13 +54,14 @@ pub struct TensorComparison {
     pub dtype: String,
     /// The expected shape, or the actual one where the tensor is not expected.
     pub shape: Vec<usize>,
-    /// How near the actual tensor comes.
+    /// The verdict, which says how near the actual tensor comes to the expected one.
     pub verdict: Verdict,
-    /// Whether that is as near as was required.
+    /// Whether the actual tensor is as near as was required.
     pub passes: bool,
-    /// Why the values cannot be compared: one side is missing, or has another shape or dtype.
+    /// The reason why the values cannot be compared: one side is missing, or has another shape or dtype.
     pub problem: Option<String>,
-    /// The order of dimensions that would make the tensor pass, if there is one. It is never applied.
+    /// A permutation of the dimensions that would bring the tensor near, in words, if there is one. It is never
+    /// applied.
     pub hint: Option<String>,
     /// The tolerance of the dtype; `None` for a dtype whose tensors are either equal or different.
     pub tolerance: Option<Tolerance>,

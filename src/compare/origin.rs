@@ -1,4 +1,4 @@
-//! Where a difference comes from.
+//! The origin of a difference.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,16 +11,16 @@ pub struct Edge {
     pub from: String,
     /// The name of the tensor that it computes.
     pub to: String,
-    /// The name of the operation, as one would look for it.
+    /// The name of the operation, by which one would look for it in the code.
     pub operation: String,
 }
 
 impl Comparison {
-    /// Returns in words where the difference comes from, or `None` where nothing differs.
+    /// Returns in words where the difference comes from, or `None` if nothing differs.
     ///
-    /// The origin is a difference in what was run, if there is one. Else it is the first tensor of the dataflow
-    /// that differs, in the order of execution, with the operation that computes it from a tensor that agrees.
-    /// Without a dataflow it is the first tensor in the order of execution, as far as the names tell that.
+    /// If what was run differs, that is the origin. Otherwise it is the first tensor of the dataflow that
+    /// differs, in the order of execution, with the operation that computes it from a tensor that agrees. Without
+    /// a dataflow, it is the first tensor that differs in the order of execution, as far as the names tell it.
     pub fn origin(&self, dataflow: &[Edge]) -> Option<String> {
         if let Some(field) = self.run.first() {
             return Some(format!("the runs are not the same: {field}"));
@@ -33,7 +33,7 @@ impl Comparison {
             dataflow.iter().filter(given).find(|edge| differ.contains(edge.from.as_str()))
         {
             let first = self.first(from);
-            return Some(format!("{first}: the runs do not start from the same"));
+            return Some(format!("{first}: the two runs start from different tensors"));
         }
         if let Some(Edge { from, to, operation }) =
             dataflow.iter().find(|edge| differ.contains(edge.to.as_str()))
@@ -51,8 +51,10 @@ impl Comparison {
         Some(self.first(&tensors[first].name) + &agrees)
     }
 
-    /// Returns the tensors in their own order, but where the gradients of outputs stand in the order of the
-    /// forward pass, as in a case of a `ThreeLayerNet`, in the reverse of that.
+    /// Returns the tensors in the order of execution, as far as the names tell it.
+    ///
+    /// That is the order of the trace, with one exception: if the gradients of the outputs are in the order of the
+    /// forward pass, as in a case of a `ThreeLayerNet`, their order is reversed.
     fn in_order_of_execution(&self) -> Vec<&TensorComparison> {
         let mut tensors = self.tensors.iter().collect::<Vec<_>>();
         let outputs = tensors.iter().enumerate();

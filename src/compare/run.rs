@@ -1,8 +1,8 @@
-//! What was run, compared field by field.
+//! The comparison of what was run, field by field.
 
 use serde_json::Value;
 
-/// Adds the fields that differ to `differ`, each by its path from `at`.
+/// Adds the fields that differ to `differ`, each with its path, which begins with `at`.
 pub(crate) fn compare_json(at: &str, actual: &Value, expected: &Value, differ: &mut Vec<String>) {
     let path = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
     match (actual, expected) {
@@ -14,7 +14,8 @@ pub(crate) fn compare_json(at: &str, actual: &Value, expected: &Value, differ: &
                 compare_json(&path(key), actual, &Value::Null, differ);
             }
         }
-        // 0 is 0.0: a number's type says who wrote it. Of two integers every digit counts.
+        // 0 equals 0.0, since the type of a number only depends on who wrote it. Two integers, however, have to
+        // agree in every digit.
         (Value::Number(a), Value::Number(e))
             if (a.is_f64() || e.is_f64()) && a.as_f64() == e.as_f64() => {}
         _ if actual == expected => {}

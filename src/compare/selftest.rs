@@ -12,7 +12,8 @@ use crate::trace::Trace;
 /// A way to damage one tensor of a trace.
 struct Damage {
     name: &'static str,
-    /// Damages a tensor whose elements have that many bytes; `None` where it cannot be damaged so.
+    /// The function that damages a tensor whose elements have that many bytes. It returns `None` if the tensor
+    /// cannot be damaged in this way.
     how: fn(&mut Plain, usize) -> Option<()>,
 }
 
@@ -34,19 +35,19 @@ impl Plain {
         self.bytes.chunks(self.size())
     }
 
-    /// Returns where the first element is that is a number, in bytes.
+    /// Returns the offset in bytes of the first element that is not nan.
     fn first_number(&self) -> Option<usize> {
         Some(self.elements().position(|element| !is_nan(element))? * self.size())
     }
 
-    /// Returns whether the two are the same; a nan equals any nan.
+    /// Returns whether the two tensors are the same; a nan equals any nan.
     fn same(&self, other: &Plain) -> bool {
         (&self.name, self.dtype, &self.shape) == (&other.name, other.dtype, &other.shape)
             && self.elements().zip(other.elements()).all(|(a, b)| a == b || is_nan(a) && is_nan(b))
     }
 }
 
-/// Returns whether an element of one of a case's two dtypes is nan.
+/// Returns whether an element is nan, if it is a float32 or a float64, which are the two dtypes of a case.
 fn is_nan(element: &[u8]) -> bool {
     match *element {
         [a, b, c, d] => f32::from_le_bytes([a, b, c, d]).is_nan(),
@@ -145,17 +146,17 @@ pub struct Control {
     pub damage: &'static str,
     /// The number of tensors that were damaged so.
     pub injected: usize,
-    /// The tensors that the comparison passed all the same.
+    /// The tensors whose damage the comparison did not detect.
     pub passed: Vec<String>,
 }
 
 /// Damages every tensor of a replay, in one way after the other, and compares each result with the recording,
 /// bitwise: the comparison has to see the damage of every tensor.
 ///
-/// `progress` is told after each kind of damage.
+/// `progress` is called after each kind of damage.
 ///
 /// # Errors
-/// The undamaged replay is not bitwise the recording.
+/// Returns an error if the undamaged replay is not bitwise the recording.
 pub fn selftest(
     replay: &Trace,
     recorded: &Trace,

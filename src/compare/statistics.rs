@@ -1,4 +1,4 @@
-//! Two tensors of one shape and dtype compared, element by element, in one pass.
+//! The comparison of two tensors of one shape and dtype, element by element, in one pass.
 
 use std::error::Error;
 use std::sync::LazyLock;
@@ -31,16 +31,16 @@ pub struct Statistics {
     pub unequal: usize,
     /// The number of elements that are not close.
     pub not_close: usize,
-    /// The number of elements that differ in the sign of a zero alone.
+    /// The number of elements that differ only in the sign of a zero.
     pub zero_signs: usize,
     /// The greatest |actual - expected|.
     ///
-    /// It is infinite where one of the two is nan or infinite and the other is not. It is infinite too where
-    /// complex numbers or floats of 8 bits or fewer differ, since only their bits are compared, and those of
-    /// fewer than 8 bits a byte at a time.
+    /// It is infinite where one of the two is nan or infinite and the other is not. It is also infinite where
+    /// complex numbers or floats of 8 bits or fewer differ, since only their bits are compared. Floats of fewer
+    /// than 8 bits are compared a byte at a time.
     #[serde(with = "infinity")]
     pub max_abs: f64,
-    /// The greatest finite |expected|, or 0 where only bits are compared.
+    /// The greatest finite |expected|, or 0 if only bits are compared.
     pub max_expected: f64,
     /// The quotient `max_abs / max_expected`.
     #[serde(with = "infinity")]
@@ -54,11 +54,11 @@ pub struct Statistics {
 /// An element at which two tensors differ most.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Worst {
-    /// The index of the element, one number a dimension.
+    /// The index of the element, with one number for each dimension.
     pub index: Vec<usize>,
     /// The actual value, in decimal and as the hexadecimal digits of its bits.
     pub actual: (String, String),
-    /// The expected value, likewise.
+    /// The expected value, in the same two forms.
     pub expected: (String, String),
     /// The value of |actual - expected|.
     #[serde(with = "infinity")]
@@ -67,7 +67,7 @@ pub struct Worst {
     flat: usize,
 }
 
-/// A number that may be infinite, for which JSON has no number but a string.
+/// The JSON of a number that may be infinite. Since JSON has no infinity, it is written as a string.
 mod infinity {
     use serde::{Deserialize, Deserializer, Serializer, de};
 
@@ -113,7 +113,7 @@ pub(crate) fn statistics(
         Dtype::I64 => of_elements::<8, i64>,
         Dtype::U64 => of_elements::<8, u64>,
         Dtype::C64 => of_elements::<8, Opaque>,
-        // Floats of 8 bits; of fewer, each byte of several.
+        // Floats of 8 bits, or bytes that hold several smaller floats.
         _ => of_elements::<1, Opaque>,
     };
     let mut statistics = of(actual.data(), expected.data(), tolerance);
@@ -121,7 +121,7 @@ pub(crate) fn statistics(
         statistics.scaled = statistics.max_abs / statistics.max_expected;
     }
     if let Some(worst) = &mut statistics.worst {
-        // Of elements below a byte there is no index: it is that of the byte.
+        // Elements smaller than a byte are compared by the byte, so the index is that of the byte.
         let bytes = [expected.data().len()];
         let whole = expected.dtype().bitsize() >= 8;
         let shape = if whole { expected.shape() } else { &bytes };
@@ -163,7 +163,8 @@ fn of_elements<const N: usize, E: Element<N>>(
     })
 }
 
-/// Compares block by block: most blocks are equal, which is seen fastest, and only the others are looked at.
+/// Compares two shares block by block. Most blocks are equal, which is fast to check; only in the others are
+/// single elements compared.
 fn of_share<const N: usize, E: Element<N>>(
     actual: &[u8],
     expected: &[u8],
@@ -186,7 +187,7 @@ fn of_share<const N: usize, E: Element<N>>(
     total
 }
 
-/// Compares one block; the worst element is looked for only where it is further off than `known`.
+/// Compares one block. The worst element is looked for only if its difference is greater than `known`.
 fn of_block<const N: usize, E: Element<N>>(
     actual: &[[u8; N]],
     expected: &[[u8; N]],
@@ -203,8 +204,8 @@ fn of_block<const N: usize, E: Element<N>>(
         let unequal = (actual != expected) & !(a.is_nan() & e.is_nan());
         (if unequal { a.distance(e) } else { 0. }, unequal, a, e)
     };
-    // Without a branch on what is found, and counted in narrow numbers, so that several elements are compared
-    // at a time.
+    // The loop has no branches and counts in narrow integers, so that the compiler compares several elements at
+    // a time.
     let (mut unequal, mut not_close, mut zero_signs) = (0u32, 0u32, 0u32);
     let mut max_ulp = E::Ulp::default();
     for (&actual, &expected) in actual.iter().zip(expected) {
@@ -239,7 +240,7 @@ fn of_block<const N: usize, E: Element<N>>(
     found
 }
 
-/// The index of the element at `flat`, counted row by row, in a tensor of `shape`.
+/// Returns the index, in a tensor of `shape`, of the element at position `flat` in row-major order.
 pub(crate) fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {
     let index = shape.iter().rev().map(|n| (flat % n, flat /= n).0);
     let mut index = index.collect::<Vec<_>>();

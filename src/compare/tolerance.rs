@@ -29,9 +29,11 @@ pub enum Between {
 /// [`torch.testing.assert_close`](https://github.com/pytorch/pytorch/blob/v2.13.0/torch/testing/_comparison.py#L83).
 /// With `atol` alone, zeros would pass for most gradients of a hidden layer; `scaled` does not let them pass.
 /// `scaled` is 17 units of rounding for float32 (the most seen between two kernels was 7) and as many for
-/// float16 and bfloat16; for float64 it is 45. With a GPU it is five times that, since exp and log are other functions there
-/// ([CUDA's are within 2 ulp](https://docs.nvidia.com/cuda/cuda-c-programming-guide/#mathematical-functions-appendix))
-/// and products are fused; TF32 is off. Tensors of a dtype that has no row are equal or different.
+/// float16 and bfloat16; for float64 it is 45. With a GPU it is five times that, since exp and log are other
+/// functions there ([CUDA's are within 2 ulp]) and products are fused; TF32 is off. A dtype without a row has no
+/// tolerance: its tensors are either equal or different.
+///
+/// [CUDA's are within 2 ulp]: https://docs.nvidia.com/cuda/cuda-c-programming-guide/#mathematical-functions-appendix
 pub const TOLERANCES: [(Dtype, Between, Tolerance); 6] = [
     (Dtype::F16, Between::Cpus, Tolerance { rtol: 1e-3, atol: 1e-5, scaled: 1.6e-2 }),
     (Dtype::BF16, Between::Cpus, Tolerance { rtol: 1.6e-2, atol: 1e-5, scaled: 1.3e-1 }),
@@ -41,18 +43,19 @@ pub const TOLERANCES: [(Dtype, Between, Tolerance); 6] = [
     (Dtype::F64, Between::Gpus, Tolerance { rtol: 1e-7, atol: 1e-7, scaled: 5e-14 }),
 ];
 
-/// How many times the rounding error of a formula a run may be away from the value by hand.
+/// The largest difference allowed between a run and the value computed by hand, as a multiple of the formula's
+/// rounding error.
 ///
 /// The rounding error is the running error bound of the formula in the run's dtype (Higham, Accuracy and
-/// Stability of Numerical Algorithms, 2nd ed., §3.3), and the value by hand is computed in float64. Once that
-/// bound is what the formula itself may cost. PyTorch adds up in another order and writes a fraction in another
-/// way, and where the run is float64 the value by hand is rounded as much as the run. Of 3,000 random cases all
-/// were within twice the bound, and all but 61 within the bound.
+/// Stability of Numerical Algorithms, 2nd ed., §3.3). The value by hand is computed in float64. Evaluating the
+/// formula as it is written costs at most that bound. But PyTorch sums in another order and computes a fraction
+/// in another way, and if the run is float64, the value by hand is rounded as much as the run. Of 3,000 random
+/// cases, all were within twice the bound, and all but 61 were within the bound.
 pub const ROUNDINGS_BY_HAND: f64 = 4.;
 
 impl Tolerance {
-    /// Returns the tolerance of a dtype, which is that of CPUs where the table has none for GPUs; `None` for a
-    /// dtype whose tensors are equal or different.
+    /// Returns the tolerance of a dtype, or `None` if its tensors are either equal or different. If the table has
+    /// none for GPUs, it is that of CPUs.
     pub(crate) fn of(dtype: Dtype, between: Between) -> Option<Tolerance> {
         let rows = TOLERANCES.iter().rev();
         let mut fits =

@@ -1,12 +1,12 @@
-//! How near one tensor comes to another.
+//! The verdict on a tensor: how near it comes to the expected one.
 
 use serde::{Deserialize, Serialize};
 
 use super::statistics::Statistics;
 use super::tolerance::Tolerance;
 
-/// The most ulp that a verdict counts. Beyond that a number of ulp says little, since a gradient near zero is
-/// a million ulp away for the error of a sum.
+/// The largest distance in ulp that a verdict states. A larger one says little, since the rounding error of a sum
+/// can put a gradient near zero a million ulp away.
 pub const MAX_ULP: u64 = 4;
 
 /// A measure of how near an actual tensor comes to the expected one.

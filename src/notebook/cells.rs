@@ -1,4 +1,4 @@
-//! The notebook's code cells that compute, in their order and in their words.
+//! The notebook's code cells that compute something, in the notebook's order and in its words.
 
 use anyhow::Result;
 use tch::{COptimizer, Device, Reduction, TchError, Tensor};
@@ -8,7 +8,7 @@ use super::three_layer_net::{Intermediate, ThreeLayerNet};
 /// The learning rate of the notebook's `torch.optim.SGD`.
 pub const LR: f64 = 0.1;
 
-/// `model = ThreeLayerNet(2,2,3)`, and its weights.
+/// Creates `model = ThreeLayerNet(2,2,3)`, and sets its weights.
 pub(super) fn model(device: Device) -> Result<ThreeLayerNet, TchError> {
     let mut model = ThreeLayerNet::new(2, 2, 3)?;
 
@@ -23,14 +23,14 @@ pub(super) fn model(device: Device) -> Result<ThreeLayerNet, TchError> {
     Ok(model)
 }
 
-/// Create some data: `x` and `y`.
+/// Creates some data: `x` and `y`.
 pub(super) fn data(device: Device) -> Result<(Tensor, Tensor), TchError> {
     let x = parameter(Tensor::from_slice2(&[[1f32, -1.]]), device)?;
     let y = Tensor::from_slice2(&[[0f32]]).f_to_device(device)?;
     Ok((x, y))
 }
 
-/// Forward pass: the intermediate tensors, and the loss.
+/// Computes the forward pass, and returns the intermediate tensors and the loss.
 pub(super) fn forward(
     model: &ThreeLayerNet,
     x: &Tensor,
@@ -41,13 +41,13 @@ pub(super) fn forward(
     Ok((results, loss))
 }
 
-/// Backward pass.
+/// Clears the gradients, and computes the backward pass.
 pub(super) fn backward(optimizer: &COptimizer, loss: &Tensor) -> Result<(), TchError> {
     optimizer.zero_grad()?;
     loss.f_backward()
 }
 
-/// The optimizer's step, which the notebook stops short of.
+/// Updates the parameters by a step of the optimizer. The notebook itself ends before this step.
 pub(super) fn step(optimizer: &COptimizer) -> Result<(), TchError> {
     optimizer.step()
 }

@@ -49,11 +49,11 @@ pub struct Notebook {
 impl Notebook {
     /// Runs the notebook's cells on `device`, the forward pass, the backward pass and the step `steps` times.
     ///
-    /// The optimizer takes the parameters that the model has then. The notebook makes its optimizer before it
-    /// sets the weights, so that its `step()` would change nothing.
+    /// The optimizer is created after the weights are set, so that it steps these. The notebook creates its
+    /// optimizer before that, so its `step()` would change nothing.
     ///
     /// # Errors
-    /// Those of [`train`].
+    /// Returns the errors of [`train`].
     pub fn run(lr: f64, steps: u32, device: Device) -> Result<Notebook> {
         let model = cells::model(device)?;
         let (x, y) = cells::data(device)?;
@@ -66,7 +66,7 @@ impl Notebook {
     /// Writes what the cells print under PyTorch.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Returns an error if `out` cannot be written to.
     pub fn print(&self, out: &mut impl Write) -> Result<()> {
         let printed = Printed { trace: &self.trace, device: self.device };
         write!(out, "{}\n{}", self.model, printed.initial_weights()?)?;

@@ -1,4 +1,4 @@
-//! What the notebook's cells print under PyTorch, in their order.
+//! The text that the notebook's cells print under PyTorch, in the order of the cells.
 
 use anyhow::Result;
 use tch::Device;

@@ -1,4 +1,5 @@
-//! What is run: the model, the loss, the optimizer and the number of steps, as the metadata of a case has them.
+//! The description of a run, as a case's metadata holds it: the model, the loss, the optimizer and the number of
+//! steps.
 
 use serde::{Deserialize, Serialize};
 

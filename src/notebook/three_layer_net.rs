@@ -40,7 +40,7 @@ impl ThreeLayerNet {
     /// After `tch::manual_seed(s)` they have the bits that Python has after `torch.manual_seed(s)`.
     ///
     /// # Errors
-    /// libtorch's own, such as for a negative dimension.
+    /// Returns libtorch's errors, such as that of a negative dimension.
     pub fn new(d1: i64, d2: i64, d3: i64) -> Result<ThreeLayerNet, TchError> {
         Ok(ThreeLayerNet {
             fc1: Linear::new(d1, d2)?,
@@ -53,7 +53,7 @@ impl ThreeLayerNet {
     /// intermediate tensors, which will keep their gradients.
     ///
     /// # Errors
-    /// libtorch's own: shapes that do not fit, or `x` does not require grad.
+    /// Returns libtorch's errors, such as those of shapes that do not fit or of an `x` that does not require grad.
     pub fn forward(&self, x: &Tensor) -> Result<(Tensor, Intermediate), TchError> {
         let z2 = self.fc1.forward(x)?;
         let h2 = z2.f_relu()?;
@@ -92,7 +92,7 @@ impl ThreeLayerNet {
     }
 }
 
-/// Python's `repr(module)`.
+/// Formats the net as Python's `repr(module)` does.
 impl fmt::Display for ThreeLayerNet {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         writeln!(f, "ThreeLayerNet(")?;

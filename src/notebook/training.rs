@@ -12,8 +12,9 @@ use crate::trace::Trace;
 /// The trace has the tensors that `docs/format.md` lists, in that order.
 ///
 /// # Errors
-/// `run` has no steps; or libtorch's own: shapes that do not fit, an `x` that does not require grad, labels or outputs
-/// outside [0, 1] (nan, after a step too large), arguments that the optimizer refuses.
+/// Returns an error if `run` has no steps, and libtorch's errors: of shapes that do not fit, of an `x` that does
+/// not require grad, of labels or outputs outside [0, 1] (such as nan after a step that was too large), and of
+/// arguments that the optimizer refuses.
 pub fn train(model: &ThreeLayerNet, x: &Tensor, y: &Tensor, run: &Run) -> Result<Trace> {
     ensure!(run.steps > 0, "a run of 0 steps");
     let optimizer = run.optimizer.build(model.named_parameters().map(|(_, p)| p))?;

@@ -3,7 +3,7 @@
 use super::{NotCompared, Report, one_line};
 
 impl Report {
-    /// Returns GitHub's `::error` for a comparison that does not pass.
+    /// Returns GitHub's `::error` line for a comparison that does not pass.
     pub fn annotation(&self) -> Option<String> {
         let origin = self.origin.as_deref()?;
         Some(annotation(self.file.as_deref(), &format!("{origin}. {}", self.line())))
@@ -11,7 +11,7 @@ impl Report {
 }
 
 impl NotCompared {
-    /// Returns GitHub's `::error`.
+    /// Returns GitHub's `::error` line.
     pub fn annotation(&self) -> String {
         annotation(Some(&self.file), &self.message)
     }

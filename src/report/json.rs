@@ -1,5 +1,5 @@
-//! The reports as JSON: `{"reports": […], "errors": […], "passes": bool}`. An infinity, for which JSON has no
-//! number, is the string `"Infinity"`.
+//! The reports as JSON: `{"reports": […], "errors": […], "passes": bool}`. Since JSON has no infinity, it is
+//! written as the string `"Infinity"`.
 
 use std::io::Write;
 
@@ -22,7 +22,7 @@ impl Default for Json {
 }
 
 impl Json {
-    /// Separates a report, or the end of the list, from what stands before it.
+    /// Writes what separates a report, or the end of the list, from what precedes it.
     fn open(&mut self, out: &mut dyn Write) -> Result<()> {
         let start = if self.reports == 0 { "{\n  \"reports\": [" } else { "," };
         Ok(out.write_all(start.as_bytes())?)
@@ -32,7 +32,7 @@ impl Json {
 impl Format for Json {
     fn report(&mut self, out: &mut dyn Write, report: &Report) -> Result<()> {
         self.open(out)?;
-        // No string of JSON has a line break, so that every one of them can be indented.
+        // No string in JSON contains a line break, so every line can be indented.
         let json = serde_json::to_string_pretty(report)?.replace('\n', "\n    ");
         write!(out, "\n    {json}")?;
         self.reports += 1;

@@ -1,5 +1,5 @@
-//! The reports as JUnit's XML: a test suite a report, a test case a tensor, and one more named `run` where what
-//! was run differs.
+//! The reports as JUnit XML. Each report is a test suite, and each tensor is a test case. If what was run differs,
+//! the suite has another test case named `run`.
 
 use std::io::Write;
 
@@ -19,7 +19,7 @@ pub struct JUnit {
 }
 
 impl JUnit {
-    /// Writes a suite as soon as it is known: `quick_junit::Report` would hold the suites of all cases, which
+    /// Writes a suite as soon as it is complete. A `quick_junit::Report` would hold the suites of all cases, which
     /// takes 0.4 GiB for 10,000 small ones (956,000 test cases).
     fn suite(&mut self, out: &mut dyn Write, suite: TestSuite) -> Result<()> {
         let mut xml = Xml::unnamed();

@@ -1,4 +1,4 @@
-//! A [`Comparison`] as text, JSON, JUnit and GitHub annotations: one file a format.
+//! A [`Comparison`] as text, JSON, JUnit and GitHub annotations, with one file for each format.
 //!
 //! This room knows comparisons, which are plain data, and how people and CI read them. It does not know how
 //! they were made. A format that is written to a file implements [`Format`].
@@ -23,11 +23,11 @@ use crate::compare::{Comparison, Edge};
 pub struct Report {
     /// The name: the case's file, or whatever was compared.
     pub name: String,
-    /// The file that an annotation points to, which is the one that was judged.
+    /// The file that an annotation points to, which is the actual one.
     pub file: Option<String>,
-    /// Why the criterion is what it is.
+    /// The reason for the criterion.
     pub reason: String,
-    /// Where the difference comes from, as [`Comparison::origin`] tells it.
+    /// The origin of the difference, as [`Comparison::origin`] returns it.
     pub origin: Option<String>,
     /// The result of the comparison.
     #[serde(flatten)]
@@ -44,7 +44,7 @@ pub struct NotCompared {
 }
 
 impl Report {
-    /// Creates the report of a comparison; `dataflow` is only called where something differs.
+    /// Creates the report of a comparison. `dataflow` is called only if something differs.
     pub fn new(
         name: impl Into<String>,
         reason: impl Into<String>,
@@ -56,28 +56,28 @@ impl Report {
     }
 }
 
-/// A format of a file that takes the results one by one, so that none has to be kept.
+/// A file format that takes the results one by one, so that none has to be kept.
 pub trait Format {
     /// Writes a report.
     ///
     /// # Errors
-    /// `out` takes no more.
+    /// Returns an error if `out` cannot be written to.
     fn report(&mut self, out: &mut dyn Write, report: &Report) -> Result<()>;
 
-    /// Writes what could not be compared.
+    /// Writes that a file could not be compared, and why.
     ///
     /// # Errors
-    /// `out` takes no more.
+    /// Returns an error if `out` cannot be written to.
     fn not_compared(&mut self, out: &mut dyn Write, error: &NotCompared) -> Result<()>;
 
-    /// Writes the end.
+    /// Writes the end of the file.
     ///
     /// # Errors
-    /// `out` takes no more.
+    /// Returns an error if `out` cannot be written to.
     fn finish(&mut self, out: &mut dyn Write) -> Result<()>;
 }
 
-/// Returns `text` as one line that a terminal, an XML parser and GitHub take as mere text.
+/// Returns `text` as one line that a terminal, an XML parser and GitHub treat as plain text.
 ///
 /// Names come out of files, and could hold line breaks, escape sequences, characters that XML does not have, or
 /// the beginnings of GitHub's commands: `::` at the start of a line, `##[` anywhere.

@@ -1,4 +1,5 @@
-//! A report for a terminal: the rows of what differs, what is known of each, the origin, and the verdict.
+//! A report for a terminal: the tensors that differ as rows of a table, an explanation of each, the origin, and
+//! the verdict.
 
 use std::fmt::Write;
 
@@ -8,13 +9,13 @@ use super::{Report, one_line};
 use crate::compare::{Comparison, Criterion, MAX_ULP, TensorComparison, Verdict};
 use crate::repr::float::exponential;
 
-/// The most rows of differing tensors, and of names that were not compared.
+/// The largest number of rows of differing tensors, and of names that were not compared.
 const MAX_ROWS: usize = 20;
 
-/// The most differing tensors that are explained below the rows.
+/// The largest number of differing tensors that are explained below the rows.
 const MAX_EXPLANATIONS: usize = 5;
 
-/// The most characters of a cell, so that one long name does not widen every row.
+/// The largest number of characters in a cell, so that one long name does not widen every row.
 const MAX_CELL: usize = 100;
 
 impl Report {
@@ -50,7 +51,7 @@ impl Report {
         format!("{verdict}: {name} ({}; {criterion} required: {reason})", found.join(", "))
     }
 
-    /// Returns how many of the tensors that pass are in which tier.
+    /// Counts the tensors that pass in each tier, and leaves out empty tiers.
     fn tiers(&self) -> Vec<(String, usize)> {
         let tiers = [
             ("bitwise".to_owned(), |v| v == Verdict::Bitwise),
@@ -64,12 +65,13 @@ impl Report {
         counts.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Returns the first rows of what differs, what is known of the first of them, the origin and the verdict.
+    /// Returns the first rows of the tensors that differ, the explanation of the first few, the origin and the
+    /// verdict.
     pub fn text(&self) -> String {
         self.render(false)
     }
 
-    /// Returns the same with a row for every tensor, and what is known of every tensor that differs.
+    /// Returns the same text, but with a row for every tensor and the explanation of every tensor that differs.
     pub fn verbose_text(&self) -> String {
         self.render(true)
     }
@@ -140,7 +142,7 @@ fn row(tensor: &TensorComparison) -> [String; 7] {
     [name, shape, verdict(tensor), max_abs, scaled, ulp, unequal]
 }
 
-/// Cuts what is too long for a cell in its middle.
+/// Replaces the middle of a text that is too long for a cell by an ellipsis.
 fn cell(text: &str) -> String {
     let count = text.chars().count();
     if count <= MAX_CELL {
@@ -164,7 +166,7 @@ fn number(value: f64) -> String {
     if value == 0. { "0".to_owned() } else { exponential(value, 1) }
 }
 
-/// Returns what is known of a tensor that does not pass, in the words of torch.testing.assert_close.
+/// Explains why a tensor does not pass, in the words of torch.testing.assert_close.
 pub(super) fn explanation(tensor: &TensorComparison) -> String {
     let hint = tensor.hint.as_ref().map_or(String::new(), |hint| format!("\n    But {hint}."));
     if let Some(problem) = &tensor.problem {
@@ -201,7 +203,7 @@ pub(super) fn explanation(tensor: &TensorComparison) -> String {
     text + &hint
 }
 
-/// Rounds a tolerance up, so that what is printed would do.
+/// Writes a tolerance, rounded up, so that the printed one suffices.
 fn tolerance(value: f64) -> String {
     if value == 0. || !value.is_finite() { number(value) } else { exponential(value * 1.001, 3) }
 }

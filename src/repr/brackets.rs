@@ -1,4 +1,4 @@
-//! The elements in brackets, as many to a line as fit.
+//! The elements in brackets, with as many on a line as fit.
 
 use super::LINEWIDTH;
 use super::column::Column;
@@ -11,7 +11,8 @@ pub(crate) fn is_cut(n: usize, summarize: bool) -> bool {
 }
 
 impl Column {
-    /// `_tensor_str_with_formatter`: `cells`, which are a tensor of `shape` or its edges, in brackets.
+    /// Writes `cells` in brackets, as PyTorch's `_tensor_str_with_formatter` does. The cells are the elements of a
+    /// tensor of `shape`, or of its edges.
     pub(super) fn nested(
         &self,
         cells: &[String],
@@ -37,7 +38,7 @@ impl Column {
         format!("[{}]", slices.join(&separator))
     }
 
-    /// `_vector_str`: as many cells to a line as fit.
+    /// Writes the cells of a vector, with as many on a line as fit, as PyTorch's `_vector_str` does.
     fn vector(&self, cells: &[String], n: usize, indent: usize, summarize: bool) -> String {
         let per_line = (LINEWIDTH.saturating_sub(indent) / (self.width + 2)).max(1);
         let mut cells = cells.iter().map(String::as_str).collect::<Vec<_>>();

@@ -1,12 +1,12 @@
-//! The elements as text, all of one width.
+//! The elements as text of one width.
 
 use super::dtype::Elements;
 use super::float;
 
-/// `_Formatter`: the elements in order, each as text, padded to the width that a look at all of them gives.
+/// The elements in order, each as text that is padded to a common width, as PyTorch's `_Formatter` makes them.
 pub(super) struct Column {
     pub(super) cells: Vec<String>,
-    /// What one of them counts as when a line is filled.
+    /// The width that PyTorch assumes for each element when it fills a line.
     pub(super) width: usize,
 }
 
@@ -35,7 +35,8 @@ impl Column {
         }
     }
 
-    /// Zeros and what is not `counted` decide nothing, so that they may stand out of the column.
+    /// Formats floats. Zeros and values that are not `counted` influence neither the format nor the width, so they
+    /// may be wider than the column.
     fn of_floats(values: &[f64], counted: fn(f64) -> bool) -> Column {
         let deciding = || values.iter().copied().filter(|&value| counted(value) && value != 0.);
         let max = deciding().map(f64::abs).fold(0., f64::max);

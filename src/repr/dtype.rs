@@ -6,27 +6,27 @@ use safetensors::tensor::Dtype;
 /// Elements as they are printed.
 pub(crate) enum Elements {
     Floats(Vec<f64>),
-    /// Floats without a fraction and without a sign. PyTorch takes their nan for a finite number.
+    /// Floats that have only an exponent, no sign and no fraction. PyTorch treats their nan as a finite number.
     Exponents(Vec<f64>),
-    /// The real and the imaginary part.
+    /// Complex numbers, each as its real and its imaginary part.
     Complex(Vec<[f64; 2]>),
-    /// What stands for itself: integers and booleans.
+    /// Integers and booleans, as text.
     Words(Vec<String>),
 }
 
 /// A dtype as PyTorch prints it.
 pub(crate) struct PyTorchDtype {
-    /// `str(dtype)`
+    /// The name of the dtype, as `str(dtype)` returns it.
     pub(crate) name: &'static str,
-    /// Whether the elements tell it, so that it is not printed beside them.
+    /// Whether the elements alone show the dtype, so that it is not printed.
     pub(crate) is_default: bool,
-    /// The bytes of one element.
+    /// The number of bytes of one element.
     pub(crate) size: usize,
     pub(crate) decode: fn(&[u8]) -> Elements,
 }
 
 impl PyTorchDtype {
-    /// Returns PyTorch's dtype for that of a safetensors file, or `None` where PyTorch has none.
+    /// Returns PyTorch's dtype for that of a safetensors file, or `None` if PyTorch has none.
     pub(crate) fn of(dtype: Dtype) -> Option<&'static PyTorchDtype> {
         PyTorchDtype::named(match dtype {
             Dtype::BOOL => "torch.bool",
@@ -63,13 +63,13 @@ const fn row(name: &'static str, size: usize, decode: fn(&[u8]) -> Elements) -> 
     PyTorchDtype { name, is_default: false, size, decode }
 }
 
-/// A dtype that PyTorch does not name beside the elements.
+/// Returns a dtype that PyTorch does not name beside the elements.
 const fn default(name: &'static str, size: usize, decode: fn(&[u8]) -> Elements) -> PyTorchDtype {
     PyTorchDtype { name, is_default: true, size, decode }
 }
 
 static TABLE: [PyTorchDtype; 22] = [
-    // By its byte: a file can hold a bool that is neither 0 nor 1.
+    // A bool is read as a byte, since a file can hold one that is neither 0 nor 1.
     default("torch.bool", 1, |bytes| {
         words(bytes, |[byte]| if byte == 0 { "False" } else { "True" })
     }),
@@ -104,7 +104,7 @@ static TABLE: [PyTorchDtype; 22] = [
             |[bits]| if bits == 0xff { f64::NAN } else { exponent(bits) },
         ))
     }),
-    // PyTorch prints each pair of them as the number that its byte is.
+    // PyTorch prints each pair of these floats as the number that their byte holds.
     row("torch.float4_e2m1fn_x2", 1, |bytes| floats(bytes, |[byte]| f64::from(byte))),
     row("torch.complex32", 4, |bytes| {
         Elements::Complex(read(bytes, |[a, b, c, d]| [half([a, b]), half([c, d])]))
@@ -143,8 +143,8 @@ fn single(bytes: [u8; 4]) -> f64 {
     f64::from(f32::from_le_bytes(bytes))
 }
 
-/// Returns the finite float of 8 bits that has so many bits of mantissa and that bias
-/// ([FP8](https://arxiv.org/abs/2209.05433); those named fnuz have [no negative
+/// Returns the value of a finite float of 8 bits, given the number of bits of its mantissa and the bias of its
+/// exponent ([FP8](https://arxiv.org/abs/2209.05433); the types named fnuz have [no negative
 /// zero](https://arxiv.org/abs/2206.02915)).
 fn narrow(bits: u8, mantissa_bits: u8, bias: i32) -> f64 {
     let mantissa = f64::from(bits & ((1 << mantissa_bits) - 1)) / f64::from(1u8 << mantissa_bits);

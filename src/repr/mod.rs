@@ -17,10 +17,10 @@ use column::Column;
 pub(crate) use dtype::PyTorchDtype;
 pub use float::repr_float;
 
-/// Tensors of more elements are summarized.
+/// The number of elements above which a tensor is summarized, which is PyTorch's print option `threshold`.
 const THRESHOLD: usize = 1000;
 const LINEWIDTH: usize = 80;
-/// PyTorch itself indexes a tensor of at most so many dimensions.
+/// The largest number of dimensions with which PyTorch itself can index a tensor.
 pub(crate) const MAX_DIM: usize = 64;
 
 const PREFIX: &str = "tensor(";
@@ -37,16 +37,16 @@ const PREFIX: &str = "tensor(";
 /// ```
 ///
 /// # Errors
-/// PyTorch has no such tensor: its dtype is one that PyTorch lacks, it has more than 64 dimensions, or its
-/// sizes overflow.
+/// Returns an error if PyTorch has no such tensor: if PyTorch lacks its dtype, if it has more than 64 dimensions,
+/// or if its sizes overflow.
 pub fn repr_view(view: &TensorView) -> Result<String> {
     let dtype = PyTorchDtype::of(view.dtype())
         .with_context(|| format!("PyTorch has no dtype {}", view.dtype()))?;
     let mut shape = view.shape().to_vec();
     if view.dtype() == Dtype::F4 {
-        // PyTorch's elements are pairs of them.
+        // An element in PyTorch is a pair of floats of 4 bits.
         let last = shape.last_mut().filter(|last| **last % 2 == 0);
-        *last.context("PyTorch has no single float of 4 bits, but pairs of them")? /= 2;
+        *last.context("PyTorch has floats of 4 bits only in pairs")? /= 2;
     }
     ensure!(shape.len() <= MAX_DIM, "cannot print a tensor of {} dimensions", shape.len());
     let sizes = shape.iter().map(|&n| i64::try_from(n));
@@ -67,7 +67,8 @@ pub(crate) fn is_summarized(shape: &[usize]) -> bool {
     shape.iter().product::<usize>() > THRESHOLD
 }
 
-/// `get_summarized_data`: the bytes of the first and last three of every dimension that is longer than six.
+/// Returns the bytes that are shown of a summarized tensor, as PyTorch's `get_summarized_data` does: the first and
+/// last three slices along every dimension that is longer than six.
 fn edges(bytes: &[u8], shape: &[usize], size: usize) -> Vec<u8> {
     let mut offsets = vec![0];
     for &n in shape {
@@ -79,18 +80,18 @@ fn edges(bytes: &[u8], shape: &[usize], size: usize) -> Vec<u8> {
     offsets.iter().flat_map(|offset| &bytes[offset * size..][..size]).copied().collect()
 }
 
-/// What is printed of a tensor.
+/// The parts of a tensor that are printed.
 pub(crate) struct Text<'a> {
     pub(crate) dtype: &'a PyTorchDtype,
     pub(crate) shape: &'a [usize],
-    /// The bytes of the elements, or where they are summarized of those at the edges.
+    /// The bytes of the elements or, if the tensor is summarized, of those at the edges.
     pub(crate) shown: &'a [u8],
     pub(crate) summarize: bool,
 }
 
 impl Text<'_> {
-    /// `_str_intern`: all of it, with `before` and `after` as further suffixes, before and after those of the
-    /// tensor itself.
+    /// Returns the whole text, as PyTorch's `_str_intern` does. `before` and `after` are further suffixes, which
+    /// stand before and after those of the tensor itself.
     pub(crate) fn repr(&self, before: Vec<String>, after: Vec<String>) -> String {
         let mut suffixes = before;
         let empty = self.shape.contains(&0);
@@ -98,7 +99,7 @@ impl Text<'_> {
             let sizes = self.shape.iter().map(usize::to_string).collect::<Vec<_>>();
             suffixes.push(format!("size=({})", sizes.join(", ")));
         }
-        // The elements tell the default dtypes apart; where there are none, only float32 is the default.
+        // The elements tell the default dtypes apart. Without elements, only float32 is a default.
         let told = if empty { self.dtype.name == "torch.float32" } else { self.dtype.is_default };
         if !told {
             suffixes.push(format!("dtype={}", self.dtype.name));
@@ -107,8 +108,7 @@ impl Text<'_> {
         add_suffixes(format!("{PREFIX}{}", self.elements(PREFIX.len())), &suffixes)
     }
 
-    /// What stands between the parentheses: the elements in brackets, as if `indent` characters stood before
-    /// them.
+    /// Returns the elements in brackets. The first line is assumed to begin after `indent` characters.
     pub(crate) fn elements(&self, indent: usize) -> String {
         if self.shape.contains(&0) {
             return "[]".to_owned();
@@ -118,9 +118,9 @@ impl Text<'_> {
     }
 }
 
-/// `_add_suffixes`: after the elements, or on a line of its own where it would not fit.
+/// Appends the suffixes as PyTorch's `_add_suffixes` does, each on a new line if it would not fit.
 fn add_suffixes(mut text: String, suffixes: &[String]) -> String {
-    // PyTorch counts one more than the last line has, and two more where it is the only line.
+    // PyTorch counts one character more than the last line has, and two more if it is the only line.
     let mut column = text.rfind('\n').map_or(text.len() + 2, |newline| text.len() - newline + 1);
     for suffix in suffixes {
         if column + suffix.len() + 2 > LINEWIDTH {

@@ -1,4 +1,4 @@
-//! The bytes behind a trace: owned, or a file that is mapped into memory.
+//! The bytes of a trace: either owned, or those of a file that is mapped into memory.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use memmap2::Mmap;
 
-/// Files of at least this many bytes are mapped; smaller ones are read.
+/// The size in bytes from which on a file is mapped. Smaller files are read.
 const MAP_FROM: u64 = 1 << 20;
 
 #[derive(Debug)]
@@ -49,9 +49,9 @@ impl Bytes {
             file.read_to_end(&mut bytes)?;
             return Ok(Bytes::Owned(bytes));
         }
-        // SAFETY: the map is read as plain bytes, of which any are valid. Whoever shortens or rewrites
-        // the file meanwhile stops the process or sees mixed values: the price of comparing files of
-        // any size; a file that is replaced, as `save` does, stays as it was.
+        // SAFETY: the map is read as plain bytes, and all bytes are valid. If the file is truncated or
+        // rewritten meanwhile, this process is stopped or sees mixed values, which is the price of comparing
+        // files of any size. If the file is replaced by renaming, as `save` does, the map stays as it was.
         #[allow(unsafe_code)]
         Ok(Bytes::Mapped(unsafe { Mmap::map(&file)? }))
     }

@@ -1,4 +1,4 @@
-//! Where a run was made: the fingerprint that decides whether the same bits can be asked for.
+//! The environment in which a run was made: the fingerprint that decides whether the same bits can be required.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ pub enum Numerics {
     Native,
 }
 
-/// The fingerprint of where a run was made, from what PyTorch tells in `torch.__config__.show()`.
+/// The fingerprint of the environment in which a run was made, from what `torch.__config__.show()` reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
@@ -21,19 +21,19 @@ pub struct Environment {
     pub torch: String,
     /// The instruction set of libtorch's own kernels, such as `AVX512` or `DEFAULT`.
     pub cpu_capability: String,
-    /// The threads that one operation may use.
+    /// The number of threads that one operation may use.
     pub threads: u32,
     /// The numerics that the run was asked for.
     pub numerics: Numerics,
-    /// The device as `str(torch.device)` has it: `cpu`, or such as `cuda:0`.
+    /// The device, as `str(torch.device)` returns it, such as `cpu` or `cuda:0`.
     pub device: String,
-    /// The model of that device, or empty where the system does not tell.
+    /// The model of that device, or empty if the system does not report it.
     pub device_name: String,
-    /// The version of MKL, or empty.
+    /// The version of MKL, or empty if PyTorch reports none.
     pub mkl: String,
-    /// The version of oneDNN, or empty.
+    /// The version of oneDNN, or empty if PyTorch reports none.
     pub onednn: String,
-    /// What a CUDA device adds; `None` on any other.
+    /// The part of the fingerprint that only a CUDA device has; `None` for any other device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cuda: Option<CudaEnvironment>,
 }
@@ -44,11 +44,11 @@ pub struct Environment {
 pub struct CudaEnvironment {
     /// The version of the CUDA runtime, such as `13.0`.
     pub runtime: String,
-    /// The version of cuDNN, or empty.
+    /// The version of cuDNN, or empty if PyTorch reports none.
     pub cudnn: String,
-    /// The value of `CUBLAS_WORKSPACE_CONFIG`, or empty.
+    /// The value of `CUBLAS_WORKSPACE_CONFIG`, or empty if it is not set.
     pub cublas_workspace: String,
-    /// Whether float32 products may be computed as TF32, which they never are here.
+    /// Whether float32 products may be computed as TF32, which this crate never allows.
     pub tf32: bool,
 }
 
@@ -60,7 +60,7 @@ impl Environment {
             _ => serde_json::Map::new(),
         };
         let (ours, theirs) = (fields(self), fields(other));
-        let none = serde_json::Value::Null; // of the fields that a CUDA device adds
+        let none = serde_json::Value::Null; // for the field that only a CUDA device has
         let names = ours.keys().chain(theirs.keys().filter(|name| !ours.contains_key(*name)));
         let values = names
             .map(|name| (name, ours.get(name).unwrap_or(&none), theirs.get(name).unwrap_or(&none)));
@@ -73,7 +73,7 @@ impl Environment {
         self.device == "cpu"
     }
 
-    /// Returns why the same run must have the same bits in both, or `None` where it need not.
+    /// Returns why the same run must have the same bits in both environments, or `None` if it need not.
     pub fn promise_of_same_bits(&self, other: &Environment) -> Option<&'static str> {
         let portable = self.numerics == Numerics::Portable && other.numerics == self.numerics;
         let gpu = |environment: &Environment| {

@@ -23,11 +23,11 @@ impl Trace {
     /// Reads a safetensors file.
     ///
     /// The tensors are in the order that the file records under the metadata key `tch-parity`, or sorted by
-    /// name where it records none.
+    /// name if it records none.
     ///
     /// # Errors
-    /// The file cannot be read, is not a safetensors file, is damaged, or records an order of other names
-    /// than it holds.
+    /// Returns an error if the file cannot be read, is not a safetensors file, is damaged, or records an order of
+    /// other names than it holds.
     pub fn load(path: impl AsRef<Path>) -> Result<Trace> {
         let path = path.as_ref();
         Trace::read(path).with_context(|| format!("cannot read {}", path.display()))
@@ -51,7 +51,7 @@ impl Trace {
             Some(text) => {
                 let metadata = parse_metadata(&text)?;
                 (trace.run, trace.environment) = (metadata.run, metadata.environment);
-                trace.run::<Value>()?; // it has to be JSON, to be compared
+                trace.run::<Value>()?; // fails unless it is JSON, which the comparison needs
                 metadata.order
             }
             None => {
@@ -79,12 +79,12 @@ impl Trace {
         Ok(trace)
     }
 
-    /// Reads what a file says of where the run was made, or `None` where it says nothing.
+    /// Reads only the environment that a file records, or `None` if it records none.
     ///
     /// Nothing else is read or checked, so a file that is refused by [`load`](Self::load) may pass here.
     ///
     /// # Errors
-    /// The file cannot be read, or what it says is not an `E`.
+    /// Returns an error if the file cannot be read, or if the environment is not an `E`.
     pub fn load_environment<E: DeserializeOwned>(path: impl AsRef<Path>) -> Result<Option<E>> {
         #[derive(Deserialize)]
         struct Head {
@@ -107,7 +107,7 @@ impl Trace {
     /// The file is written by [`write_atomically`], so `path` never holds half a file.
     ///
     /// # Errors
-    /// The file cannot be written, or `path` is not a regular file.
+    /// Returns an error if the file cannot be written, or if `path` is not a regular file.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let laid_out = self.lay_out()?;
         write_atomically(path.as_ref(), |file| laid_out.write(file))
@@ -116,7 +116,7 @@ impl Trace {
     /// Writes the bytes of the file that [`save`](Self::save) saves.
     ///
     /// # Errors
-    /// `out` takes no more.
+    /// Returns an error if `out` cannot be written to.
     pub fn write(&self, out: &mut impl Write) -> Result<()> {
         Ok(self.lay_out()?.write(out)?)
     }
@@ -129,7 +129,7 @@ impl Trace {
             environment: self.environment.clone(),
         })?;
         let metadata = HashMap::from([(METADATA_KEY.to_owned(), metadata)]);
-        // Laid out as by `safetensors::serialize`, which would hold all the bytes a second time.
+        // The layout is that of `safetensors::serialize`, which itself would hold all the bytes a second time.
         let mut tensors = self.iter().collect::<Vec<_>>();
         tensors.sort_by(|(a, left), (b, right)| right.dtype().cmp(&left.dtype()).then(a.cmp(b)));
         let mut end = 0;
@@ -146,7 +146,7 @@ impl Trace {
     }
 }
 
-/// What stands in a file, in its order.
+/// The contents of a file, in the order in which it holds them.
 struct LaidOut<'a> {
     header: String,
     tensors: Vec<(&'a str, TensorView<'a>)>,

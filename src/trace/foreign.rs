@@ -1,6 +1,6 @@
-//! Files that are taken for safetensors files and are something else.
+//! Files that are mistaken for safetensors files.
 
-/// Returns what a file that is not a safetensors file is, and what to do about it, where its beginning tells.
+/// Returns what a file is instead of a safetensors file, and what to do about it, if its first bytes show it.
 pub(super) fn what_else_it_is(bytes: &[u8]) -> Option<&'static str> {
     const BEGINNINGS: [(&[u8], &str); 6] = [
         (

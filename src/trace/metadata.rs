@@ -1,4 +1,4 @@
-//! What a file's metadata says of its tensors: their order, what was run, and where.
+//! The metadata of a file: the order of its tensors, what was run, and where.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -8,15 +8,15 @@ use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-/// The one metadata key of a file. safetensors keeps neither the order of the tensors nor, of several
-/// keys, their order.
+/// The only metadata key of a file. It records the order of the tensors, which safetensors does not keep. It is
+/// the only one, since safetensors does not keep the order of several keys either.
 pub(super) const METADATA_KEY: &str = "tch-parity";
 
 /// The version of the format that `docs/format.md` describes.
 pub(super) const FORMAT: u32 = 1;
 
-/// What a file holds under the metadata key. `run` and `environment` are kept as they were written, since
-/// a trace does not know what they mean.
+/// The value of the metadata key. `run` and `environment` are kept as they were written, since a trace does not
+/// know what they mean.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Metadata {
@@ -29,7 +29,7 @@ pub(super) struct Metadata {
 }
 
 pub(super) fn parse_metadata(text: &str) -> Result<Metadata> {
-    /// Read first, since a newer format may hold anything else.
+    /// The version of the format, which is read first, since a newer format may hold anything else.
     #[derive(Deserialize)]
     struct Version {
         format: u32,
@@ -41,7 +41,7 @@ pub(super) fn parse_metadata(text: &str) -> Result<Metadata> {
     serde_json::from_str(text).with_context(in_metadata)
 }
 
-/// Parses the environment alone.
+/// Parses only the environment of the metadata.
 pub(super) fn parse_environment<T: DeserializeOwned>(text: &str) -> Result<Option<T>> {
     #[derive(Deserialize)]
     struct Part<T> {
@@ -58,7 +58,7 @@ pub(super) fn parse_part<'a, T: Deserialize<'a>>(
     parsed.with_context(|| format!("in the metadata under {METADATA_KEY}: {name}"))
 }
 
-/// JSON in which no object has two entries of one name, of which readers would keep the last.
+/// JSON in which no object has two entries of the same name. Readers would keep only the last of them.
 pub(super) struct NoNameTwice;
 
 impl<'de> Deserialize<'de> for NoNameTwice {

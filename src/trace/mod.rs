@@ -28,7 +28,7 @@ pub use write_atomically::{AtomicFile, remove_unfinished_files, write_atomically
 
 /// A list of named tensors in order, with what is known of the run that they come from.
 ///
-/// A tensor is copied in, so what happens to it later does not show here.
+/// Tensors are copied, so a later change of a tensor does not change the trace.
 ///
 /// ```
 /// use safetensors::tensor::{Dtype, TensorView};
@@ -48,7 +48,7 @@ pub struct Trace {
     bytes: Bytes,
     run: Option<Box<RawValue>>,
     environment: Option<Box<RawValue>>,
-    /// The metadata keys of a file beside the project's own.
+    /// The metadata keys of the file, except the project's own.
     foreign_keys: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ pub struct Trace {
 struct Entry {
     dtype: Dtype,
     shape: Vec<usize>,
-    /// Where in `Trace::bytes` the elements are, little-endian and row-major.
+    /// The range of `Trace::bytes` that holds the elements, little-endian and in row-major order.
     range: Range<usize>,
 }
 
@@ -69,7 +69,7 @@ impl Trace {
     /// Appends a tensor that is plain data.
     ///
     /// # Errors
-    /// A tensor of that name is there already.
+    /// Returns an error if the trace already has a tensor of that name.
     pub fn push_view(&mut self, name: impl Into<String>, view: &TensorView) -> Result<()> {
         self.append(name.into(), view.dtype(), view.shape().to_vec(), |bytes, _| {
             bytes.extend_from_slice(view.data());
@@ -77,7 +77,8 @@ impl Trace {
         })
     }
 
-    /// Appends a tensor whose bytes `write` adds at the end, which is at its second argument.
+    /// Appends a tensor whose bytes `write` adds at the end of its first argument. Its second argument is the
+    /// offset of that end.
     pub(crate) fn append(
         &mut self,
         name: String,
@@ -120,7 +121,8 @@ impl Trace {
     /// first tensor after them, if there is one.
     ///
     /// # Errors
-    /// A tensor is missing, stands elsewhere, or has another shape or dtype; the message names it.
+    /// Returns an error if a tensor is missing, stands elsewhere, or has another shape or dtype. The message names
+    /// the tensor.
     pub fn ensure_begins_with(
         &self,
         dtype: Dtype,
@@ -141,52 +143,52 @@ impl Trace {
     /// Records what was run and where; both are written into the file.
     ///
     /// # Errors
-    /// One of the two has no JSON form.
+    /// Returns an error if one of the two cannot be serialized to JSON.
     pub fn describe(&mut self, run: &impl Serialize, environment: &impl Serialize) -> Result<()> {
         self.run = Some(serde_json::value::to_raw_value(run)?);
         self.environment = Some(serde_json::value::to_raw_value(environment)?);
         Ok(())
     }
 
-    /// Returns what the file says of the run, or `None` where it says nothing.
+    /// Returns the record of what was run, or `None` if there is none.
     ///
     /// # Errors
-    /// What it says is not an `R`.
+    /// Returns an error if the record is not an `R`.
     pub fn run<'a, R: Deserialize<'a>>(&'a self) -> Result<Option<R>> {
         parse_part("run", self.run.as_deref())
     }
 
-    /// Returns what the file says of where the run was made, or `None` where it says nothing.
+    /// Returns the record of the environment in which the run was made, or `None` if there is none.
     ///
     /// # Errors
-    /// What it says is not an `E`.
+    /// Returns an error if the record is not an `E`.
     pub fn environment<'a, E: Deserialize<'a>>(&'a self) -> Result<Option<E>> {
         parse_part("environment", self.environment.as_deref())
     }
 
-    /// Returns what the file says of the run as JSON, whatever that is.
+    /// Returns the record of what was run as JSON of any form.
     pub(crate) fn run_json(&self) -> Option<Value> {
         self.run().ok().flatten()
     }
 
-    /// Renames the tensors to a port's names; their order stays.
+    /// Renames the tensors to a port's names, and keeps their order.
     ///
     /// # Errors
-    /// Two tensors would have the same name.
+    /// Returns an error if two tensors would have the same name.
     pub fn renamed(self, names: &Names) -> Result<Trace> {
         let mut tensors = IndexMap::with_capacity(self.tensors.len());
         for (name, entry) in self.tensors {
             let renamed = names.of_port(&name);
             ensure!(
                 !tensors.contains_key(&renamed),
-                "{name} becomes {renamed}, which is there already"
+                "{name} becomes {renamed}, which is the name of another tensor"
             );
             tensors.insert(renamed, entry);
         }
         Ok(Trace { tensors, ..self })
     }
 
-    /// Returns the keys of the file's metadata that are not the project's own, sorted.
+    /// Returns the keys of the file's metadata, except the project's own, sorted.
     pub fn foreign_keys(&self) -> &[String] {
         &self.foreign_keys
     }

@@ -1,4 +1,4 @@
-//! The names of a port's modules, where they are not PyTorch's.
+//! The names of a port's modules where they differ from PyTorch's.
 
 use anyhow::{Context, Result, ensure};
 
@@ -11,7 +11,8 @@ use anyhow::{Context, Result, ensure};
 /// use tch_parity::Names;
 ///
 /// let names = Names::new(["embeddings=embed", "layers.*.self_attn=blocks.*.attention"])?;
-/// assert_eq!(names.of_port("param/layers.3.self_attn.in_proj_weight"), "param/blocks.3.attention.in_proj_weight");
+/// let name = names.of_port("param/layers.3.self_attn.in_proj_weight");
+/// assert_eq!(name, "param/blocks.3.attention.in_proj_weight");
 /// # Ok::<(), anyhow::Error>(())
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -23,7 +24,7 @@ impl Names {
     /// Parses renaming rules; the first that matches a name applies.
     ///
     /// # Errors
-    /// A rule has no `=`, no name on one side, or more `*` on the right than on the left.
+    /// Returns an error if a rule has no `=`, no name on one side, or more `*` on the right than on the left.
     pub fn new<S: AsRef<str>>(rules: impl IntoIterator<Item = S>) -> Result<Names> {
         let parts = |name: &str| name.split('.').map(str::to_owned).collect::<Vec<_>>();
         let stars = |parts: &[String]| parts.iter().filter(|part| *part == "*").count();
@@ -47,7 +48,7 @@ impl Names {
         // Sections end in a slash, and no module's name has one.
         let module = name.rfind('/').map_or(0, |slash| slash + 1);
         let (section, module) = name.split_at(module);
-        // What tells calls and outputs of one module apart is no part of its name.
+        // A suffix that tells calls and outputs of one module apart is not part of the module's name.
         let end = module.find(['@', '[']).unwrap_or(module.len());
         let (module, call) = module.split_at(end);
         let parts = module.split('.').collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all.
+//! Files that are written completely or not at all.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::{Builder, NamedTempFile};
 
-/// Writes a file that holds all of its contents or, after an error, what it held before.
+/// Writes a file that afterwards holds all of `contents` or, after an error, what it held before.
 ///
 /// The contents go into a file beside `path`, which is then renamed to it. A symbolic link is followed. The mode
 /// and the owner of a file that is replaced stay.
@@ -37,8 +37,7 @@ pub fn write_atomically(
     file.persist()
 }
 
-/// A file that takes the place of another when it is complete, and leaves nothing behind when it is dropped
-/// before that.
+/// A file that replaces another once it is complete. If it is dropped before that, it leaves nothing behind.
 #[derive(Debug)]
 pub struct AtomicFile {
     /// `None` once it is complete.
@@ -79,7 +78,7 @@ impl AtomicFile {
             );
             ensure!(!replaced.permissions().readonly(), "the file is read-only");
         }
-        ensure!(target.file_name().is_some(), "not a file's name");
+        ensure!(target.file_name().is_some(), "not a file name");
         let folder = match target.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),

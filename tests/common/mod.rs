@@ -1,6 +1,6 @@
-//! What the tests share: PyTorch to ask, the binary to run, and a comparison to the bit.
+//! The functions that the tests share: they run PyTorch and the binary, and compare traces to the bit.
 
-#![allow(dead_code)] // each test file uses its part
+#![allow(dead_code)] // each test file uses only some of these
 
 use std::env;
 use std::fs;
@@ -12,12 +12,12 @@ use tch_parity::Trace;
 
 pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A file of `tests/data/`; the README there says where each comes from.
+/// Returns the path of a file of `tests/data/`. The README there says where each file comes from.
 pub(crate) fn data(name: &str) -> PathBuf {
     Path::new(ROOT).join("tests/data").join(name)
 }
 
-/// An empty folder of the test's own.
+/// Creates an empty folder for one test.
 pub(crate) fn scratch(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&folder);
@@ -25,7 +25,7 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
     folder
 }
 
-/// A new seed for every run; TCH_PARITY_SEED repeats one that a failure names.
+/// Returns a new seed for every run, or the one in TCH_PARITY_SEED, which repeats a failure.
 pub(crate) fn seed() -> String {
     env::var("TCH_PARITY_SEED").unwrap_or_else(|_| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
@@ -33,18 +33,19 @@ pub(crate) fn seed() -> String {
     })
 }
 
-/// The built `tch-parity`.
+/// Returns a command that runs the built `tch-parity`.
 pub(crate) fn tch_parity() -> Command {
     Command::new(env!("CARGO_BIN_EXE_tch-parity"))
 }
 
-/// The reference's Python: that of `.venv`, or the interpreter that TCH_PARITY_PYTHON names.
+/// Returns a command that runs the Python of the reference: the interpreter that TCH_PARITY_PYTHON names, or else
+/// that of `.venv`.
 pub(crate) fn python() -> Command {
     let named = env::var_os("TCH_PARITY_PYTHON").map(PathBuf::from);
     Command::new(named.unwrap_or_else(|| Path::new(ROOT).join(".venv/bin/python")))
 }
 
-/// What a Python script of this repository prints under the reference's PyTorch.
+/// Returns what a Python script of this repository prints under the reference's PyTorch.
 pub(crate) fn pytorch(script: &str, args: &[&str]) -> String {
     let output = python().arg(Path::new(ROOT).join(script)).args(args).output();
     let output = output.unwrap_or_else(|err| {
@@ -56,14 +57,14 @@ pub(crate) fn pytorch(script: &str, args: &[&str]) -> String {
     stdout(&output)
 }
 
-/// The stdout of a run that has to succeed.
+/// Asserts that a run succeeded, and returns its stdout.
 pub(crate) fn stdout(output: &Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}\n{stderr}", output.status);
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Everything in which two traces differ: names, order, dtypes, shapes, bits.
+/// Lists everything in which two traces differ: names, order, dtypes, shapes and bits.
 pub(crate) fn differences(actual: &Trace, expected: &Trace) -> Vec<String> {
     let mut differences = Vec::new();
     for (name, expected) in expected.iter() {

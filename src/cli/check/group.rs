@@ -1,4 +1,4 @@
-//! Cases grouped by their numerics, each group in a process of its own where there are several.
+//! The cases, grouped by their numerics. If there are several groups, each has a process of its own.
 
 use std::env;
 use std::ffi::OsString;
@@ -28,8 +28,9 @@ pub(crate) struct GroupArguments {
     criterion: CriterionArg,
 }
 
-/// Replays `files`, each with the numerics that it was recorded with unless some are asked for, and hands on what
-/// becomes of each, in order.
+/// Replays `files`, and passes the result of each to `then`, in order.
+///
+/// Every file is replayed with `numerics` or, if that is `None`, with the numerics that it was recorded with.
 pub(super) fn replayed(
     files: &[PathBuf],
     numerics: Option<Numerics>,
@@ -39,7 +40,7 @@ pub(super) fn replayed(
 ) {
     let recorded = |file: &PathBuf| numerics.or_else(|| recorded_numerics(file));
     let recorded = files.iter().map(recorded).collect::<Vec<_>>();
-    // What cannot be read says so when it is replayed, whatever the numerics.
+    // A file that cannot be read leads to an error when it is replayed, whatever the numerics.
     let first = recorded.iter().flatten().next().copied().unwrap_or(Numerics::Portable);
     let of = |recorded: &Option<Numerics>| recorded.unwrap_or(first);
     if recorded.iter().all(|recorded| of(recorded) == first) {
@@ -62,7 +63,7 @@ pub(super) fn replayed(
         let judged = match group {
             Some((_, Ok(group))) => group.next(),
             Some((_, Err(err))) => Err(anyhow!("{err:#}")),
-            None => continue, // there are two
+            None => continue, // unreachable, since each of the two numerics has a group
         };
         then(judged.unwrap_or_else(|err| Err(not_compared(file, &err))));
     }
@@ -73,7 +74,7 @@ fn recorded_numerics(file: &PathBuf) -> Option<Numerics> {
     Some(environment.numerics)
 }
 
-/// Returns the name of a value on the command line.
+/// Returns the name that a value has on the command line.
 fn name_of(value: &impl ValueEnum) -> String {
     value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
@@ -111,7 +112,7 @@ impl Group {
         Ok(Group { child, lines })
     }
 
-    /// Returns what became of the next case.
+    /// Returns the result of the next case.
     fn next(&mut self) -> Result<Judged> {
         match self.lines.next() {
             Some(line) => Ok(serde_json::from_str(&line?)?),
@@ -122,7 +123,7 @@ impl Group {
     }
 }
 
-/// Does what [`Group::start`] asks for.
+/// Runs the command that [`Group::start`] starts: replays the cases that stdin names, and prints their results.
 pub(crate) fn run_group(arguments: GroupArguments) -> Result<Outcome> {
     let GroupArguments { numerics, device, criterion } = arguments;
     let mut names = Vec::new();

@@ -1,8 +1,8 @@
 //! `tch-parity check`: replays recorded cases and compares each with its recording.
 //!
-//! The cases are found, grouped by the numerics that each was recorded with, replayed, reported in order, and
-//! forgotten. Numerics are a setting of a whole process, so where there are several groups each is computed in a
-//! process of its own.
+//! The cases are found, grouped by the numerics that each was recorded with, replayed, and reported in order. None
+//! is kept after that. Numerics are a setting of a whole process, so if there are several groups, each is computed
+//! in a process of its own.
 
 mod find;
 mod group;

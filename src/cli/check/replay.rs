@@ -1,4 +1,4 @@
-//! Cases replayed in this process, one after the other or side by side.
+//! The replay of cases in this process, one after the other or in parallel.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -15,10 +15,10 @@ use tch_parity::{
 use crate::cli::computing::compute_with;
 use crate::cli::reports::{Judged, not_compared};
 
-/// So many cases for each core are replayed before the first of them is reported.
+/// The number of cases for each core that are replayed before the first of them is reported.
 const BATCH: usize = 16;
 
-/// Replays `files`, and hands on what becomes of each, in order. Call it while the process has one thread.
+/// Replays `files`, and passes the result of each to `then`, in order. Call it while the process has one thread.
 pub(super) fn replay_all(
     files: &[&PathBuf],
     numerics: Numerics,
@@ -66,14 +66,14 @@ fn replay(file: &Path, device: Device, required: Required, here: &Environment) -
     let Replay { run, case } = &recorded;
     let mut here = here.clone();
     if here.numerics == Numerics::Native && case.environment.is_cpu() {
-        // The number of threads decides bits: the recorded one is used, where the machine has as many.
+        // The bits depend on the number of threads. The recorded number is used, up to the machine's cores.
         here.threads = case.environment.threads.clamp(1, cores() as u32);
         tch::set_num_threads(here.threads as i32);
     }
     let actual = recorded.run(device).with_context(|| name.clone())?;
     let (criterion, reason) = required.between(Some((&here, &case.environment)));
     let mut comparison = compare(&actual, &case.trace, criterion);
-    comparison.tensors.retain(|tensor| !is_given(&tensor.name)); // the case's own, handed back
+    comparison.tensors.retain(|tensor| !is_given(&tensor.name)); // they are the case's own
     let mut report = Report::new(&name, reason, comparison, || dataflow(run.steps));
     report.file = Some(name);
     Ok(report)

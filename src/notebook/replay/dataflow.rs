@@ -1,4 +1,4 @@
-//! Which tensor of a run is computed from which other one.
+//! The dataflow of a run: which tensor is computed from which other one.
 
 use super::layout::PARAMETERS;
 use crate::compare::Edge;
@@ -14,8 +14,9 @@ const FORWARD: [(&str, &str, &str); 7] = [
     ("h", "L", "BCELoss"),
 ];
 
-/// Lists how a run of that many steps computes its tensors, each from which other one and by which operation, in
-/// the order of execution: forward, then backward, then the steps.
+/// Lists the operations of a run of `steps` steps, each with a tensor that it reads and the one that it computes.
+///
+/// They are in the order of execution: forward, then backward, then the steps.
 pub fn dataflow(steps: u32) -> Vec<Edge> {
     let mut edges = Vec::new();
     let mut edge = |from: String, to: String, operation: &str| {

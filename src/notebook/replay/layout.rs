@@ -9,7 +9,7 @@ pub(super) const PARAMETERS: [&str; 6] =
     ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias", "fc3.weight", "fc3.bias"];
 const INTERMEDIATE: [&str; 7] = ["x", "z2", "h2", "z3", "h3", "z", "h"];
 
-/// Checks that `trace` has what a case has, and nothing else.
+/// Checks that `trace` has exactly the tensors of a case of this many steps.
 pub(super) fn validate(trace: &Trace, steps: u32) -> Result<()> {
     let matrix = |name: &str| {
         let view = trace.get(name).with_context(|| format!("{name} is missing"))?;
@@ -26,8 +26,8 @@ pub(super) fn validate(trace: &Trace, steps: u32) -> Result<()> {
     Ok(())
 }
 
-/// Lists every tensor of a case in order, with its shape. They are made one by one, since there need not be as
-/// many as the metadata says.
+/// Lists every tensor of a case in order, with its shape. The list is lazy, since the metadata can claim far more
+/// steps than the file holds.
 fn layout(
     steps: u32,
     [batch, d1, d2, d3]: [usize; 4],

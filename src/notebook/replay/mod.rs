@@ -29,26 +29,26 @@ impl Replay {
     /// Reads the file of a case of a `ThreeLayerNet` (`docs/format.md`).
     ///
     /// # Errors
-    /// The file cannot be read, or is not such a case: what is missing, extra, misnamed or of another shape
-    /// or dtype is named.
+    /// Returns an error if the file cannot be read or is not such a case. The message names what is missing,
+    /// extra, misnamed or of another shape or dtype.
     pub fn load(path: impl AsRef<Path>) -> Result<Replay> {
         let path = path.as_ref();
         let case = Case::load(path)?;
         Replay::new(case).with_context(|| {
             format!(
-                "{} is not a case of a ThreeLayerNet, which alone can be replayed",
+                "{} is not a case of a ThreeLayerNet, which is the only model that can be replayed",
                 path.display()
             )
         })
     }
 
-    /// Takes a case that was recorded of a `ThreeLayerNet`.
+    /// Creates a replay from a case that was recorded of a `ThreeLayerNet`.
     ///
     /// # Errors
-    /// It is not a case of a `ThreeLayerNet`: see [`load`](Self::load).
+    /// Returns an error if it is not a case of a `ThreeLayerNet`, as [`load`](Self::load) does.
     pub fn new(case: Case) -> Result<Replay> {
         let run = case.trace.run::<Run>()?.context("no metadata that says what was run")?;
-        // JSON can say the same in ways that the format does not have, such as a list for an object.
+        // serde also accepts JSON that the format does not allow, such as a list in place of an object.
         let mut other = Vec::new();
         let written = case.trace.run_json().unwrap_or_default();
         compare_json("run", &written, &serde_json::to_value(&run)?, &mut other);
@@ -60,7 +60,7 @@ impl Replay {
     /// Runs the case again on `device`, from the recorded inputs and initial parameters.
     ///
     /// # Errors
-    /// Those of [`train`].
+    /// Returns the errors of [`train`].
     pub fn run(&self, device: Device) -> Result<Trace> {
         let model = self.model(device)?;
         let y = self.case.trace.tensor("input/y")?.f_to_device(device)?;

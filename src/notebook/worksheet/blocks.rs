@@ -1,4 +1,4 @@
-//! What a document is made of: plain data, which the formats render.
+//! The parts of a document, as plain data that the formats render.
 
 use anyhow::Result;
 use tch::Tensor;
@@ -10,11 +10,11 @@ use crate::torch::elements;
 #[derive(Clone, Debug)]
 pub(crate) enum Piece {
     Text(String),
-    /// Text not to be missed.
+    /// Text that must not be missed, such as a disagreement.
     Alarm(String),
-    /// In the notation that was asked for.
+    /// A formula, in the notation that was asked for.
     Math(String),
-    /// A tensor as it is printed, in as many lines as that takes.
+    /// A tensor as PyTorch prints it, on one or more lines.
     Values(String),
 }
 
@@ -29,11 +29,11 @@ pub(crate) enum Block {
         head: Vec<Line>,
         rows: Vec<Vec<Line>>,
     },
-    /// Of each the left side, which may be empty, and the right.
+    /// The left side, which may be empty, and the right side of each equation.
     Equations(Vec<[String; 2]>),
 }
 
-/// Text, with formulas between dollar signs.
+/// Splits text whose formulas stand between dollar signs into pieces.
 pub(crate) fn line(text: &str) -> Line {
     let part = |(at, part): (usize, &str)| match at % 2 {
         0 => Piece::Text(part.to_owned()),
@@ -42,7 +42,7 @@ pub(crate) fn line(text: &str) -> Line {
     text.split('$').enumerate().map(part).collect()
 }
 
-/// As PyTorch prints it, summarized from fewer elements on.
+/// Prints a tensor as PyTorch does, but summarizes it as soon as a dimension exceeds [`MAX_TERMS`].
 pub(crate) fn values(tensor: &Tensor) -> Result<Piece> {
     let summarize = tensor.size().iter().any(|&n| n > MAX_TERMS);
     Ok(Piece::Values(elements(tensor, 0, summarize)?))

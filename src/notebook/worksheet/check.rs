@@ -1,4 +1,4 @@
-//! Whether a tensor of the run is what it has to be by hand.
+//! The check of a tensor of the run against the value computed by hand, that is, from its formula in float64.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
@@ -8,20 +8,20 @@ use super::formula::Quantity;
 use crate::compare::ROUNDINGS_BY_HAND;
 use crate::compare::statistics::unravel;
 
-/// What the run has, beside what it has to be by hand.
+/// A tensor of the run, beside the value computed by hand.
 #[derive(Debug)]
 pub(crate) struct Check {
-    /// Its name in the run's trace.
+    /// The name of the tensor in the run's trace.
     pub(crate) name: String,
-    /// In the run's dtype.
+    /// The tensor of the run, in the run's dtype.
     pub(crate) tensor: Tensor,
-    /// In float64.
+    /// The value computed by hand, in float64.
     pub(crate) by_hand: Tensor,
-    /// Where they differ by more than rounding, if they do.
+    /// The disagreement, if the two differ by more than rounding can explain.
     pub(crate) disagreement: Option<Disagreement>,
 }
 
-/// The element that is furthest off, the first nan before all others.
+/// The element with the greatest difference. A nan counts as the greatest; of equals, the first is taken.
 #[derive(Debug)]
 pub(crate) struct Disagreement {
     pub(crate) index: Vec<usize>,
@@ -30,7 +30,7 @@ pub(crate) struct Disagreement {
 }
 
 impl Check {
-    /// Compares `tensor`, which the run has of `quantity` or of its gradient.
+    /// Compares `tensor`, the run's value of `quantity` or of its gradient, with `by_hand`.
     pub(crate) fn new(
         section: &str,
         quantity: &Quantity,
@@ -46,12 +46,12 @@ impl Check {
             anyhow::Ok(Vec::<f64>::try_from(tensor.f_to_kind(Kind::Double)?.f_reshape(-1)?)?)
         };
         let value = numbers(&by_hand.value)?;
-        let rounded = numbers(&by_hand.value.f_to_kind(kind)?)?; // to an infinity, it may be
+        let rounded = numbers(&by_hand.value.f_to_kind(kind)?)?; // may overflow to infinity
         let error = numbers(&by_hand.error)?;
         let mut worst: Option<(usize, f64, f64)> = None;
         for (at, run) in numbers(&tensor)?.into_iter().enumerate() {
             let difference = (value[at] - run).abs();
-            // Below the smallest normal float, rounding is no longer in proportion.
+            // Below the smallest normal float, a rounding error is no longer proportional to the value.
             let allowed = ROUNDINGS_BY_HAND * unit * error[at] + least;
             let same = run == rounded[at] || run.is_nan() && rounded[at].is_nan();
             let agrees = same || difference <= allowed && allowed.is_finite();

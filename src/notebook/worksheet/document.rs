@@ -1,4 +1,4 @@
-//! The worksheet as headings, paragraphs, tables and equations, in one notation or the other.
+//! The worksheet as headings, paragraphs, tables and equations, in either notation.
 
 use anyhow::Result;
 
@@ -16,7 +16,7 @@ impl Worksheet {
         Writer { notation, values: &self.values }
     }
 
-    /// All of it, without the title and the figure.
+    /// Returns the whole worksheet, without the title and the figure.
     pub(crate) fn document(&self, notation: Notation) -> Result<Vec<Block>> {
         let mut blocks = self.introduction(notation);
         blocks.extend(self.forward_table(notation)?);
@@ -27,7 +27,7 @@ impl Worksheet {
         Ok(blocks)
     }
 
-    /// What was run, and what the columns mean.
+    /// Says what was run, and what the columns mean.
     pub(crate) fn introduction(&self, notation: Notation) -> Vec<Block> {
         let weight = self.writer(notation).quantity(&W1);
         let [rows, d3, d2, d1] = self.values.sizes;
@@ -45,7 +45,7 @@ impl Worksheet {
         )))]
     }
 
-    /// Every formula of the net, and its derivatives.
+    /// Lists every formula of the net with its derivatives.
     pub(crate) fn formula_table(&self, notation: Notation) -> Result<Vec<Block>> {
         let write = self.writer(notation);
         let mut rows = Vec::new();
@@ -64,7 +64,7 @@ impl Worksheet {
         Ok(vec![Block::Table { head: head.map(line).into(), rows }])
     }
 
-    /// The table of the forward pass.
+    /// Returns the table of the forward pass.
     pub(crate) fn forward_table(&self, notation: Notation) -> Result<Vec<Block>> {
         let write = self.writer(notation);
         let mut rows = Vec::new();
@@ -80,7 +80,7 @@ impl Worksheet {
         ])
     }
 
-    /// The table of the local derivatives.
+    /// Returns the table of the local derivatives.
     pub(crate) fn backward_table(&self, notation: Notation) -> Result<Vec<Block>> {
         let write = self.writer(notation);
         let mut rows = Vec::new();
@@ -106,7 +106,7 @@ impl Worksheet {
         ])
     }
 
-    /// The gradients of the loss, each derived.
+    /// Derives each gradient of the loss by the chain rule.
     pub(crate) fn derivations(&self, notation: Notation) -> Result<Vec<Block>> {
         let write = self.writer(notation);
         let mut blocks = vec![Block::Heading("Applying the chain rule")];
@@ -127,7 +127,7 @@ impl Worksheet {
         Ok(blocks)
     }
 
-    /// How each element comes about, of many the first and the last ones.
+    /// Writes how each element is computed; of many elements, only the first and the last ones.
     fn elements_of(
         &self,
         of: &'static Quantity,
@@ -158,13 +158,13 @@ impl Worksheet {
         Ok(lines)
     }
 
-    /// What deserves a word.
+    /// Lists the remarks, below their heading.
     pub(crate) fn remark_list(&self, notation: Notation) -> Result<Vec<Block>> {
         let remarks = remarks(self, &self.writer(notation))?;
         Ok(vec![Block::Heading("Remarks"), Block::List(remarks)])
     }
 
-    /// How many rows agree.
+    /// Says how many rows agree with the run.
     pub(crate) fn conclusion(&self) -> Block {
         let (rows, differ) = (self.checks().count(), self.disagreeing().count());
         Block::Paragraph(line(&match differ {

@@ -1,4 +1,5 @@
-//! Formulas evaluated in float64 with plain tensor operations, and how far float32 may be from that.
+//! The evaluation of formulas in float64 with plain tensor operations, and a bound on the rounding errors of a
+//! run that computes the same in its own dtype.
 
 use std::collections::HashMap;
 
@@ -7,13 +8,14 @@ use tch::{Kind, Tensor};
 
 use super::formula::{AXES, Axis, Expr, LocalDerivative, Quantity};
 
-/// A value with the four [`AXES`], of size 1 where it does not depend on one.
+/// A value as a tensor with the four [`AXES`]. An axis that the value does not depend on has size 1.
 #[derive(Debug)]
 pub(crate) struct Grid {
-    /// float64
+    /// The value, in float64.
     pub(crate) value: Tensor,
-    /// How far the result may be off where every operation rounds its own, in units of that rounding: the
-    /// running error bound of N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., §3.3.
+    /// A bound on the error of the value where every operation rounds its result, in units of the unit roundoff.
+    /// It is the running error bound of N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed.,
+    /// §3.3.
     pub(crate) error: Tensor,
 }
 
@@ -22,12 +24,12 @@ impl Grid {
         Grid { value: self.value.shallow_clone(), error: self.error.shallow_clone() }
     }
 
-    /// A value that is what it is, such as a number of the run's.
+    /// Returns a value without a rounding error, such as a tensor of the run.
     fn exact(value: Tensor) -> Result<Grid> {
         Ok(Grid { error: value.f_zeros_like()?, value })
     }
 
-    /// `value`, whose operation takes over `error` and rounds `roundings` times.
+    /// Returns the `value` of an operation that inherits `error` from its operands and rounds `roundings` times.
     fn rounded(value: Tensor, error: Tensor, roundings: f64) -> Result<Grid> {
         let error = error.f_add(&value.f_abs()?.f_mul_scalar(roundings)?)?;
         Ok(Grid { value, error })
@@ -51,8 +53,10 @@ impl Grid {
         Grid::rounded(self.value.f_mul(&other.value)?, error, 1.)
     }
 
-    /// Where `alive` is 1, and 0 elsewhere: the backward of a ReLU selects and does not multiply, so that no 0
-    /// of its is -0., and nothing of an infinity is left.
+    /// Keeps the elements where `alive` is 1, and sets the others to 0.
+    ///
+    /// The backward of a ReLU selects and does not multiply. So its zeros are never -0., and where it is off, an
+    /// infinity becomes 0 and not nan.
     fn selected(&self, alive: &Grid) -> Result<Grid> {
         let (alive, zero) = (alive.value.f_gt(0.)?, Grid::number(0.)?);
         let value = self.value.f_where_self(&alive, &zero.value)?;
@@ -65,17 +69,17 @@ impl Grid {
         Grid::rounded(value, error.f_div(&divisor.value.f_abs()?)?, 1.)
     }
 
-    /// The sum over an axis of size `n`.
+    /// Returns the sum over an axis of size `n`.
     fn sum(&self, axis: Axis, n: i64) -> Result<Grid> {
         if n == 1 {
-            return Ok(self.shallow_clone()); // as it is: the sum of a -0. would be 0.
+            return Ok(self.shallow_clone()); // a sum would turn -0. into 0.
         }
         let sum = |tensor: &Tensor| tensor.f_sum_dim_intlist(axis as i64, true, Kind::Double);
         let error = sum(&self.error)?.f_add(&sum(&self.value.f_abs()?)?.f_mul_scalar(n as f64)?)?;
         Ok(Grid { value: sum(&self.value)?, error })
     }
 
-    /// The sum over an axis of size `n` of the product, which is never held as a whole.
+    /// Returns the sum of the product over an axis of size `n`, without ever holding the whole product.
     fn contracted(&self, other: &Grid, axis: Axis, n: i64) -> Result<Grid> {
         if n == 1 {
             return self.times(other);
@@ -94,16 +98,16 @@ impl Grid {
     }
 }
 
-/// What formulas are evaluated from.
+/// The values from which formulas are evaluated.
 #[derive(Debug)]
 pub(crate) struct Values {
     /// The sizes of [`AXES`].
     pub(crate) sizes: [i64; 4],
     quantities: HashMap<&'static str, Grid>,
     gradients: HashMap<&'static str, Grid>,
-    /// By the names of what is derived and by what.
+    /// The local derivatives ∂of/∂by, by the names of `of` and `by`.
     locals: HashMap<(&'static str, &'static str), Grid>,
-    /// The one derivative that has two formulas.
+    /// The derivative of the loss, which alone has two formulas: with and without a clamped divisor.
     pub(crate) loss_derivative: &'static LocalDerivative,
 }
 
@@ -117,7 +121,7 @@ impl Values {
         self.sizes[axis as usize]
     }
 
-    /// A tensor of the run as it is stored, seen with all axes.
+    /// Converts a tensor of the run to float64 and to all four axes.
     pub(crate) fn grid(&self, quantity: &Quantity, tensor: &Tensor) -> Result<Grid> {
         let size = |axis| if quantity.axes.contains(&axis) { self.size(axis) } else { 1 };
         Grid::exact(tensor.f_to_kind(Kind::Double)?.f_reshape(AXES.map(size))?)
@@ -201,8 +205,8 @@ impl Values {
         })
     }
 
-    /// One step of the chain rule: what `gradient`, that of `derivative.of`, makes the gradient of
-    /// `derivative.by`, the derivative's values being `local`.
+    /// Applies one step of the chain rule: returns the gradient of the loss with respect to `derivative.by`, from
+    /// `gradient`, the one with respect to `derivative.of`, and `local`, the values of the derivative.
     pub(crate) fn step_back(
         &self,
         derivative: &LocalDerivative,
@@ -218,7 +222,7 @@ impl Values {
     }
 }
 
-/// Whether a factor lets the others through or not.
+/// Returns whether a factor is the derivative of a ReLU, which selects elements of the other factors.
 fn selects(factor: &Expr) -> bool {
     matches!(factor, Expr::Local(derivative) if is_positive(&derivative.formula))
 }

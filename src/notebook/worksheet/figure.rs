@@ -10,36 +10,36 @@ use super::writer::{Index, Writer, at};
 use super::xml::escape;
 use crate::repr::float::exponential;
 
-/// Layers of more units are not drawn.
+/// The largest number of units in a layer for which the net is drawn.
 const MAX_UNITS: i64 = 64;
 
-/// Between layers with more edges, labels could not be told apart.
+/// The largest number of edges between two layers that have labels. With more, labels could not be told apart.
 const MAX_LABELS: usize = 12;
 
-/// In pixels, as all that follows.
+/// The width of the figure in pixels. The lengths that follow are in pixels, too.
 const WIDTH: f64 = 900.;
 const MARGIN: f64 = 12.;
 const THINNEST: f64 = 0.6;
 const LEGEND_FONT: f64 = 11.;
 const LEGEND_LINE: f64 = 22.;
 
-/// How the room between the layers is shared; the way to the loss has no weight that needs any.
+/// The share of the free width that follows each layer. The edge to the loss has no weight that needs room.
 const SHARES: [f64; 5] = [0.3, 0.32, 0.3, 0.08, 0.];
 
-/// How much of a unit's height its edges spread over.
+/// The share of a unit's height over which its edges spread.
 const SPREAD: f64 = 0.8;
 
-/// Where along an edge its label may stand, best first.
+/// The places along an edge where its label may stand, as shares of its length, the best first.
 const PLACES: [f64; 9] = [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82];
 
-/// How much of a unit is shown, by the units of the largest layer.
+/// The amount of detail in which units are shown. It depends on the number of units in the largest layer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Detail {
-    /// z and h of every hidden unit.
+    /// Both z and h of every hidden unit.
     Full,
-    /// h alone.
+    /// Only h of every hidden unit.
     Units,
-    /// h alone, and its gradient in the same line.
+    /// Only h of every hidden unit, with its gradient on the same line.
     Lines,
 }
 
@@ -60,7 +60,7 @@ impl Detail {
         }
     }
 
-    /// Of an edge.
+    /// Returns the width of the thickest edge.
     fn thickest(self) -> f64 {
         match self {
             Detail::Full => 4.,
@@ -69,7 +69,7 @@ impl Detail {
         }
     }
 
-    /// Between one unit and the next.
+    /// Returns the least gap between one unit and the next.
     fn gap(self) -> f64 {
         match self {
             Detail::Full => 30.,
@@ -79,17 +79,17 @@ impl Detail {
     }
 }
 
-/// What a unit shows.
+/// A unit of a layer, as the figure shows it.
 struct Unit {
     rows: Vec<Row>,
-    /// Whether its ReLU lets nothing through.
+    /// Whether the unit's ReLU is off, so that it lets nothing through.
     dead: bool,
 }
 
 struct Row {
     symbol: Symbol,
     value: f64,
-    /// Of all but y and the loss.
+    /// The gradient of the loss with respect to the value, which y and the loss itself do not have.
     gradient: Option<f64>,
 }
 
@@ -97,7 +97,7 @@ struct Row {
 struct Edge {
     name: String,
     weight: f64,
-    /// Of the whole batch.
+    /// The gradient of the loss with respect to the weight, over the whole batch.
     gradient: f64,
     line: Segment,
 }
@@ -105,9 +105,9 @@ struct Edge {
 struct Layer {
     axis: Option<Axis>,
     units: Vec<Unit>,
-    /// Where the units stand.
+    /// The areas that the units take, in the same order.
     areas: Vec<Area>,
-    /// Whether gradients stand below values and not beside them.
+    /// Whether gradients stand below the values; otherwise they stand beside them.
     stacked: bool,
 }
 
@@ -115,13 +115,13 @@ impl Worksheet {
     /// Draws the net with the first row of the batch, as an SVG document.
     ///
     /// # Errors
-    /// A layer has more than 64 units; or libtorch's own.
+    /// Returns an error if a layer has more than 64 units, and libtorch's errors.
     pub fn figure(&self) -> Result<String> {
         let [_, d3, d2, d1] = self.values.sizes;
         let largest = d1.max(d2).max(d3);
         ensure!(
             largest <= MAX_UNITS,
-            "a layer of {largest} units is too large to be drawn: {MAX_UNITS} are the most"
+            "a layer of {largest} units is too large to be drawn: the limit is {MAX_UNITS}"
         );
         let detail = Detail::of(largest);
         let hidden: [&[_]; 2] = match detail {
@@ -168,7 +168,9 @@ impl Worksheet {
         ))
     }
 
-    /// A layer with a unit for each place on `axis`, each of which shows `quantities`; with a ReLU of `z`.
+    /// Returns a layer with a unit for each index along `axis`, or with a single unit if there is no axis.
+    ///
+    /// Each unit shows `quantities`. A unit is dead where `z`, the argument of its ReLU, is 0 or less.
     fn layer(
         &self,
         detail: Detail,
@@ -199,7 +201,7 @@ impl Worksheet {
     fn edges(&self, weight: &Quantity, from: &Layer, to: &Layer) -> Result<Vec<Edge>> {
         let write = Writer { notation: Notation::Unicode, values: &self.values };
         let (weights, gradients) = (self.values.quantity(weight)?, self.values.gradient(weight)?);
-        // Side by side at both ends, each towards where it leads.
+        // At a unit, edges stand side by side, in the order of the units that they lead to.
         let share = |place: usize, of: usize| SPREAD * ((place as f64 + 0.5) / of as f64 - 0.5);
         let mut edges = Vec::new();
         for (a, start) in from.areas.iter().enumerate() {
@@ -217,7 +219,7 @@ impl Worksheet {
         Ok(edges)
     }
 
-    /// What the signs mean, from `top` on; returns where it ends.
+    /// Draws the legend from `top` downwards, and returns where it ends.
     fn legend(&self, top: f64, greatest: f64, thickest: f64, svg: &mut String) -> f64 {
         let samples = [
             ("edge plus", format!("weight > 0; this thick is {}", short(greatest))),
@@ -277,7 +279,7 @@ impl Layer {
         gradients.map(|gradient| width(&short(gradient), font)).fold(0., f64::max)
     }
 
-    /// The room that gradients take beside the values, if they do not stand below them.
+    /// Returns the width that gradients take beside the values; `None` if they stand below the values.
     fn gradients_beside(&self, font: f64) -> Option<f64> {
         (!self.stacked).then(|| font + self.gradients(font))
     }
@@ -290,7 +292,7 @@ impl Layer {
     }
 }
 
-/// Says where every unit stands; returns how high the picture of them is.
+/// Sets the area of every unit, and returns the height that all of them take.
 fn arrange(layers: &mut [Layer], detail: Detail) -> f64 {
     let font = detail.font();
     let pitch = |layer: &Layer| layer.height(font) + detail.gap();
@@ -350,8 +352,8 @@ impl Edge {
     }
 }
 
-/// Writes each weight and its gradient where the fewest other edges cross and nothing else stands; not at
-/// all if there is no room.
+/// Writes each weight and its gradient onto its edge, at the free place that the fewest other edges cross. An
+/// edge without a free place has no label.
 fn label(edges: &[Edge], font: f64, taken: &mut Vec<Area>, svg: &mut String) {
     for (at, edge) in edges.iter().enumerate() {
         let (weight, gradient) = (short(edge.weight), short(edge.gradient));
@@ -380,7 +382,7 @@ fn label(edges: &[Edge], font: f64, taken: &mut Vec<Area>, svg: &mut String) {
     }
 }
 
-/// How a gradient is written.
+/// Returns the CSS class of a gradient.
 fn class(gradient: f64) -> &'static str {
     if gradient == 0. { "dead" } else { "gradient" }
 }
@@ -395,7 +397,7 @@ fn index<const N: usize>(places: [(Option<Axis>, i64); N]) -> Index {
     index
 }
 
-/// A number in few characters.
+/// Writes a number in few characters.
 fn short(value: f64) -> String {
     let size = value.abs();
     let text = if value == value.round() && size < 1e5 {

@@ -1,4 +1,4 @@
-//! The notebook's formulas, as data: what is computed, written and checked all follows from here.
+//! The notebook's formulas as data, from which they are evaluated, written and checked.
 
 use Axis::{I, J, K, N};
 use Expr::{
@@ -6,7 +6,7 @@ use Expr::{
     Share, Sigmoid, Sum, Value,
 };
 
-/// What a quantity has elements for, in the order in which PyTorch stores them.
+/// A dimension of a quantity. The variants stand in the order in which PyTorch stores the dimensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Axis {
     /// The rows of the batch.
@@ -20,7 +20,7 @@ pub(crate) enum Axis {
 }
 
 impl Axis {
-    /// Its index in the formulas.
+    /// Returns the letter of the axis's index in the formulas.
     pub(crate) fn letter(self) -> &'static str {
         match self {
             N => "n",
@@ -31,7 +31,7 @@ impl Axis {
     }
 }
 
-/// Every axis, in the order of a [`Grid`](super::evaluate::Grid).
+/// All axes, in the order of the dimensions of a [`Grid`](super::evaluate::Grid).
 pub(crate) const AXES: [Axis; 4] = [N, K, J, I];
 
 /// A tensor of the run, as the formulas name it.
@@ -39,11 +39,11 @@ pub(crate) const AXES: [Axis; 4] = [N, K, J, I];
 pub(crate) struct Quantity {
     pub(crate) letter: &'static str,
     pub(crate) layer: Option<u8>,
-    /// In the order in which the notebook writes the indices.
+    /// The axes, in the order in which the notebook writes their indices.
     pub(crate) axes: &'static [Axis],
-    /// Where the run has it: `forward`, `param` or `input`.
+    /// The section of the run's trace that has the tensor: `forward`, `param` or `input`.
     pub(crate) section: &'static str,
-    /// Its name there, and that of its gradient.
+    /// The name of the tensor in its section, and of its gradient in the section `grad`.
     pub(crate) name: &'static str,
 }
 
@@ -83,20 +83,20 @@ pub(crate) static B2: Quantity = parameter("fc2.bias", "b", 2, &[K]);
 pub(crate) static W3: Quantity = parameter("fc3.weight", "w", 3, &[K]);
 pub(crate) static B3: Quantity = parameter("fc3.bias", "b", 3, &[]);
 
-/// All that a run has values of.
+/// All quantities that a run has values of.
 pub(crate) static QUANTITIES: [&Quantity; 15] =
     [&X, &Z2, &H2, &Z3, &H3, &Z, &Y_HAT, &L, &Y, &W1, &B1, &W2, &B2, &W3, &B3];
 
-/// The right-hand side of a formula. Products are associated to the left, and the last factor is the one
-/// that brings the most axes.
+/// The right-hand side of a formula, or a part of it. Products associate to the left. Their last factor is the
+/// one that adds the most axes, so that the product of the others stays small.
 #[derive(Debug)]
 pub(crate) enum Expr {
     Number(f64),
-    /// As the run has it.
+    /// The value of a quantity in the run.
     Value(&'static Quantity),
-    /// Of the loss, with respect to a quantity.
+    /// The gradient of the loss with respect to a quantity.
     Gradient(&'static Quantity),
-    /// By its formula.
+    /// A local derivative, with the value that its formula gives.
     Local(&'static LocalDerivative),
     Negative(&'static Expr),
     Sum(&'static [Expr]),
@@ -105,36 +105,37 @@ pub(crate) enum Expr {
     Quotient(&'static [Expr; 2]),
     /// The sum over an axis.
     Over(Axis, &'static Expr),
-    /// One part in as many as the batch has rows.
+    /// The expression divided by the number of rows of the batch.
     Share(&'static Expr),
     Max(&'static [Expr; 2]),
-    /// 1 where it is above 0, else 0.
+    /// The indicator of positive values: 1 where the expression is above 0, else 0.
     Positive(&'static Expr),
     Sigmoid(&'static Expr),
     Log(&'static Expr),
 }
 
-/// What the net computes from what.
+/// The formula of a quantity or, in the chain rule, of the gradient of the loss with respect to that quantity.
 #[derive(Debug)]
 pub(crate) struct Equation {
     pub(crate) of: &'static Quantity,
     pub(crate) formula: Expr,
 }
 
-/// What a quantity changes by when one that it is computed from changes.
+/// The partial derivative of a quantity with respect to one that it is directly computed from.
 #[derive(Debug)]
 pub(crate) struct LocalDerivative {
     pub(crate) of: &'static Quantity,
     pub(crate) by: &'static Quantity,
     pub(crate) formula: Expr,
-    /// The quantity that has the shape of its values.
+    /// A quantity that has the same shape as the values of the derivative.
     pub(crate) like: &'static Quantity,
 }
 
 const ONE_LESS_Y: Expr = Difference(&[Number(1.), Value(&Y)]);
 const ONE_LESS_Y_HAT: Expr = Difference(&[Number(1.), Value(&Y_HAT)]);
 
-/// What the forward pass took x to be: not a formula of the notebook's, but shown where it is not so.
+/// The statement that the forward pass used the input x. It is no formula of the notebook's, and is shown only
+/// where the run disagrees with it.
 pub(crate) static COPY: Equation =
     Equation { of: &Quantity { section: "forward", ..X }, formula: Value(&X) };
 
@@ -157,15 +158,15 @@ pub(crate) static FORWARD: [Equation; 7] = [
     },
 ];
 
-/// The least that BCELoss takes a logarithm to be
+/// The lower bound to which BCELoss clamps a logarithm
 /// ([its documentation](https://docs.pytorch.org/docs/2.13/generated/torch.nn.BCELoss.html)).
 pub(crate) const LEAST_LOG: f64 = -100.;
 
-/// The least that its backward divides by, a float32 in float64 runs too
+/// The lower bound to which the backward of BCELoss clamps its divisor; it is a float32 in float64 runs, too
 /// ([Loss.cpp](https://github.com/pytorch/pytorch/blob/v2.13.0/aten/src/ATen/native/Loss.cpp)).
 pub(crate) const LEAST_DIVISOR: f64 = 1e-12f32 as f64;
 
-/// The loss where it is not the notebook's formula that counts, since a logarithm is clamped.
+/// The formula of the loss where a logarithm is clamped, so that the notebook's formula does not hold.
 pub(crate) static CLAMPED_L: Equation = Equation {
     of: &L,
     formula: Negative(&Share(&Over(
@@ -209,7 +210,7 @@ pub(crate) static L_BY_Y_HAT: LocalDerivative = LocalDerivative {
     like: &Y_HAT,
 };
 
-/// The derivative of the loss where its divisor is clamped.
+/// The formula of the derivative of the loss where its divisor is clamped.
 pub(crate) static CLAMPED_L_BY_Y_HAT: LocalDerivative = LocalDerivative {
     of: &L,
     by: &Y_HAT,
@@ -233,10 +234,10 @@ pub(crate) static BACKWARD: [&LocalDerivative; 10] = [
     &L_BY_Y_HAT,
 ];
 
-/// From z back to the first hidden layer, by way of the second.
+/// The derivative of z with respect to the output of the first hidden layer, through the second one.
 const TO_H2: Expr = Over(K, &Product(&[Local(&Z_BY_H3), Local(&H3_BY_Z3), Local(&Z3_BY_H2)]));
 
-/// The chain rule: the gradients of the loss in the order of the backward pass.
+/// The gradients of the loss by the chain rule, in the order of the backward pass.
 pub(crate) static CHAIN: [Equation; 12] = [
     Equation { of: &Z, formula: Product(&[Gradient(&Y_HAT), Local(&Y_HAT_BY_Z)]) },
     Equation { of: &W3, formula: Over(N, &Product(&[Gradient(&Z), Local(&Z_BY_W3)])) },
@@ -270,5 +271,5 @@ pub(crate) static CHAIN: [Equation; 12] = [
     },
 ];
 
-/// What the gradient of `z` comes to where nothing is clamped.
+/// The simplified formula of the gradient with respect to `z`, which holds where nothing is clamped.
 pub(crate) static Z_GRADIENT: Expr = Share(&Difference(&[Value(&Y_HAT), Value(&Y)]));

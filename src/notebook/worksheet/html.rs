@@ -1,4 +1,4 @@
-//! The worksheet as one page that needs nothing else: formulas in MathML, the figure within.
+//! The worksheet as one self-contained HTML page, with formulas in MathML and the figure inline.
 
 use anyhow::{Context, Result};
 use pulldown_latex::{Parser, RenderConfig, Storage, push_mathml};
@@ -31,7 +31,7 @@ impl Worksheet {
     /// Renders the worksheet as a page for a browser.
     ///
     /// # Errors
-    /// libtorch's own.
+    /// Returns libtorch's errors.
     pub fn html(&self) -> Result<String> {
         let title = escape(&format!("Worksheet of {}", self.title));
         let figure = match self.figure() {

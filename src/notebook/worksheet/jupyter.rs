@@ -1,4 +1,4 @@
-//! The whole notebook, filled in, for Jupyter: its cells with what they print, and the worksheet between.
+//! The whole notebook, filled in, for Jupyter: its cells with what they print, and the worksheet between them.
 
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -29,7 +29,7 @@ os.environ.update(ATEN_CPU_CAPABILITY="default", MKL_CBWR="COMPATIBLE")
 const IMPORTS: &str = "import torch\nfrom torch import nn";
 const ONE_THREAD: &str = "\n\ntorch.set_num_threads(1)";
 
-/// Its imports, and then the class.
+/// The Python file of the net: the imports, and then the class.
 const NET_FILE: &str = include_str!("../../../scripts/three_layer_net.py");
 
 const MODEL: &str = "model";
@@ -56,11 +56,12 @@ const SHOW_PARAMETER_GRADIENTS: &str = "for name, p in model.named_parameters():
     print()";
 
 impl Worksheet {
-    /// Renders the whole notebook in [nbformat 4.5](https://nbformat.readthedocs.io/en/latest/format_description.html), with what
-    /// every code cell prints.
+    /// Renders the whole notebook in [nbformat 4.5], with what every code cell prints.
+    ///
+    /// [nbformat 4.5]: https://nbformat.readthedocs.io/en/latest/format_description.html
     ///
     /// # Errors
-    /// libtorch's own.
+    /// Returns libtorch's errors.
     pub fn ipynb(&self) -> Result<String> {
         let prose = |blocks: Vec<Block>| Cell::Prose(markdown(&blocks));
         let portable = self.replay.case.environment.numerics == Numerics::Portable;
@@ -108,7 +109,7 @@ impl Worksheet {
             "nbformat": 4,
             "nbformat_minor": 5,
         });
-        // As Jupyter itself saves it.
+        // Jupyter itself saves notebooks with an indentation of one space.
         let mut text = Vec::new();
         notebook.serialize(&mut Serializer::with_formatter(
             &mut text,
@@ -148,7 +149,7 @@ impl Worksheet {
     }
 }
 
-/// The class, whose imports are those of the notebook.
+/// Returns the source of the class without its imports, for which the notebook has a cell of its own.
 fn net_cell() -> Result<String> {
     let (_, class) = NET_FILE.split_once("\n\n\n").context("no class in three_layer_net.py")?;
     Ok(class.trim_end().to_owned())
@@ -156,9 +157,9 @@ fn net_cell() -> Result<String> {
 
 /// A cell of a notebook.
 enum Cell {
-    /// Markdown.
+    /// A cell in Markdown.
     Prose(String),
-    /// Markdown with the figure at its end, or why there is none.
+    /// A cell in Markdown that ends with the figure, or with the reason why there is none.
     Figure(String, Result<String>),
     Code(String, Output),
 }
@@ -205,12 +206,12 @@ impl Cell {
     }
 }
 
-/// As nbformat has text: a list of lines, each with its end.
+/// Splits text into lines that keep their line ends, as nbformat stores it.
 fn lines(text: &str) -> Value {
     text.split_inclusive('\n').collect()
 }
 
-/// A vector or matrix as Python code that gives the same bits.
+/// Writes a vector or a matrix as Python code that gives the same bits.
 fn literal(tensor: &Tensor, arguments: &str) -> Result<String> {
     const OPEN: &str = "torch.tensor(";
     let double = tensor.f_kind()? == Kind::Double;
@@ -234,7 +235,7 @@ fn literal(tensor: &Tensor, arguments: &str) -> Result<String> {
     Ok(format!("{OPEN}{elements}{dtype}{arguments})"))
 }
 
-/// A float of the tensor's dtype in Python, which reads it as a float64 first.
+/// Writes a float of the tensor's dtype as Python code. Python reads it as a float64 first.
 fn python(value: f64, double: bool) -> String {
     if !value.is_finite() {
         return format!("float('{}')", repr_float(value));

@@ -10,14 +10,14 @@ impl Worksheet {
     /// Renders the worksheet as Markdown, for GitHub and Jupyter.
     ///
     /// # Errors
-    /// libtorch's own.
+    /// Returns libtorch's errors.
     pub fn markdown(&self) -> Result<String> {
         let title = format!("# Worksheet of {}\n\n", escape(&self.title));
         Ok(title + &markdown(&self.document(Notation::Latex)?))
     }
 }
 
-/// Blocks with an empty line after each.
+/// Renders blocks as Markdown, with an empty line after each.
 pub(super) fn markdown(blocks: &[Block]) -> String {
     blocks.iter().map(block).collect()
 }
@@ -60,7 +60,7 @@ fn inline(line: &Line) -> String {
     line.iter().map(piece).collect()
 }
 
-/// A name in which no character means more than itself.
+/// Escapes the characters of a name that have a meaning in Markdown.
 pub(super) fn escape(text: &str) -> String {
     let escape =
         |c: char| if r"\`*_{}[]<>#|$&~!".contains(c) { format!("\\{c}") } else { c.to_string() };

@@ -1,4 +1,4 @@
-//! The notebook's worksheet, filled in: every value from its formula, beside what the run has.
+//! The notebook's worksheet, filled in: every value computed from its formula, beside the value of the run.
 
 mod blocks;
 mod check;
@@ -43,9 +43,9 @@ use formula::{
 pub struct Worksheet {
     /// The name of what was run, for a headline.
     pub title: String,
-    /// The run; the sheet is of its first step.
+    /// The run, whose first step the worksheet shows.
     replay: Replay,
-    /// What every formula is evaluated from, and the gradients that they give.
+    /// The values from which the formulas are evaluated, and the gradients that they give.
     values: Values,
     /// The formulas of the forward pass.
     forward: Vec<Row<&'static Equation>>,
@@ -59,18 +59,19 @@ pub struct Worksheet {
 #[derive(Debug)]
 struct Row<Formula> {
     formula: Formula,
-    /// What the formula gives, in float64 and in the shape that PyTorch has it in.
+    /// The value that the formula gives, in float64 and in the shape that it has in PyTorch.
     value: Tensor,
-    /// What the run has.
+    /// The tensor of the run, checked by means of the formula.
     run: Check,
 }
 
 impl Worksheet {
-    /// Computes every row from the run's forward values, in float64: the derivatives never from what
-    /// autograd gave, which each is compared with.
+    /// Computes every row from the run's forward values, in float64.
+    ///
+    /// A derivative is never computed from a gradient of autograd's, since that is what it is compared with.
     ///
     /// # Errors
-    /// The batch has no rows; or libtorch's own.
+    /// Returns an error if the batch has no rows, and libtorch's errors.
     pub fn new(title: impl Into<String>, replay: Replay) -> Result<Worksheet> {
         let trace = &replay.case.trace;
         let run = |section: &str, of: &Quantity| trace.tensor(&format!("{section}/{}", of.name));
@@ -78,7 +79,7 @@ impl Worksheet {
             let size = run(of.section, of)?.size();
             size.get(dim).copied().with_context(|| format!("no size of {}", of.name))
         };
-        let sizes = [size(&X, 0)?, size(&W2, 0)?, size(&W1, 0)?, size(&X, 1)?]; // of N, K, J, I
+        let sizes = [size(&X, 0)?, size(&W2, 0)?, size(&W1, 0)?, size(&X, 1)?]; // those of N, K, J, I
         ensure!(sizes[0] > 0, "a batch without rows leaves nothing to be filled in");
         let y_hat = run(Y_HAT.section, &Y_HAT)?.f_to_kind(Kind::Double)?;
         let y_hat = Vec::<f64>::try_from(y_hat.f_reshape(-1)?)?;
@@ -109,7 +110,8 @@ impl Worksheet {
             let run = if of_loss {
                 Check::new("grad", formula.by, autograd, &grid)?
             } else {
-                // A gradient of autograd's takes a local derivative in by a step of the chain rule.
+                // Autograd keeps no local derivative. But a step of the chain rule with this one leads from
+                // one of autograd's gradients to another.
                 let gradient = values.grid(formula.of, &run("grad", formula.of)?)?;
                 let by_hand = values.step_back(formula, &grid, &gradient)?;
                 Check::new("grad", formula.by, autograd, &by_hand)?
@@ -132,20 +134,20 @@ impl Worksheet {
         Ok(Worksheet { title: title.into(), replay, values, forward, backward, chain })
     }
 
-    /// Returns whether all that the run has is what the formulas give.
+    /// Returns whether every tensor of the run agrees with the formulas.
     pub fn agrees(&self) -> bool {
         self.disagreeing().next().is_none()
     }
 
-    /// Lists the tensors of the run that are not what a formula gives, such as `grad/fc1.weight`, once for each
-    /// such formula.
+    /// Lists the names of the tensors of the run that disagree with a formula, such as `grad/fc1.weight`. A name
+    /// is listed once for each such formula.
     pub fn disagreeing(&self) -> impl Iterator<Item = &str> {
         let disagreeing = self.checks().filter(|check| check.disagreement.is_some());
         disagreeing.map(|check| check.name.as_str())
     }
 
-    /// Returns the gradient of the loss by hand, in float64, with respect to a tensor by its name in the notebook,
-    /// such as `h` or `fc1.weight`.
+    /// Returns the gradient of the loss, computed by hand in float64, with respect to the tensor of this name in
+    /// the notebook, such as `h` or `fc1.weight`.
     pub fn gradient(&self, name: &str) -> Option<&Tensor> {
         let [.., by_y_hat] = &self.backward[..] else { return None };
         let by_y_hat = (by_y_hat.formula.by.name == name).then_some(&by_y_hat.value);
@@ -160,13 +162,13 @@ impl Worksheet {
     }
 }
 
-/// The derivative of BCELoss, which clamps its divisor.
+/// Returns the derivative of the loss, with a clamped divisor if BCELoss clamps it for an output in `y_hat`.
 fn loss_derivative(y_hat: &[f64]) -> &'static LocalDerivative {
     let clamps = y_hat.iter().any(|y_hat| y_hat * (1. - y_hat) < LEAST_DIVISOR);
     if clamps { &CLAMPED_L_BY_Y_HAT } else { &L_BY_Y_HAT }
 }
 
-/// `equation`, or what takes its place where BCELoss clamps a logarithm.
+/// Returns `equation`, or what replaces it if BCELoss clamps a logarithm of the outputs `y_hat`.
 fn in_force(equation: &'static Equation, y_hat: &[f64]) -> &'static Equation {
     let clamps =
         |y_hat: &f64| [*y_hat, 1. - y_hat].iter().any(|argument| argument.ln() < LEAST_LOG);

@@ -1,8 +1,8 @@
-//! The signs that formulas are written with: Unicode for a terminal, or LaTeX.
+//! The notation of formulas: Unicode for a terminal, or LaTeX.
 
 use crate::repr::float;
 
-/// How formulas are written.
+/// A notation for formulas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notation {
     Unicode,
@@ -16,13 +16,13 @@ impl Notation {
         if self == Unicode { unicode } else { latex }
     }
 
-    /// `letter` with its layer above and `below` below it.
+    /// Writes `letter` with its layer as superscript and `below` as subscript.
     pub(crate) fn symbol(self, letter: &str, layer: Option<u8>, below: &str) -> String {
         let layer = layer.map_or(String::new(), |layer| format!("({layer})"));
         match self {
             Unicode => format!("{letter}{}{}", raised(&layer), lowered(below)),
             Latex => {
-                // Of \hat{y}_{n}, GitHub would take the underscores as emphasis.
+                // GitHub would take the underscores in \hat{y}_{n} as emphasis.
                 let letter = if letter == "ŷ" { r"\hat y" } else { letter };
                 let script = |sign: &str, text: &str| match text {
                     "" => String::new(),
@@ -40,7 +40,7 @@ impl Notation {
         }
     }
 
-    /// The sign of a sum over `index`.
+    /// Writes the sign of a sum over `index`.
     pub(crate) fn sum(self, index: &str) -> String {
         match self {
             Unicode => format!("Σ{}", lowered(index)),
@@ -48,7 +48,7 @@ impl Notation {
         }
     }
 
-    /// In Unicode both have to be single signs, or in parentheses.
+    /// Writes a fraction. In Unicode, both operands have to be single symbols or in parentheses.
     pub(crate) fn fraction(self, above: &str, below: &str) -> String {
         match self {
             Unicode => format!("{above}/{below}"),
@@ -59,7 +59,7 @@ impl Notation {
     pub(crate) fn max(self, a: &str, b: &str) -> String {
         match self {
             Unicode => format!("max{{{a}, {b}}}"),
-            // GitHub takes the backslash out of \{.
+            // GitHub removes the backslash of \{.
             Latex => format!(r"\max\lbrace {a}, {b}\rbrace"),
         }
     }
@@ -99,7 +99,7 @@ impl Notation {
         self.between("[", text, "]")
     }
 
-    /// As high as what is between them.
+    /// Writes `text` between delimiters that are as high as it is.
     fn between(self, open: &str, text: &str, close: &str) -> String {
         match [r"\frac", r"\sum"].iter().any(|high| text.contains(high)) {
             true => format!(r"\left{open}{text}\right{close}"),
@@ -107,7 +107,7 @@ impl Notation {
         }
     }
 
-    /// As short as four digits allow.
+    /// Writes a number with at most four decimals.
     pub(crate) fn number(self, value: f64) -> String {
         let text = number(value);
         match (self, text.split_once('e')) {
@@ -127,7 +127,8 @@ impl Notation {
     }
 }
 
-/// An integer as such, else four decimals or, of the very small and the very large, four digits more.
+/// Writes an integer without decimals and any other number with four of them, very small and very large ones in
+/// scientific notation.
 fn number(value: f64) -> String {
     let size = value.abs();
     if value == value.round() && size < 1e5 {

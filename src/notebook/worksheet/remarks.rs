@@ -1,4 +1,4 @@
-//! What of a worksheet deserves a word, and why it is so.
+//! The remarks of a worksheet: what is notable about the run, and why it is so.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
@@ -11,7 +11,7 @@ use super::formula::{
 };
 use super::writer::{Index, MAX_TERMS, Writer};
 
-/// In the order of the sheet.
+/// Lists the remarks, in the order of the worksheet.
 pub(super) fn remarks(sheet: &Worksheet, write: &Writer) -> Result<Vec<Line>> {
     let remarks = [
         batch(sheet, write),
@@ -76,8 +76,8 @@ fn clamped_log(sheet: &Worksheet) -> Option<String> {
         .then(|| "BCELoss takes no logarithm to be less than -100; here one would be.".to_owned())
 }
 
-/// The units of a layer that are off in every row, and what that means for what leads into them, which
-/// comes from `input`.
+/// Names the units of a layer that are off in every row, and says what follows for the gradients of the
+/// parameters that lead there from `input`.
 fn dead_units(
     sheet: &Worksheet,
     write: &Writer,
@@ -134,12 +134,12 @@ fn kink(sheet: &Worksheet, write: &Writer) -> Result<String> {
     ))
 }
 
-/// The gradients that autograd gave as -0.
+/// Names the gradients that autograd gave as -0.
 fn negative_zeros(sheet: &Worksheet, write: &Writer) -> Result<Option<String>> {
     let mut found = Vec::new();
     for row in &sheet.chain {
         let (of, run) = (row.formula.of, &row.run.tensor);
-        let zero = run.f_eq(0.)?.f_logical_and(&row.run.by_hand.f_eq(0.)?)?; // not by underflow
+        let zero = run.f_eq(0.)?.f_logical_and(&row.run.by_hand.f_eq(0.)?)?; // not a 0 by underflow
         let negative = run.f_signbit()?.f_logical_and(&zero)?;
         let negative = negative.f_reshape(sheet.values.gradient(of)?.value.size())?;
         found.extend(places(&negative)?.iter().map(|index| write.gradient_element(of, index)));
@@ -161,7 +161,7 @@ fn negative_zeros(sheet: &Worksheet, write: &Writer) -> Result<Option<String>> {
     )))
 }
 
-/// Where a grid is true.
+/// Lists the indices at which a grid is true.
 fn places(grid: &Tensor) -> Result<Vec<Index>> {
     let flat = Vec::<i64>::try_from(grid.f_nonzero()?.f_reshape(-1)?)?;
     Ok(flat.as_chunks().0.to_vec())

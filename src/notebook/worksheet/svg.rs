@@ -1,15 +1,16 @@
-//! What the figure is drawn with: lines, text and symbols in SVG, and how much room they take.
+//! The lines, text and symbols that the figure consists of, in SVG, and the room that they take.
 
 use std::fmt::Write;
 
 use super::xml::escape;
 
-/// What a character is wide and a line is high, in parts of the font's size; a little more than in the
-/// monospaced fonts that there are.
+/// The width of a character, as a share of the font size. It is a little more than in common monospaced fonts.
 const ADVANCE: f64 = 0.62;
+
+/// The height of a line, as a share of the font size.
 pub(super) const LINE: f64 = 1.4;
 
-/// Of what stands above or below a symbol.
+/// The font size of superscripts and subscripts, as a share of that of the symbol.
 const SCRIPT: f64 = 0.75;
 
 pub(super) const STYLE: &str = "
@@ -30,7 +31,7 @@ svg.net { --paper: #ffffff; --ink: #1f2328; --gradient: #a0206e; --dead: #767e87
 .net text.end { text-anchor: end; }
 ";
 
-/// A letter, and what is written above and below it.
+/// A letter with a superscript and a subscript.
 pub(super) struct Symbol {
     pub(super) letter: &'static str,
     pub(super) above: String,
@@ -77,13 +78,13 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// The point a share of the way along.
+    /// Returns the point at a share of the segment's length.
     pub(super) fn point(&self, share: f64) -> [f64; 2] {
         let ([x1, y1], [x2, y2]) = (self.from, self.to);
         [x1 + share * (x2 - x1), y1 + share * (y2 - y1)]
     }
 
-    /// With a title, which is shown where the pointer is, if there is one.
+    /// Draws the segment. A browser shows the title, unless it is empty, while the pointer is on the segment.
     pub(super) fn draw(&self, svg: &mut String, class: &str, width: f64, title: &str) {
         let ([x1, y1], [x2, y2]) = (self.from, self.to);
         let title =
@@ -120,7 +121,8 @@ impl Area {
             && other.top < self.top + self.height
     }
 
-    /// The middle of the left side and that of the right one, `up` or down by a share of the height.
+    /// Returns the middles of the left and of the right side, moved by the share `up` of the height. A positive
+    /// share moves them towards the bottom, since SVG counts y from the top.
     pub(super) fn sides(&self, up: f64) -> [[f64; 2]; 2] {
         let y = self.top + (0.5 + up) * self.height;
         [[self.left, y], [self.left + self.width, y]]

@@ -1,4 +1,4 @@
-//! The worksheet for a terminal.
+//! The worksheet as text for a terminal.
 
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -7,17 +7,17 @@ use super::Worksheet;
 use super::blocks::{Block, Line, Piece};
 use super::notation::Notation;
 
-/// Paragraphs are broken to this many columns; tables are as wide as they are.
+/// The number of columns at which paragraphs are wrapped. Tables are not wrapped.
 const WIDTH: usize = 100;
 
-/// Between the columns of a table.
+/// The number of spaces between the columns of a table.
 const GAP: u16 = 3;
 
 impl Worksheet {
     /// Renders the worksheet for a terminal, with formulas in Unicode.
     ///
     /// # Errors
-    /// libtorch's own.
+    /// Returns libtorch's errors.
     pub fn text(&self) -> Result<String> {
         let title = format!("Worksheet of {}\n\n", self.title);
         let blocks = self.document(Notation::Unicode)?;
@@ -54,7 +54,7 @@ fn table(head: &[Line], rows: &[Vec<Line>]) -> String {
     table.trim_fmt() + "\n\n"
 }
 
-/// The lines of a cell; those of a tensor stand below each other.
+/// Returns the lines of a cell. The lines of a tensor are aligned below each other.
 fn cell(line: &Line) -> Vec<String> {
     let mut lines = vec![String::new()];
     for piece in line {
@@ -90,7 +90,7 @@ fn padded(text: &str, width: usize) -> String {
     text.to_owned() + &" ".repeat(width.saturating_sub(columns(text)))
 }
 
-/// Every sign that is used here takes one column.
+/// Returns the width of `text` in columns. Every character that is used here takes one column.
 fn columns(text: &str) -> usize {
     text.chars().count()
 }

@@ -1,4 +1,4 @@
-//! Formulas in writing: in symbols, or in the numbers of one element.
+//! Formulas as text: in symbols, or in the numbers of one element.
 
 use anyhow::Result;
 
@@ -6,14 +6,16 @@ use super::evaluate::{Grid, Values};
 use super::formula::{Axis, Equation, Expr, LocalDerivative, Quantity};
 use super::notation::Notation;
 
-/// Sums of more terms are cut, as the tensor printer cuts rows.
+/// The largest number of terms that are written in full. Longer sums are cut, as the tensor printer cuts rows.
 pub(crate) const MAX_TERMS: i64 = 8;
+
+/// The number of terms that are written at each end of a sum that is cut.
 const EDGE_TERMS: i64 = 3;
 
-/// Where an element stands, in the order of the axes; from 0.
+/// The index of an element along each of the [`AXES`](super::formula::AXES), counted from 0.
 pub(crate) type Index = [i64; 4];
 
-/// What stands for a quantity.
+/// What is written for a quantity.
 #[derive(Clone, Copy)]
 enum In<'a> {
     Symbols,
@@ -30,12 +32,12 @@ pub(crate) struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Such as `z⁽²⁾ⱼ`; a batch of one row has no index for it.
+    /// Writes a quantity, such as `z⁽²⁾ⱼ`. If the batch has one row, the index of the row is left out.
     pub(crate) fn quantity(&self, quantity: &Quantity) -> String {
         self.symbol(quantity, |axis| axis.letter().to_owned())
     }
 
-    /// Such as `z⁽²⁾₁`, counted from 1.
+    /// Writes an element of a quantity, such as `z⁽²⁾₁`, counted from 1.
     pub(crate) fn element(&self, quantity: &Quantity, index: &Index) -> String {
         self.symbol(quantity, |axis| (index[axis as usize] + 1).to_string())
     }
@@ -43,33 +45,33 @@ impl Writer<'_> {
     fn symbol(&self, quantity: &Quantity, subscript: impl Fn(Axis) -> String) -> String {
         let written = quantity.axes.iter().filter(|&&axis| axis != Axis::N || !self.one_row());
         let subscripts = written.map(|&axis| subscript(axis)).collect::<Vec<_>>();
-        // 111: 1 and 11, or 11 and 1?
+        // Without a comma, 111 could be 1 and 11, or 11 and 1.
         let comma = if subscripts.iter().any(|subscript| subscript.len() > 1) { "," } else { "" };
         self.notation.symbol(quantity.letter, quantity.layer, &subscripts.join(comma))
     }
 
-    /// `∂L/∂quantity`
+    /// Writes the gradient of the loss, `∂L/∂quantity`.
     pub(crate) fn gradient(&self, quantity: &Quantity) -> String {
         self.notation.derivative("L", &self.quantity(quantity))
     }
 
-    /// That of one element.
+    /// Writes the gradient of the loss with respect to one element of a quantity.
     pub(crate) fn gradient_element(&self, quantity: &Quantity, index: &Index) -> String {
         self.notation.derivative("L", &self.element(quantity, index))
     }
 
-    /// `∂of/∂by`
+    /// Writes a local derivative, `∂of/∂by`.
     pub(crate) fn local(&self, derivative: &LocalDerivative) -> String {
         self.notation.derivative(&self.quantity(derivative.of), &self.quantity(derivative.by))
     }
 
-    /// Both sides of it, in symbols.
+    /// Writes both sides of an equation, in symbols.
     pub(crate) fn equation(&self, equation: &Equation) -> Result<String> {
         let right = self.symbols(&equation.formula)?;
         Ok(format!("{} = {right}", self.quantity(equation.of)))
     }
 
-    /// The same of a derivative.
+    /// Writes a local derivative and its formula as an equation, in symbols.
     pub(crate) fn local_equation(&self, derivative: &LocalDerivative) -> Result<String> {
         let right = self.symbols(&derivative.formula)?;
         Ok(format!("{} = {right}", self.local(derivative)))
@@ -79,12 +81,12 @@ impl Writer<'_> {
         Ok(self.write(expr, In::Symbols)?.text)
     }
 
-    /// In symbols, with every local derivative replaced by its formula.
+    /// Writes an expression in symbols, with every local derivative replaced by its formula.
     pub(crate) fn formulas(&self, expr: &Expr) -> Result<String> {
         Ok(self.write(expr, In::Formulas)?.text)
     }
 
-    /// What gives the element at `index`.
+    /// Writes an expression in the numbers that give the element at `index`.
     pub(crate) fn numbers(&self, expr: &Expr, index: &Index) -> Result<String> {
         Ok(self.write(expr, In::Numbers(index))?.text)
     }
@@ -163,7 +165,7 @@ impl Writer<'_> {
     }
 
     fn product(&self, factors: &[Expr], mode: In) -> Result<Written> {
-        // Letters stand side by side; numbers and derivatives do not.
+        // Letters are multiplied by juxtaposition; numbers and derivatives need a sign between them.
         let apart = |factor| matches!(factor, &Expr::Local(_) | &Expr::Gradient(_));
         let apart = matches!(mode, In::Numbers(_)) || factors.iter().any(apart);
         let times = if apart { self.notation.times() } else { " " };
@@ -177,7 +179,7 @@ impl Writer<'_> {
         Ok(product(texts.join(times)))
     }
 
-    /// A sum over `axis` term by term, of many the first and the last.
+    /// Writes a sum over `axis` term by term; of many terms, only the first and the last ones.
     fn terms(&self, axis: Axis, of: &Expr, index: &Index) -> Result<Written> {
         let n = self.values.size(axis);
         let mut terms = Vec::new();
@@ -201,7 +203,8 @@ impl Writer<'_> {
         Ok(if level == Level::Sum { self.notation.parenthesized(&text) } else { text })
     }
 
-    /// What a sign stands before: another sum needs no brackets.
+    /// Writes the operand of a prefix, such as a sum's sign, in brackets if it is a sum of terms. A sum over an
+    /// axis needs no brackets, since it begins with a sign of its own.
     fn bracketed(&self, expr: &Expr, mode: In) -> Result<String> {
         let Written { text, level } = self.write(expr, mode)?;
         let sums_up = matches!(expr, Expr::Over(axis, _) if *axis != Axis::N || !self.one_row());
@@ -210,26 +213,27 @@ impl Writer<'_> {
     }
 }
 
-/// The places of `n` that are shown, `None` for those that are left out.
+/// Lists the indices below `n` that are shown. A `None` stands for all those that are left out.
 pub(crate) fn shown(n: i64) -> impl Iterator<Item = Option<i64>> {
     let cut = n > MAX_TERMS;
     let kept = move |at: &i64| !cut || *at <= EDGE_TERMS || *at >= n - EDGE_TERMS;
     (0..n).filter(kept).map(move |at| (!cut || at != EDGE_TERMS).then_some(at))
 }
 
-/// The element of a grid, whose axes of size 1 stand for every index.
+/// Returns the element of a grid at `index`. An axis of size 1 is broadcast to every index.
 pub(crate) fn at(grid: &Grid, index: &Index) -> Result<f64> {
     let sizes = grid.value.size();
     let index = index.iter().zip(sizes).map(|(&at, size)| if size == 1 { 0 } else { at });
     Ok(grid.value.f_double_value(&index.collect::<Vec<_>>())?)
 }
 
-/// A formula, and what holds its parts together.
+/// A written formula, and its precedence.
 struct Written {
     text: String,
     level: Level,
 }
 
+/// The precedence of the outermost operation of a formula, which decides whether it needs parentheses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Level {
     Sum,

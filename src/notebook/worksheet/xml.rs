@@ -1,7 +1,7 @@
-//! Text within XML and HTML.
+//! The escaping of text within XML and HTML.
 
-/// For text and for attributes. XML has no way to write most control characters, nor two that are no
-/// characters.
+/// Escapes text for XML and HTML, within elements and attributes. Control characters other than a line feed and
+/// the noncharacters U+FFFE and U+FFFF, most of which XML cannot contain, are replaced.
 pub(crate) fn escape(text: &str) -> String {
     let escaped = |c: char| match c {
         '&' => "&amp;".to_owned(),
