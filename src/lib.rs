@@ -25,6 +25,8 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+// The links of this page to what needs libtorch are checked where it is there.
+#![cfg_attr(not(feature = "libtorch"), allow(rustdoc::broken_intra_doc_links))]
 // Bad input leads to an error, never to a panic. Hence libtorch is called through tch's fallible `f_` functions.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -11,7 +11,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{ROOT, data, scratch, stdout, tch_parity};
+use common::{ROOT, Random, data, scratch, stdout, tch_parity};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 use tch_parity::{Case, Replay, Run, ThreeLayerNet, Trace, train};
@@ -307,15 +307,8 @@ fn a_case_with_any_byte_of_its_header_changed_is_refused_or_read_without_a_panic
     let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     let seed = common::seed();
     println!("to repeat: TCH_PARITY_SEED={seed}");
-    // The random numbers are those of Marsaglia's xorshift64, beginning with the seed.
-    let mut state =
-        seed.bytes().fold(1, |state: u64, byte| state.wrapping_mul(257) + u64::from(byte)) | 1;
-    let mut random = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below as u64) as usize
-    };
+    let mut random = Random::new(&seed);
+    let mut random = |below: usize| random.below(below);
     let tokens: [&[u8]; 8] =
         [b"0", b"99999999999999999999", b"-1", b"\"", b"[", b"}", b"F64", b"\xff"];
     let mut refused = 0;
@@ -474,4 +467,33 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn what_could_not_be_read_again_is_not_saved() {
+    let file = scratch("bad_input_unreadable_again").join("file");
+    let mut trace = Trace::new();
+    let zero = Tensor::from(0f32);
+    let message = trace.push("__metadata__", &zero).unwrap_err().to_string();
+    assert_eq!(message, "no tensor of a safetensors file can be named __metadata__");
+    // Deeper than JSON is read.
+    let mut deep = Value::Null;
+    for _ in 0..127 {
+        deep = Value::Array(vec![deep]);
+    }
+    trace.push("a", &zero).unwrap();
+    trace.describe(&deep, &Value::Null).unwrap();
+    let message = format!("{:#}", trace.save(&file).unwrap_err());
+    assert!(
+        message.starts_with("what is recorded of the run could not be read again"),
+        "{message}"
+    );
+    // Names that need a header larger than safetensors reads.
+    let mut trace = Trace::new();
+    for i in 0..6 {
+        trace.push(i.to_string().repeat(9_000_000), &zero).unwrap();
+    }
+    let message = format!("{:#}", trace.save(&file).unwrap_err());
+    assert!(message.contains("safetensors reads 100000000 at most"), "{message}");
+    assert!(!file.exists());
 }

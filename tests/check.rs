@@ -315,3 +315,30 @@ fn many_cases_take_no_more_memory_than_a_few() {
     // There are 1,160 cases of 90 KB, with reports of 80 KB each.
     assert!(many - few < 24. * 1024., "{few} and {many} KiB");
 }
+
+/// A batch without rows, of a number of columns that nobody can count to; and as many tensors as 300 steps have.
+#[test]
+fn the_control_takes_no_longer_than_the_tensors_are_large() {
+    let folder = scratch("check_control");
+    let parameter = |size: [i64; 2]| Tensor::zeros(size, (Kind::Float, Device::Cpu));
+    let layer = |inputs, outputs| Linear {
+        weight: parameter([outputs, inputs]).set_requires_grad(true),
+        bias: parameter([1, outputs]).view(-1).set_requires_grad(true),
+    };
+    let model = ThreeLayerNet { fc1: layer(1 << 62, 0), fc2: layer(0, 1), fc3: layer(1, 1) };
+    let x = parameter([0, 1 << 62]).set_requires_grad(true);
+    let optimizer = Optimizer::sgd(0.1);
+    let run = Run { model: Model::ThreeLayerNet, loss: Loss::BCELoss, optimizer, steps: 1 };
+    let mut trace = train(&model, &x, &parameter([0, 1]), &run).unwrap();
+    trace.describe(&run, &Environment::current(Numerics::Portable, Device::Cpu).unwrap()).unwrap();
+    let endless = folder.join("endless.safetensors");
+    trace.save(&endless).unwrap();
+    let long = folder.join("long.safetensors");
+    let args = ["notebook", "--steps", "300", "--record"];
+    stdout(&tch_parity().args(args).arg(&long).output().unwrap());
+    for (file, least) in [(endless, 100), (long, 18_000)] {
+        let report = stdout(&tch_parity().arg("selftest").arg(file).output().unwrap());
+        let counts = last_line(&report).split(' ').collect::<Vec<_>>();
+        assert!(counts[0] == counts[2] && counts[0].parse::<u32>().unwrap() > least, "{report}");
+    }
+}

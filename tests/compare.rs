@@ -698,3 +698,35 @@ fn help_ends_with_examples_that_are_valid() {
         }
     }
 }
+
+/// The smallest files that once made the report panic, or grow far beyond the files.
+#[test]
+fn names_and_shapes_of_any_size_are_reported_in_proportion() {
+    let folder = scratch("compare_proportion");
+    let of = |file: &str, names: &[String], shape: &[usize]| {
+        let mut trace = Trace::new();
+        for name in names {
+            trace
+                .push_view(name, &TensorView::new(Dtype::U8, shape.to_vec(), &[1]).unwrap())
+                .unwrap();
+        }
+        trace.save(folder.join(file)).unwrap();
+        folder.join(file)
+    };
+    let many = (0..1000).map(|i| format!("n{i}")).chain(["m".repeat(30_000)]).collect::<Vec<_>>();
+    for file in [
+        of("name", &["\u{1}".repeat(10_950)], &[1]),
+        of("shape", &["t".to_owned()], &[1; 22_000]),
+        of("many", &many, &[1]),
+    ] {
+        let reports = ["json", "xml"].map(|name| folder.join(name));
+        let mut command = tch_parity();
+        command.args(["compare", "--verbose"]).args([&file, &file]);
+        command.arg("--json").arg(&reports[0]).arg("--junit").arg(&reports[1]);
+        let printed = stdout(&command.output().unwrap());
+        let size = |path: &Path| fs::metadata(path).unwrap().len();
+        let written = reports.iter().map(|report| size(report)).sum::<u64>();
+        let written = written + printed.len() as u64;
+        assert!(written < 16 * size(&file), "{written} bytes of {}", file.display());
+    }
+}

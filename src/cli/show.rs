@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use tch_parity::report::one_line;
 use tch_parity::{Trace, repr_view};
@@ -47,6 +47,6 @@ pub(super) fn run(Arguments { file, names }: Arguments) -> Result<Outcome> {
             }
         }
     }
-    unless_closed(out.flush()).context("show")?;
+    unless_closed(out.flush())?;
     Ok(outcome)
 }

@@ -20,13 +20,16 @@ pub(super) const CUBLAS_WORKSPACE: (&str, &str) = ("CUBLAS_WORKSPACE_CONFIG", ":
 const PORTABLE: [(&str, &str); 3] =
     [("ATEN_CPU_CAPABILITY", "default"), ("MKL_CBWR", "COMPATIBLE"), CUBLAS_WORKSPACE];
 
+/// The variables that make MKL and oneDNN print to stdout, where only the program's own output belongs.
+const VERBOSE: [&str; 3] = ["MKL_VERBOSE", "ONEDNN_VERBOSE", "DNNL_VERBOSE"];
+
 impl Numerics {
     /// Makes libtorch, MKL and cuBLAS compute this way from now on.
     ///
     /// Portable numerics set `ATEN_CPU_CAPABILITY=default`, `MKL_CBWR=COMPATIBLE` and
     /// `CUBLAS_WORKSPACE_CONFIG=:4096:8`, which the libraries read when they first compute, and call
     /// [`set_for_thread`](Self::set_for_thread). Native numerics remove these variables, which the fingerprint
-    /// does not tell. Both set `NVIDIA_TF32_OVERRIDE=0`.
+    /// does not tell. Both set `NVIDIA_TF32_OVERRIDE=0`, and remove what makes MKL and oneDNN print to stdout.
     ///
     /// # Safety
     /// No other thread may read or write the process's environment meanwhile. Call it at the start of `main`.
@@ -42,6 +45,10 @@ impl Numerics {
         }
         // SAFETY: likewise.
         unsafe { env::set_var(NO_TF32.0, NO_TF32.1) };
+        for name in VERBOSE {
+            // SAFETY: likewise.
+            unsafe { env::remove_var(name) };
+        }
         self.set_for_thread();
     }
 

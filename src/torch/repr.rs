@@ -89,8 +89,8 @@ fn dtype(kind: Kind) -> Result<&'static PyTorchDtype, TchError> {
 
 /// Returns the bytes of the elements that are shown.
 fn shown(tensor: &Tensor, summarize: bool) -> Result<Vec<u8>, TchError> {
-    let mut shown = tensor.f_detach()?;
-    // libtorch does not select floats of 8 bits, but bytes.
+    let mut shown = tensor.f_detach()?.f_resolve_neg()?;
+    // libtorch selects bytes, but no floats of 8 bits.
     if shown.f_kind()?.elt_size_in_bytes() == 1 {
         shown = shown.f_view_dtype(Kind::Uint8)?;
     }

@@ -46,6 +46,7 @@ static void ensure_dense(const at::Tensor &tensor) {
   if (tensor.is_nested()) throw std::invalid_argument("the tensor is nested");
   if (tensor.layout() != at::kStrided)
     throw std::invalid_argument(c10::str("the tensor is not strided, but ", tensor.layout()));
+  if (tensor.is_quantized()) throw std::invalid_argument("the tensor is quantized");
   if (tensor.is_meta()) throw std::invalid_argument("the tensor is on the device meta: it has no data");
 }
 

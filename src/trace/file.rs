@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
-use safetensors::tensor::{Metadata as Header, SafeTensors, TensorInfo, TensorView, View};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use safetensors::tensor::{Metadata as Header, TensorInfo, TensorView, View};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -19,6 +19,9 @@ use super::metadata::{
 use super::write_atomically::write_atomically;
 use super::{Entry, Trace};
 
+/// The most bytes of a header that safetensors reads.
+const MAX_HEADER: usize = 100_000_000;
+
 impl Trace {
     /// Reads a safetensors file.
     ///
@@ -30,20 +33,25 @@ impl Trace {
     /// other names than it holds.
     pub fn load(path: impl AsRef<Path>) -> Result<Trace> {
         let path = path.as_ref();
-        Trace::read(path).with_context(|| format!("cannot read {}", path.display()))
+        let trace = Bytes::read(path).and_then(Trace::parse);
+        trace.with_context(|| format!("cannot read {}", path.display()))
     }
 
-    fn read(path: &Path) -> Result<Trace> {
-        let bytes = Bytes::read(path)?;
-        let (header_len, header) = SafeTensors::read_metadata(bytes.as_slice()).map_err(|err| {
+    /// Reads a safetensors file that is in memory.
+    ///
+    /// # Errors
+    /// Returns the errors of [`load`](Self::load) about what a file holds.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Trace> {
+        Trace::parse(Bytes::Owned(bytes))
+    }
+
+    fn parse(bytes: Bytes) -> Result<Trace> {
+        let (data_start, header) = read_header(bytes.as_slice()).map_err(|err| {
             match what_else_it_is(bytes.as_slice()) {
                 Some(what) => anyhow!("not a safetensors file but {what}"),
                 None => anyhow!("not a safetensors file, or a damaged one: {err}"),
             }
         })?;
-        let data_start = size_of::<u64>() + header_len;
-        serde_json::from_slice::<NoNameTwice>(&bytes.as_slice()[size_of::<u64>()..data_start])
-            .map_err(|err| anyhow!("a damaged safetensors file: {err}"))?;
         let mut infos = header.tensors();
         let mut trace = Trace::new();
         let mut metadata = header.metadata().clone().unwrap_or_default();
@@ -107,7 +115,8 @@ impl Trace {
     /// The file is written by [`write_atomically`], so `path` never holds half a file.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be written, or if `path` is not a regular file.
+    /// Returns an error if the file cannot be written, if it could not be read again, or if `path` is not a regular
+    /// file.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let laid_out = self.lay_out()?;
         write_atomically(path.as_ref(), |file| laid_out.write(file))
@@ -128,6 +137,7 @@ impl Trace {
             run: self.run.clone(),
             environment: self.environment.clone(),
         })?;
+        parse_metadata(&metadata).context("what is recorded of the run could not be read again")?;
         let metadata = HashMap::from([(METADATA_KEY.to_owned(), metadata)]);
         // The layout is that of `safetensors::serialize`, which itself would hold all the bytes a second time.
         let mut tensors = self.iter().collect::<Vec<_>>();
@@ -140,10 +150,33 @@ impl Trace {
             ((*name).to_owned(), TensorInfo { dtype, shape, data_offsets })
         });
         let mut header = serde_json::to_string(&Header::new(Some(metadata), infos.collect())?)?;
+        ensure!(
+            header.len() <= MAX_HEADER,
+            "{} names need a header of {} bytes, and safetensors reads {MAX_HEADER} at most: save fewer in a file",
+            tensors.len(),
+            header.len()
+        );
         let aligned = header.len().next_multiple_of(size_of::<u64>());
         header += &" ".repeat(aligned - header.len());
         Ok(LaidOut { header, tensors })
     }
+}
+
+/// Parses the header of a file, and returns where the data begins.
+fn read_header(file: &[u8]) -> Result<(usize, Header)> {
+    let (length, rest) = file.split_first_chunk().context("it is too short")?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    ensure!(
+        length <= MAX_HEADER,
+        "header too large: {length} bytes, and {MAX_HEADER} are the most"
+    );
+    // A copy, since a mapped file can be changed meanwhile, and text has to stay as it was checked.
+    let header = rest.get(..length).context("it ends within its header")?.to_vec();
+    serde_json::from_slice::<NoNameTwice>(&header)?;
+    let header = serde_json::from_slice::<Header>(&header)?;
+    let (data, expected) = (rest.len() - length, header.data_len());
+    ensure!(data == expected, "it has {data} bytes of data, and its header says {expected}");
+    Ok((size_of::<u64>() + length, header))
 }
 
 /// The contents of a file, in the order in which it holds them.

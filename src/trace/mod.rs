@@ -26,6 +26,9 @@ use metadata::parse_part;
 pub use names::Names;
 pub use write_atomically::{AtomicFile, remove_unfinished_files, write_atomically};
 
+/// The name under which a safetensors file has its metadata.
+const RESERVED: &str = "__metadata__";
+
 /// A list of named tensors in order, with what is known of the run that they come from.
 ///
 /// Tensors are copied, so a later change of a tensor does not change the trace.
@@ -87,6 +90,7 @@ impl Trace {
         write: impl FnOnce(&mut Vec<u8>, usize) -> Result<()>,
     ) -> Result<()> {
         ensure!(!self.tensors.contains_key(&name), "two tensors named {name}");
+        ensure!(name != RESERVED, "no tensor of a safetensors file can be named {RESERVED}");
         let bytes = self.bytes.to_mut();
         let start = bytes.len();
         write(bytes, start).with_context(|| name.clone())?;

@@ -33,6 +33,25 @@ pub(crate) fn seed() -> String {
     })
 }
 
+/// A generator of random numbers: Marsaglia's xorshift64.
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// Creates a generator that begins with `seed`.
+    pub(crate) fn new(seed: &str) -> Random {
+        let add = |state: u64, byte| state.wrapping_mul(257) + u64::from(byte);
+        Random(seed.bytes().fold(1, add) | 1)
+    }
+
+    /// Returns a number below `n`, or 0 if there is none.
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % n.max(1) as u64) as usize
+    }
+}
+
 /// Returns a command that runs the built `tch-parity`.
 pub(crate) fn tch_parity() -> Command {
     Command::new(env!("CARGO_BIN_EXE_tch-parity"))

@@ -48,3 +48,21 @@ impl Found {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file in the place of a folder cannot be searched by anybody, root included.
+    #[test]
+    fn a_folder_that_cannot_be_searched_is_named_and_hides_no_other() {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+        let mut found = Found::default();
+        found.search(&data.join("notebook.txt"));
+        found.add(&data.join("cases"));
+        let errors = found.errors.iter().map(|(_, err)| format!("{err:#}")).collect::<Vec<_>>();
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].starts_with("cannot search ") && errors[0].contains("notebook.txt: "));
+        assert_eq!(found.files.len(), 9);
+    }
+}

@@ -121,10 +121,10 @@ impl Area {
             && other.top < self.top + self.height
     }
 
-    /// Returns the middles of the left and of the right side, moved by the share `up` of the height. A positive
-    /// share moves them towards the bottom, since SVG counts y from the top.
-    pub(super) fn sides(&self, up: f64) -> [[f64; 2]; 2] {
-        let y = self.top + (0.5 + up) * self.height;
+    /// Returns the middles of the left and of the right side, moved down by the share `down` of the
+    /// height.
+    pub(super) fn sides(&self, down: f64) -> [[f64; 2]; 2] {
+        let y = self.top + (0.5 + down) * self.height;
         [[self.left, y], [self.left + self.width, y]]
     }
 

@@ -1,0 +1,205 @@
+//! What surrounds the program: streams that are closed, files that may not be written, signals, limits, variables,
+//! and other processes in the same folder.
+
+#![cfg(feature = "libtorch")]
+
+mod common;
+
+use std::env;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use common::{assert_same, data, scratch, stdout, tch_parity};
+use safetensors::tensor::{Dtype, TensorView};
+use tch_parity::Trace;
+
+/// Runs the program by a shell, which can close streams and set limits; `$T` is the program.
+fn shell(script: &str) -> Output {
+    let mut shell = Command::new("bash");
+    shell.args(["-c", script]).env("T", env!("CARGO_BIN_EXE_tch-parity"));
+    shell.env("CASE", data("cases/zero.safetensors")).output().unwrap()
+}
+
+/// Checks that the program ends with exit code 2 and one line that says why.
+fn assert_one_line(output: &Output, says: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.starts_with("error: ") && stderr.contains(says), "{stderr}");
+    assert_eq!(stderr.matches('\n').count(), 1, "{stderr}");
+}
+
+#[test]
+fn a_stdout_that_takes_nothing_is_an_error() {
+    for command in ["--help", "--version", "notebook", "show $CASE", "check $CASE", "worksheet"] {
+        assert_one_line(&shell(&format!("$T {command} >/dev/full")), "No space left on device");
+        assert_one_line(&shell(&format!("$T {command} >&-")), "stdout is closed");
+        assert_one_line(&shell(&format!("$T {command} 1</dev/null")), "open for reading alone");
+        assert_eq!(shell(&format!("$T {command} 1<>/dev/null")).status.code(), Some(0));
+    }
+}
+
+#[test]
+fn two_outputs_do_not_go_to_one_file_that_is_not_there_yet() {
+    let folder = scratch("manners_twice");
+    for other in ["./r", "../manners_twice/r"] {
+        let script = format!("cd {} && $T check $CASE --json r --junit {other}", folder.display());
+        assert_one_line(&shell(&script), "two outputs go there");
+    }
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_that_stdout_writes_to_is_not_replaced() {
+    let folder = scratch("manners_stdout");
+    let script = |json: &str| {
+        shell(&format!("cd {} && $T check $CASE --json {json} >out", folder.display()))
+    };
+    assert_one_line(&script("out"), "stdout or stderr writes to that file");
+    assert_one_line(&script("/dev/stdout"), "stdout or stderr writes to that file");
+}
+
+#[test]
+fn a_file_in_memory_is_a_file() {
+    let file = format!("/dev/shm/tch-parity-{}.json", std::process::id());
+    if !Path::new("/dev/shm").is_dir() {
+        return; // not of this system
+    }
+    for _ in 0..2 {
+        let output = shell(&format!("$T check $CASE --json {file}"));
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn a_replaced_file_keeps_its_mode_and_a_read_only_one_is_refused() {
+    let file = scratch("manners_mode").join("report.json");
+    for mode in [0o600, 0o640, 0o664] {
+        fs::write(&file, "old").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        stdout(&shell(&format!("$T check $CASE --json {}", file.display())));
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, mode);
+        assert_ne!(fs::read_to_string(&file).unwrap(), "old");
+    }
+    fs::write(&file, "old").unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o444)).unwrap();
+    assert_one_line(&shell(&format!("$T check $CASE --json {}", file.display())), "is read-only");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "old");
+}
+
+#[test]
+fn a_file_that_grows_too_large_is_an_error_and_leaves_nothing() {
+    let folder = scratch("manners_limit");
+    let script = format!(
+        "ulimit -f 4; cd {} && $T notebook --steps 200 --record run >/dev/null",
+        folder.display()
+    );
+    assert_one_line(&shell(&script), "cannot write run: File too large");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+}
+
+#[test]
+fn a_signal_removes_what_is_half_written() {
+    let folder = scratch("manners_signal");
+    let names = || {
+        let entries = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
+        entries.map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
+    };
+    for signal in ["INT", "TERM", "HUP"] {
+        // The report's file is begun before the first case is replayed, and there are many of them.
+        let cases = vec![data("cases/batch-of-16.safetensors"); 20_000];
+        let mut child = tch_parity();
+        child.arg("check").args(&cases).arg("--json").arg(folder.join("report.json"));
+        let mut child = child.stdout(Stdio::null()).spawn().unwrap();
+        while names().is_empty() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let kill = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), None, "{signal}: ended by the signal");
+        assert_eq!(names(), Vec::<String>::new(), "{signal}");
+    }
+}
+
+#[test]
+fn without_threads_one_does_the_work() {
+    let large = scratch("manners_threads").join("large");
+    let mut trace = Trace::new();
+    let bytes = vec![0; 4 << 21];
+    trace.push_view("t", &TensorView::new(Dtype::F32, vec![1 << 21], &bytes).unwrap()).unwrap();
+    trace.save(&large).unwrap();
+    // No thread can have so large a stack.
+    let folder = data("cases");
+    let script = format!(
+        "export RUST_MIN_STACK=999999999999999; $T check {} | tail -n 1; $T compare {large} {large}",
+        folder.display(),
+        large = large.display(),
+    );
+    let printed = stdout(&shell(&script));
+    assert!(printed.starts_with("9 cases: 9 same, 0 differ"), "{printed}");
+    assert!(printed.contains("\nsame: "), "{printed}");
+}
+
+#[test]
+fn what_libraries_are_told_to_print_is_not_printed_to_stdout() {
+    let expected = fs::read_to_string(data("notebook.txt")).unwrap();
+    let printed = stdout(&shell("MKL_VERBOSE=1 ONEDNN_VERBOSE=1 DNNL_VERBOSE=1 $T notebook"));
+    assert!(printed == expected, "{printed}");
+}
+
+/// A trace that tells who saved it.
+fn signed(process: &str, thread: usize, save: usize) -> Trace {
+    let mut trace = Trace::new();
+    let bytes = format!("{process} {thread} {save} ").repeat(2000).into_bytes();
+    let view = TensorView::new(Dtype::U8, vec![bytes.len()], &bytes).unwrap();
+    trace.push_view("signature", &view).unwrap();
+    trace
+}
+
+/// In each of two processes four threads save 50 times, to files of their own and to one of all.
+#[test]
+fn files_that_are_saved_at_the_same_time_are_all_whole() {
+    const PROCESS: &str = "TCH_PARITY_SAVES";
+    const FOLDER: &str = "TCH_PARITY_SAVES_IN";
+    if let (Ok(process), Ok(folder)) = (env::var(PROCESS), env::var(FOLDER)) {
+        let folder = Path::new(&folder);
+        thread::scope(|scope| {
+            for thread in 0..4 {
+                let process = &process;
+                scope.spawn(move || {
+                    for save in 0..50 {
+                        let trace = signed(process, thread, save);
+                        let own = folder.join(format!("{process}-{thread}-{save}"));
+                        trace.save(&own).unwrap();
+                        assert_same(&Trace::load(&own).unwrap(), &trace);
+                        trace.save(folder.join("shared")).unwrap();
+                        Trace::load(folder.join("shared")).unwrap(); // whoever saved it
+                    }
+                });
+            }
+        });
+        return;
+    }
+    let folder = scratch("manners_saves");
+    let children = ["a", "b"].map(|process| {
+        let mut child = Command::new(env::current_exe().unwrap());
+        child.args(["--exact", "files_that_are_saved_at_the_same_time_are_all_whole"]);
+        child.env(PROCESS, process).env(FOLDER, &folder).spawn().unwrap()
+    });
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 2 * 4 * 50 + 1);
+    for (process, thread) in
+        ["a", "b"].iter().flat_map(|process| [0, 1, 2, 3].map(|t| (process, t)))
+    {
+        for save in 0..50 {
+            let own = Trace::load(folder.join(format!("{process}-{thread}-{save}"))).unwrap();
+            assert_same(&own, &signed(process, thread, save));
+        }
+    }
+}
