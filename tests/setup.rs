@@ -124,6 +124,24 @@ fn what_pip_says_is_one_line_and_the_next_run_starts_again() {
 }
 
 #[test]
+fn an_index_that_cannot_be_reached_and_a_folder_that_cannot_be_made_are_a_line_each() {
+    let dead = PYTHON.replace(
+        "No matching distribution found",
+        "Could not find a version that satisfies the requirement torch (from versions: none)",
+    );
+    let (code, stderr) = Machine::new("setup_dead_index").tool("python3", &dead).setup(None);
+    assert_eq!(code, Some(2), "{stderr}");
+    let last = stderr.lines().last().unwrap();
+    assert!(last.contains("no package index with it can be reached: look at the network"), "{last}");
+    let machine = Machine::new("setup_versions");
+    fs::write(machine.root.join(".versions"), "no folder").unwrap();
+    let (code, stderr) = machine.setup_with(&[("TORCH_VERSION", "2.11.0")]);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains(".versions/2.11.0: make its folder writable"), "{stderr}");
+    assert_eq!(stderr.matches('\n').count(), 1, "{stderr}");
+}
+
+#[test]
 fn a_libtorch_of_the_users_own_is_all_that_is_needed() {
     let machine = Machine::new("setup_own").without("python3");
     let own = machine.root.join("own");

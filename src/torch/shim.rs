@@ -117,9 +117,11 @@ pub(crate) fn uses_onednn() -> bool {
     unsafe { tch_parity_uses_onednn() }
 }
 
-/// Decides for the whole process whether libtorch uses oneDNN.
+/// Decides for the whole process whether libtorch uses oneDNN. The first call that changes anything has to come
+/// before other threads compute.
 pub(crate) fn use_onednn(use_it: bool) {
-    // SAFETY: it sets a flag that every operation reads when it begins.
+    // SAFETY: no exception leaves the call. It sets a flag that every operation reads when it begins, and does not
+    // touch a flag that has the value already, which is the case in every thread but the first.
     unsafe { tch_parity_use_onednn(use_it) };
 }
 
