@@ -132,7 +132,10 @@ fn an_index_that_cannot_be_reached_and_a_folder_that_cannot_be_made_are_a_line_e
     let (code, stderr) = Machine::new("setup_dead_index").tool("python3", &dead).setup(None);
     assert_eq!(code, Some(2), "{stderr}");
     let last = stderr.lines().last().unwrap();
-    assert!(last.contains("no package index with it can be reached: look at the network"), "{last}");
+    assert!(
+        last.contains("no package index with it can be reached: look at the network"),
+        "{last}"
+    );
     let machine = Machine::new("setup_versions");
     fs::write(machine.root.join(".versions"), "no folder").unwrap();
     let (code, stderr) = machine.setup_with(&[("TORCH_VERSION", "2.11.0")]);
