@@ -7,6 +7,7 @@ mod common;
 
 use std::env;
 use std::fs::{self, Permissions};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -202,4 +203,73 @@ fn files_that_are_saved_at_the_same_time_are_all_whole() {
             assert_same(&own, &signed(process, thread, save));
         }
     }
+}
+
+#[test]
+fn what_is_no_file_or_claims_too_much_does_not_hold_up_the_others() {
+    let folder = scratch("manners_fifo");
+    fs::copy(data("cases/zero.safetensors"), folder.join("a.safetensors")).unwrap();
+    let fifo = folder.join("b.safetensors");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    // A header of 3 GiB, by its own account, in a file of as many bytes.
+    let large = fs::File::create(folder.join("c.safetensors")).unwrap();
+    (&large).write_all(&(3u64 << 30).to_le_bytes()).unwrap();
+    large.set_len(3 << 30).unwrap();
+    let script = format!("ulimit -v 5000000; timeout 60 $T check {}", folder.display());
+    let output = shell(&script);
+    let (stdout, stderr) = (output.stdout, String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    let last = "3 cases: 1 same, 0 differ, 2 could not be compared\n";
+    assert!(String::from_utf8_lossy(&stdout).ends_with(last), "{stderr}");
+    assert!(stderr.contains("b.safetensors: not a regular file"), "{stderr}");
+    assert!(stderr.contains("header too large: 3221225472 bytes"), "{stderr}");
+}
+
+/// A native and a portable case each have a process of their own, which must not go on without the program.
+#[test]
+fn a_program_that_is_ended_leaves_no_process_behind() {
+    let folder = scratch("manners_groups");
+    let record = "$T notebook --steps 400 --record";
+    let script = format!(
+        "cd {} && {record} p.safetensors >/dev/null && {record} n.safetensors --numerics native >/dev/null",
+        folder.display()
+    );
+    stdout(&shell(&script));
+    let mut cases = Vec::new();
+    for i in 0..1500 {
+        let link = |name: &str| {
+            let link = folder.join(format!("{i}{name}"));
+            fs::hard_link(folder.join(name), &link).unwrap();
+            link
+        };
+        cases.extend([link("p.safetensors"), link("n.safetensors")]);
+    }
+    let mut child = tch_parity();
+    let json = folder.join("report.json");
+    let mut child = child
+        .arg("check")
+        .args(&cases)
+        .arg("--json")
+        .arg(json)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let children = |of: u32| {
+        let output = Command::new("pgrep").args(["-P", &of.to_string()]).output().unwrap();
+        let pids = String::from_utf8(output.stdout).unwrap();
+        pids.lines().map(|pid| pid.parse::<u32>().unwrap()).collect::<Vec<_>>()
+    };
+    while children(child.id()).len() < 2 {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let groups = children(child.id());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for _ in 0..600 {
+        if groups.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{groups:?} are still there after 30 s");
 }

@@ -37,8 +37,8 @@ pub(super) fn compute_with(
     numerics: Numerics,
     choice: DeviceChoice,
 ) -> Result<(Device, Environment)> {
-    // SAFETY: every command calls this before it starts a thread, and the one that `main` starts waits for signals
-    // and touches no environment.
+    // SAFETY: every command calls this before it starts a thread, and those of signals and of
+    // progress touch no environment.
     #[allow(unsafe_code)]
     unsafe {
         numerics.set();

@@ -12,20 +12,16 @@ use super::libtorch_message;
 #[derive(Clone, Copy)]
 pub(super) enum Outcome {
     /// The command did what was asked, or what it compared is the same.
-    Done,
+    Done = 0,
     /// What the command compared differs.
-    Differs,
+    Differs = 1,
     /// The command could not run: an argument is wrong, a file cannot be read or written, or libtorch failed.
-    CouldNotRun,
+    CouldNotRun = 2,
 }
 
 impl From<Outcome> for ExitCode {
     fn from(outcome: Outcome) -> ExitCode {
-        ExitCode::from(match outcome {
-            Outcome::Done => 0,
-            Outcome::Differs => 1,
-            Outcome::CouldNotRun => 2,
-        })
+        ExitCode::from(outcome as u8)
     }
 }
 
@@ -47,10 +43,10 @@ pub(super) fn message(err: &anyhow::Error) -> String {
     one_line(&err.chain().map(message).collect::<Vec<_>>().join(": "))
 }
 
-/// Returns clap's message in one line, without the usage below it.
+/// Returns clap's message in one line, without the usage below it and without the command that is hidden.
 pub(super) fn without_usage(text: &str) -> String {
     let end =
         ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|end| text.find(end)).min();
     let message = text.get(..end.unwrap_or(text.len())).unwrap_or(text);
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
+    message.split_whitespace().collect::<Vec<_>>().join(" ").replace("check-group, ", "")
 }

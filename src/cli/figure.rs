@@ -17,7 +17,7 @@ use super::worksheet::fill_in;
 pub(super) struct Arguments {
     /// A case file of a ThreeLayerNet [default: the notebook's run]
     case: Option<PathBuf>,
-    /// Write to this file instead of stdout
+    /// Write to this file [default: -, which is stdout]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

@@ -9,6 +9,7 @@ use tch_parity::notebook::{LR, Notebook};
 use super::computing::{DeviceOption, NumericsArg, compute_with};
 use super::exit::Outcome;
 use super::output::{Output, print, text_beside, unless_closed};
+use super::progress::bar;
 
 /// The largest number of steps. The header of a longer recording would exceed the 100 MB that safetensors allows.
 const MAX_STEPS: i64 = 100_000;
@@ -51,7 +52,9 @@ fn learning_rate(text: &str) -> Result<f64, String> {
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     let Arguments { lr, steps, record, numerics, device } = arguments;
     let (device, environment) = compute_with(numerics.into(), device.device)?;
+    let progress = bar(steps.into(), "{len} steps");
     let mut notebook = Notebook::run(lr, steps, device)?;
+    progress.finish_and_clear();
     if let Some(file) = &record {
         notebook.trace.describe(&notebook.run, &environment)?;
         let mut output = Output::create(file)?;

@@ -28,7 +28,11 @@ impl Output {
             true => To::Stdout(BufWriter::new(io::stdout())),
             false => To::File(AtomicFile::create(path)?),
         };
-        Ok(Output { name: path.display().to_string(), to })
+        let name = match is_stdout(path) {
+            true => "stdout".to_owned(),
+            false => path.display().to_string(),
+        };
+        Ok(Output { name, to })
     }
 
     /// Writes with `contents`, whose error then names the file.

@@ -1,13 +1,21 @@
-//! Progress bars for what can take seconds, shown on stderr if that is a terminal.
+//! The progress of what can take seconds, on stderr where that is a terminal.
+
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Creates a bar of this length. `count` is the template of the count beside it, such as
-/// `{pos} of {len} cases`.
+/// Creates a bar of that length. `count` is the template of the count beside it, such as `{pos} of {len} cases`.
+///
+/// A thread draws the bar anew while nothing is counted. It touches nothing but the terminal.
 pub(super) fn bar(length: u64, count: &str) -> ProgressBar {
     let bar = ProgressBar::new(length);
-    match ProgressStyle::with_template(&format!("{{wide_bar}} {count}, {{eta}} left")) {
+    let template = format!("{{elapsed}} {{wide_bar}} {count}");
+    let bar = match ProgressStyle::with_template(&template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
+    };
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(Duration::from_millis(200));
     }
+    bar
 }

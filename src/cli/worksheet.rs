@@ -26,7 +26,7 @@ pub(super) struct Arguments {
     /// notebook for Jupyter
     #[arg(long, value_enum, default_value_t = SheetFormat::Text)]
     format: SheetFormat,
-    /// Write to this file instead of stdout
+    /// Write to this file [default: -, which is stdout]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

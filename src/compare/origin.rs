@@ -54,8 +54,8 @@ impl Comparison {
     /// Returns the tensors in the order of execution, as far as the names tell it.
     ///
     /// That is the order of the trace, with one exception: if the gradients of the outputs are in the order of the
-    /// forward pass, as in a case of a `ThreeLayerNet`, their order is reversed.
-    fn in_order_of_execution(&self) -> Vec<&TensorComparison> {
+    /// forward pass, their order is reversed.
+    pub(crate) fn in_order_of_execution(&self) -> Vec<&TensorComparison> {
         let mut tensors = self.tensors.iter().collect::<Vec<_>>();
         let outputs = tensors.iter().enumerate();
         let outputs =

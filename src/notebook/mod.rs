@@ -8,8 +8,8 @@
 //! | what the cells print | `printed.rs` |
 //! | the formulas to fill in | `worksheet/` |
 //!
-//! `run.rs` describes a run, and `replay/` runs a recorded one again. This room does not know of exported
-//! programs, or of any other model.
+//! `run.rs` describes a run, and `replay/` runs a recorded one again. This room knows no other
+//! model.
 
 mod cells;
 mod printed;

@@ -4,8 +4,17 @@
 use std::io::Write;
 
 use anyhow::Result;
+use serde::Serialize;
 
 use super::{Format, NotCompared, Report};
+
+/// A report, and whether it passes, which its reader would have to work out.
+#[derive(Serialize)]
+struct WithVerdict<'a> {
+    passes: bool,
+    #[serde(flatten)]
+    report: &'a Report,
+}
 
 /// The JSON of all reports.
 #[derive(Debug)]
@@ -33,10 +42,12 @@ impl Format for Json {
     fn report(&mut self, out: &mut dyn Write, report: &Report) -> Result<()> {
         self.open(out)?;
         // No string in JSON contains a line break, so every line can be indented.
-        let json = serde_json::to_string_pretty(report)?.replace('\n', "\n    ");
+        let passes = report.comparison.passes();
+        let json =
+            serde_json::to_string_pretty(&WithVerdict { passes, report })?.replace('\n', "\n    ");
         write!(out, "\n    {json}")?;
         self.reports += 1;
-        self.passes &= report.comparison.passes();
+        self.passes &= passes;
         Ok(())
     }
 

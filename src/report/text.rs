@@ -78,18 +78,22 @@ impl Report {
 
     fn render(&self, verbose: bool) -> String {
         let up_to = |most: usize| if verbose { usize::MAX } else { most };
-        let Comparison { run, tensors, not_compared, .. } = &self.comparison;
+        let Comparison { run, not_compared, .. } = &self.comparison;
         let mut text = String::new();
-        let differing = || tensors.iter().filter(|tensor| !tensor.passes);
+        // In the order of execution, so that what differs first is shown, whatever is cut.
+        let ordered = self.comparison.in_order_of_execution();
+        let differing = || ordered.iter().copied().filter(|tensor| !tensor.passes);
         if verbose || differing().next().is_some() {
-            let shown = tensors.iter().filter(|tensor| verbose || !tensor.passes);
+            let shown = ordered.iter().copied().filter(|tensor| verbose || !tensor.passes);
             let _ = writeln!(text, "{}", table(shown.take(up_to(MAX_ROWS))));
             let hidden = differing().count().saturating_sub(up_to(MAX_ROWS));
             if hidden > 0 {
                 let _ = writeln!(text, "… and {hidden} more that differ");
             }
         }
-        for tensor in differing().take(up_to(MAX_EXPLANATIONS)) {
+        // A tensor that is missing, or has another shape, is explained by its problem: the others come first.
+        let (values, problems) = differing().partition::<Vec<_>, _>(|t| t.problem.is_none());
+        for tensor in values.into_iter().chain(problems).take(up_to(MAX_EXPLANATIONS)) {
             let _ = writeln!(text, "\n{}: {}", one_line(&tensor.name), explanation(tensor));
         }
         if !not_compared.is_empty() {
@@ -108,7 +112,7 @@ impl Report {
             let _ = writeln!(text, "\n{}", one_line(origin));
         }
         let _ = writeln!(text, "{}", self.line());
-        text
+        text.trim_start().to_owned()
     }
 }
 

@@ -75,7 +75,7 @@ fn open(device: Device) -> Result<()> {
         }
         Device::Mps => ensure!(
             tch::utils::has_mps(),
-            "{} has no MPS, which is of macOS alone",
+            "{} has no MPS, which exists only on macOS",
             shim::folder()?.display()
         ),
         Device::Vulkan => bail!("not supported"),
@@ -86,8 +86,8 @@ fn open(device: Device) -> Result<()> {
 /// Makes CUDA available to libtorch in this process, however the binary was linked, by loading the CUDA
 /// libraries of the libtorch in use.
 ///
-/// It is the cure where `tch::Cuda::is_available()` is false beside a libtorch that has CUDA: linkers drop
-/// `libtorch_cuda` from a binary, since nothing in it refers to it.
+/// Call it if `tch::Cuda::is_available()` is false although libtorch has CUDA: linkers drop `libtorch_cuda` from a
+/// binary, since nothing in it refers to it.
 ///
 /// Call it before anything asks libtorch whether CUDA is there, `tch::Cuda::is_available()` included, and before
 /// the first backward pass, since libtorch keeps the first answer. Calling it again changes nothing. `tch::Cuda`

@@ -1,7 +1,7 @@
 //! The safetensors file of a trace: reading it, and writing the same bytes for the same tensors.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -99,11 +99,15 @@ impl Trace {
             #[serde(rename = "__metadata__", default)]
             metadata: HashMap<String, String>,
         }
+        let path = path.as_ref();
+        ensure!(fs::metadata(path)?.is_file(), "not a regular file");
         let mut file = File::open(path)?;
         let mut length = [0; size_of::<u64>()];
         file.read_exact(&mut length)?;
+        let length = u64::from_le_bytes(length);
+        ensure!(length <= MAX_HEADER as u64, "header too large: {length} bytes");
         let mut header = Vec::new();
-        file.take(u64::from_le_bytes(length)).read_to_end(&mut header)?;
+        file.take(length).read_to_end(&mut header)?;
         let mut head = serde_json::from_slice::<Head>(&header)?;
         let Some(text) = head.metadata.remove(METADATA_KEY) else { return Ok(None) };
         parse_environment(&text)

@@ -2,10 +2,10 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, BufWriter, Lines, Read, Write};
+use std::io::{self, BufRead, BufReader, Lines, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio, exit};
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, ValueEnum};
@@ -14,7 +14,6 @@ use tch_parity::{DeviceChoice, Environment, Numerics, Trace};
 use super::replay::replay_all;
 use crate::cli::computing::{DeviceOption, NumericsArg};
 use crate::cli::exit::Outcome;
-use crate::cli::output::print;
 use crate::cli::reports::{CriterionArg, Judged, not_compared};
 
 /// Replay the cases whose names come from stdin, each ended by a NUL, and print a line of JSON for each
@@ -52,18 +51,22 @@ pub(super) fn replayed(
             then,
         );
     }
-    let mut groups = [NumericsArg::Portable, NumericsArg::Native].map(|numerics| {
+    let start = |numerics: NumericsArg| {
         let of_group = files.iter().zip(&recorded);
-        let of_group = of_group.filter(|(_, recorded)| of(recorded) == Numerics::from(numerics));
+        let of_group = of_group.filter(|(_, recorded)| of(recorded) == numerics.into());
         let files = of_group.map(|(file, _)| file).collect::<Vec<_>>();
-        (Numerics::from(numerics), Group::start(&files, numerics, device, criterion))
-    });
+        Group::start(&files, numerics, device, criterion)
+    };
+    let mut portable = start(NumericsArg::Portable);
+    let mut native = start(NumericsArg::Native);
     for (file, recorded) in files.iter().zip(&recorded) {
-        let group = groups.iter_mut().find(|(numerics, _)| *numerics == of(recorded));
+        let group = match of(recorded) {
+            Numerics::Portable => &mut portable,
+            Numerics::Native => &mut native,
+        };
         let judged = match group {
-            Some((_, Ok(group))) => group.next(),
-            Some((_, Err(err))) => Err(anyhow!("{err:#}")),
-            None => continue, // unreachable, since each of the two numerics has a group
+            Ok(group) => group.next(),
+            Err(err) => Err(anyhow!("{err:#}")),
         };
         then(judged.unwrap_or_else(|err| Err(not_compared(file, &err))));
     }
@@ -101,15 +104,16 @@ impl Group {
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start a process for these numerics")?;
+        let lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
+        let mut group = Group { child, lines };
         // The child reads all of its stdin before it writes anything.
-        let mut stdin = child.stdin.take().context("no stdin")?;
+        let mut stdin = group.child.stdin.take().context("no stdin")?;
         for file in files {
             stdin.write_all(file.as_os_str().as_bytes())?;
             stdin.write_all(b"\0")?;
         }
         drop(stdin);
-        let lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
-        Ok(Group { child, lines })
+        Ok(group)
     }
 
     /// Returns the result of the next case.
@@ -123,6 +127,14 @@ impl Group {
     }
 }
 
+/// A program that ends before its groups does not leave them running.
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Runs the command that [`Group::start`] starts: replays the cases that stdin names, and prints their results.
 pub(crate) fn run_group(arguments: GroupArguments) -> Result<Outcome> {
     let GroupArguments { numerics, device, criterion } = arguments;
@@ -132,17 +144,13 @@ pub(crate) fn run_group(arguments: GroupArguments) -> Result<Outcome> {
     let files =
         names.split(|byte| *byte == 0).map(|name| PathBuf::from(OsString::from_vec(name.to_vec())));
     let files = files.collect::<Vec<_>>();
-    let mut out = BufWriter::new(io::stdout().lock());
-    let mut written = Ok(());
     let files = files.iter().collect::<Vec<_>>();
+    let mut out = io::stdout().lock();
     replay_all(&files, numerics.into(), device.device, criterion.into(), &mut |judged| {
-        let line = serde_json::to_string(&judged).map_err(anyhow::Error::from);
-        let print = line.and_then(|line| print(&mut out, format_args!("{line}\n")));
-        if written.is_ok() {
-            written = print;
+        let line = serde_json::to_string(&judged).map_err(io::Error::from);
+        if line.and_then(|line| writeln!(out, "{line}")).is_err() {
+            exit(Outcome::CouldNotRun as i32); // nobody waits for the results any more
         }
     });
-    written?;
-    out.flush()?;
     Ok(Outcome::Done)
 }

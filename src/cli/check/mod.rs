@@ -22,10 +22,10 @@ use find::Found;
 use group::replayed;
 pub(super) use group::{GroupArguments, run_group};
 
-/// Replay recorded runs from their inputs and compare every other tensor
+/// Replay recorded runs from their inputs and compare all remaining tensors with the recording
 ///
-/// The cases have to be those of a ThreeLayerNet, which is the model that this program can run. A port of any
-/// other model is compared in a test of its own, or by its trace with `compare`.
+/// Only cases of a ThreeLayerNet can be replayed. Compare a port of any other model in a test of its own, or with
+/// `compare`.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tch-parity check run.safetensors

@@ -65,7 +65,7 @@ fn replay(file: &Path, device: Device, required: Required, here: &Environment) -
     let name = file.display().to_string();
     let Replay { run, case } = &recorded;
     let mut here = here.clone();
-    if here.numerics == Numerics::Native && case.environment.is_cpu() {
+    if here.numerics == Numerics::Native {
         // The bits depend on the number of threads. The recorded number is used, up to the machine's cores.
         here.threads = case.environment.threads.clamp(1, cores() as u32);
         tch::set_num_threads(here.threads as i32);

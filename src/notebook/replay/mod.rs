@@ -47,10 +47,15 @@ impl Replay {
     /// # Errors
     /// Returns an error if it is not a case of a `ThreeLayerNet`, as [`load`](Self::load) does.
     pub fn new(case: Case) -> Result<Replay> {
-        let run = case.trace.run::<Run>()?.context("no metadata that says what was run")?;
+        let written = case.trace.run_json().unwrap_or_default();
+        let model = || format!("its model is {}", written["model"]);
+        let run = case
+            .trace
+            .run::<Run>()
+            .with_context(model)?
+            .context("no metadata that says what was run")?;
         // serde also accepts JSON that the format does not allow, such as a list in place of an object.
         let mut other = Vec::new();
-        let written = case.trace.run_json().unwrap_or_default();
         compare_json("run", &written, &serde_json::to_value(&run)?, &mut other);
         ensure!(other.is_empty(), "in its metadata {}", other.join("; "));
         validate(&case.trace, run.steps)?;
