@@ -1,7 +1,7 @@
 //! The comparison of two traces, tensor by tensor. Its result is a [`Comparison`], which is plain data.
 //!
-//! This room knows bytes, shapes, dtypes, tolerances and environments. It does not know libtorch, any model,
-//! or how a result is shown.
+//! This room knows bytes, shapes, dtypes, tolerances, environments, and the names that a case gives to outputs and
+//! gradients. It does not know libtorch, any model, or how a result is shown.
 
 mod criterion;
 mod element;

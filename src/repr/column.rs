@@ -1,6 +1,6 @@
 //! The elements as text of one width.
 
-use super::dtype::Elements;
+use super::dtype::{Elements, LEAST_EXPONENT};
 use super::float;
 
 /// The elements in order, each as text that is padded to a common width, as PyTorch's `_Formatter` makes them.
@@ -18,7 +18,9 @@ impl Column {
                 Column { cells: padded(words, width), width }
             }
             Elements::Floats(values) => Column::of_floats(&values, |value| value.is_finite()),
-            Elements::Exponents(values) => Column::of_floats(&values, |_| true),
+            Elements::Exponents(values) => {
+                Column::of_floats(&values, |value| value != LEAST_EXPONENT)
+            }
             Elements::Complex(values) => {
                 let part = |part: usize| {
                     let values = values.iter().map(|value| value[part]).collect::<Vec<_>>();

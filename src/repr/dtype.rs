@@ -14,6 +14,9 @@ pub(crate) enum Elements {
     Words(Vec<String>),
 }
 
+/// The least float8_e8m0fnu. PyTorch takes it for 0 when it compares it with 0.
+pub(super) const LEAST_EXPONENT: f64 = 1. / (1u128 << 127) as f64;
+
 /// A dtype as PyTorch prints it.
 pub(crate) struct PyTorchDtype {
     /// The name of the dtype, as `str(dtype)` returns it.

@@ -1,8 +1,8 @@
-//! What PyTorch does on libtorch and tch does not: `retain_grad`, `nn.Linear`, `torch.optim`, `repr`, devices,
-//! numerics.
+//! What PyTorch does on libtorch and tch does not do, or does otherwise: `retain_grad`, `nn.Linear`, `torch.optim`,
+//! `repr`, CUDA loaded on demand, numerics.
 //!
-//! This room knows libtorch and the plain data of a [`Trace`](crate::trace::Trace). It does not know cases or
-//! any model. All unsafe calls into C++ are in `shim.rs`, and the C++ is in `shim.cpp`.
+//! This room knows libtorch, plain data and how it is printed. It does not know cases or any model. All unsafe calls
+//! into C++ are in `shim.rs`, and the C++ is in `shim.cpp`.
 
 mod device;
 mod environment;

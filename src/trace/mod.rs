@@ -1,7 +1,7 @@
 //! The named tensors of a run as plain bytes, their file, and the record of where and how they were made.
 //!
-//! This room knows bytes, dtypes, shapes and names, and the safetensors format. It does not know libtorch,
-//! any model, or what anybody does with a trace.
+//! This room knows bytes, dtypes, shapes and names, the safetensors format, and when two environments promise the
+//! same bits. It does not know libtorch, any model, or what anybody does with a trace.
 
 mod bytes;
 mod environment;
