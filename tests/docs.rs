@@ -19,7 +19,7 @@ const LEFT_OUT: [(&str, &str); 4] = [
     ("scripts/test-versions", "it is `scripts/test`, once for each libtorch"),
     (
         "cargo install --path .",
-        "it writes into the user's folder, and builds what `scripts/run` builds",
+        "it writes into the user's folder: `.ci/run` installs into a folder of its own",
     ),
 ];
 
