@@ -133,8 +133,8 @@ fn table<'a>(tensors: impl Iterator<Item = &'a TensorComparison>) -> String {
 
 fn row(tensor: &TensorComparison) -> [String; 7] {
     let found = &tensor.statistics;
-    let [max_abs, scaled, ulp, unequal] = match tensor.problem {
-        Some(_) => ["-"; 4].map(str::to_owned),
+    let [max_abs, scaled, ulp, unequal] = match &tensor.problem {
+        Some(problem) => ["-", "-", "-", &cell(problem)].map(str::to_owned),
         None => [
             number(found.max_abs),
             number(found.scaled),
