@@ -255,3 +255,25 @@ fn parameters_that_cannot_be_set_are_named_before_any_is_set() {
         assert_eq!(variable.abs().sum(Kind::Double).double_value(&[]), 0., "{name} was set");
     }
 }
+
+#[test]
+fn variables_that_share_memory_and_differ_in_the_case_are_named() {
+    let case = Case::load("examples/mlp.safetensors").unwrap();
+    let vs = VarStore::new(Device::Cpu);
+    let storage = Tensor::zeros([4096], (Kind::Float, Device::Cpu));
+    for name in case.trace.names().filter_map(|name| name.strip_prefix("param/")) {
+        let size = case.trace.tensor(&format!("param/{name}")).unwrap().size();
+        let view = storage.narrow(0, 0, size.iter().product()).view(&size[..]);
+        vs.variables_.lock().unwrap().named_variables.insert(name.to_owned(), view);
+    }
+    let message = format!("{:#}", case.load_parameters(&vs).unwrap_err());
+    assert!(message.contains(" are one tensor here, and differ in the case"), "{message}");
+    assert_eq!(storage.abs().sum(Kind::Double).double_value(&[]), 0., "something was set");
+}
+
+#[test]
+fn a_tensor_that_is_small_in_memory_and_large_by_its_strides_is_refused() {
+    let unfolded = Tensor::zeros([46_000], (Kind::Float, Device::Cpu)).unfold(0, 23_000, 1);
+    let message = format!("{:#}", Trace::new().push("t", &unfolded).unwrap_err());
+    assert!(message.contains("whose elements share memory"), "{message}");
+}

@@ -273,3 +273,24 @@ fn a_program_that_is_ended_leaves_no_process_behind() {
     }
     panic!("{groups:?} are still there after 30 s");
 }
+
+#[test]
+fn a_signal_that_is_ignored_stays_ignored() {
+    let folder = scratch("manners_nohup");
+    for i in 0..300 {
+        fs::copy(data("cases/float64.safetensors"), folder.join(format!("{i}.safetensors")))
+            .unwrap();
+    }
+    let json = folder.join("report.json");
+    let mut child = Command::new("nohup");
+    child.arg(env!("CARGO_BIN_EXE_tch-parity")).arg("check").arg(&folder).arg("--json").arg(&json);
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = |entry: fs::DirEntry| entry.file_name().to_string_lossy().ends_with(".tmp");
+    while !fs::read_dir(&folder).unwrap().any(|entry| begun(entry.unwrap())) {
+        thread::sleep(Duration::from_millis(2));
+    }
+    let kill = Command::new("kill").args(["-s", "HUP", &child.id().to_string()]).status();
+    assert!(kill.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(json.exists());
+}

@@ -6,6 +6,7 @@
 mod parity;
 mod recorder;
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -18,9 +19,9 @@ use crate::trace::{Environment, Names, Trace};
 pub use parity::{Parity, assert_parity};
 pub use recorder::Recorder;
 
-/// libtorch's word for a tensor of which several elements are the same place in memory
+/// libtorch's word for a tensor of which no two elements are the same place in memory
 /// ([MemoryOverlap.h](https://github.com/pytorch/pytorch/blob/v2.13.0/aten/src/ATen/MemoryOverlap.h)).
-const OVERLAPS: i64 = 1;
+const NO_OVERLAP: i64 = 0;
 
 /// A recorded run: what `scripts/recorder.py` recorded of a model (`docs/format.md`), or
 /// [`train`](crate::train) of the notebook's.
@@ -104,6 +105,8 @@ impl Case {
         let mut sorted = variables.iter().collect::<Vec<_>>();
         sorted.sort_by_key(|(name, _)| *name);
         let mut values = Vec::new();
+        // Tied variables are one place in memory, and have to have one value.
+        let mut places = HashMap::new();
         for (name, variable) in sorted {
             let Some(full) = recorded(name) else {
                 wrong.push(format!("{name} is not in the case"));
@@ -112,8 +115,18 @@ impl Case {
             let value = self.trace.tensor(&full)?;
             ensure_dense(variable).with_context(|| name.clone())?;
             let (kind, size) = (variable.f_kind()?, variable.size());
-            if variable.f_internal_debug_has_internal_overlap()? == OVERLAPS {
+            if variable.f_internal_debug_has_internal_overlap()? != NO_OVERLAP {
                 wrong.push(format!("{name} is expanded here, so it cannot be set"));
+            } else if variable.f_internal_is_zerotensor()? {
+                wrong.push(format!("{name} is a zero tensor here, so it cannot be set"));
+            } else if value.numel() > 0 {
+                let bytes = self.trace.get(&full).map(|view| view.data().to_vec());
+                let before = places.insert(variable.data_ptr(), (name, bytes.clone()));
+                if let Some((other, _)) = before.filter(|(_, before)| *before != bytes) {
+                    wrong.push(format!(
+                        "{name} and {other} are one tensor here, and differ in the case"
+                    ));
+                }
             }
             if value.size() != size {
                 wrong.push(format!("{name} is {:?} in the case, and {size:?} here", value.size()));

@@ -1,5 +1,6 @@
 //! The progress of what can take seconds, on stderr where that is a terminal.
 
+use std::thread;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,7 +15,8 @@ pub(super) fn bar(length: u64, count: &str) -> ProgressBar {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     };
-    if !bar.is_hidden() {
+    // indicatif panics where no thread can be had.
+    if !bar.is_hidden() && thread::Builder::new().spawn(|| ()).is_ok() {
         bar.enable_steady_tick(Duration::from_millis(200));
     }
     bar

@@ -71,13 +71,16 @@ pub(super) fn size_in_bytes(tensor: &Tensor) -> Result<usize> {
         let mut sizes = sizes.into_iter();
         sizes.try_fold(size, |bytes, n| bytes.checked_mul(usize::try_from(n).ok()?))
     };
-    let once = |(&n, stride): (&i64, i64)| if stride == 0 { n.min(1) } else { n };
-    let stored = product(shape.iter().zip(strides).map(once).collect());
+    // The elements from the first to the last in memory.
+    let reach = shape.iter().zip(strides).try_fold(1i64, |reach, (&n, stride)| {
+        reach.checked_add((n - 1).max(0).checked_mul(stride.max(0))?)
+    });
+    let stored = reach.and_then(|reach| product(vec![reach]));
     let all = product(shape.clone());
     let all = all.with_context(|| format!("a tensor of shape {shape:?} is too large"))?;
     ensure!(
-        stored == Some(all) || all <= MAX_EXPANDED,
-        "a tensor that is expanded to {all} bytes is too large: make it contiguous first"
+        stored >= Some(all) || all <= MAX_EXPANDED,
+        "a tensor whose elements share memory, and would be {all} bytes, is too large: make it contiguous first"
     );
     Ok(all)
 }

@@ -85,6 +85,9 @@ impl AtomicFile {
         };
         // A new file has what the process's umask leaves of this; a temporary file alone would be its owner's.
         let mode = Permissions::from_mode(0o666);
+        // Of its own path, wherever the process goes meanwhile.
+        let folder = &fs::canonicalize(folder)?;
+        let target = folder.join(target.file_name().unwrap_or_default());
         let mut sibling = Builder::new();
         sibling.prefix(".tch-parity.").suffix(".tmp").permissions(mode);
         let mut unfinished = unfinished();
@@ -116,12 +119,14 @@ impl AtomicFile {
     /// What was written does not reach the disk, or the file cannot be renamed.
     pub fn persist(mut self) -> Result<()> {
         let persisted = self.file.take().map_or(Ok(()), |file| {
-            let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-            let path = file.path().to_owned();
-            file.as_file().sync_all()?;
-            let persisted = file.persist(&self.target);
-            unfinished().remove(&path);
-            persisted.map(|_: File| ()).map_err(io::Error::from)
+            let path = file.get_ref().path().to_owned();
+            let written = file.into_inner().map_err(io::IntoInnerError::into_error);
+            let synced = written.and_then(|file| file.as_file().sync_all().map(|()| file));
+            let mut unfinished = unfinished();
+            // What is not renamed is removed here, before it is forgotten.
+            let persisted = synced.and_then(|file| Ok(file.persist(&self.target)?));
+            unfinished.remove(&path);
+            persisted.map(|_: File| ())
         });
         persisted.with_context(|| cannot_write(&self.target))
     }
@@ -129,8 +134,11 @@ impl AtomicFile {
 
 impl Drop for AtomicFile {
     fn drop(&mut self) {
-        if let Some(file) = &self.file {
-            unfinished().remove(file.get_ref().path());
+        if let Some(file) = self.file.take() {
+            let path = file.get_ref().path().to_owned();
+            let mut unfinished = unfinished();
+            drop(file); // which removes it, before it is forgotten
+            unfinished.remove(&path);
         }
     }
 }
