@@ -19,19 +19,19 @@ pub(crate) fn compare_json(at: &str, actual: &Value, expected: &Value, differ: &
         (Value::Number(a), Value::Number(e))
             if (a.is_f64() || e.is_f64()) && a.as_f64() == e.as_f64() => {}
         _ if actual == expected => {}
-        _ => differ.push(shortened(&format!("{at} is {actual}, not {expected}"))),
+        _ => differ.push(shortened(&format!("{at} is {actual}, not {expected}"), MAX_LENGTH)),
     }
 }
 
 /// The most characters of a difference: names and values are of any length, and a name is in many of them.
 const MAX_LENGTH: usize = 300;
 
-/// Cuts what is too long in its middle.
-fn shortened(text: &str) -> String {
+/// Replaces the middle of a text that has more characters than `most` by an ellipsis.
+pub(crate) fn shortened(text: &str, most: usize) -> String {
     let count = text.chars().count();
-    if count <= MAX_LENGTH {
+    if count <= most {
         return text.to_owned();
     }
-    let half = MAX_LENGTH / 2;
+    let half = most / 2;
     text.chars().take(half).chain(['…']).chain(text.chars().skip(count - half)).collect()
 }

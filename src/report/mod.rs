@@ -6,7 +6,7 @@
 mod annotation;
 mod json;
 mod junit;
-mod text;
+pub(crate) mod text;
 
 use std::io::Write;
 

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use comfy_table::{ContentArrangement, Table, presets};
 
 use super::{Report, one_line};
+use crate::compare::run::shortened;
 use crate::compare::{Comparison, Criterion, MAX_ULP, TensorComparison, Verdict};
 use crate::repr::float::exponential;
 
@@ -121,12 +122,22 @@ fn counts(tiers: &[(String, usize)]) -> String {
 }
 
 fn table<'a>(tensors: impl Iterator<Item = &'a TensorComparison>) -> String {
+    let header = ["name", "shape", "verdict", "max|Δ|", "scaled", "ulp", "unequal"];
+    aligned([header.map(str::to_owned)].into_iter().chain(tensors.map(row)), 2)
+}
+
+/// Returns rows of cells, which may have several lines, in columns that are `gap` apart.
+pub(crate) fn aligned<Row: IntoIterator<Item = String>>(
+    rows: impl IntoIterator<Item = Row>,
+    gap: u16,
+) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["name", "shape", "verdict", "max|Δ|", "scaled", "ulp", "unequal"]);
-    table.add_rows(tensors.map(row));
+    for row in rows {
+        table.add_row(row);
+    }
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, gap));
     }
     table.trim_fmt()
 }
@@ -146,15 +157,8 @@ fn row(tensor: &TensorComparison) -> [String; 7] {
     [name, shape, verdict(tensor), max_abs, scaled, ulp, unequal]
 }
 
-/// Replaces the middle of a text that is too long for a cell by an ellipsis.
 fn cell(text: &str) -> String {
-    let count = text.chars().count();
-    if count <= MAX_CELL {
-        return text.to_owned();
-    }
-    let half = MAX_CELL / 2;
-    let (start, end) = (text.chars().take(half), text.chars().skip(count - half));
-    start.chain(['…']).chain(end).collect()
+    shortened(text, MAX_CELL)
 }
 
 pub(super) fn verdict(tensor: &TensorComparison) -> String {

@@ -1,11 +1,11 @@
 //! The worksheet as text for a terminal.
 
 use anyhow::Result;
-use comfy_table::{ContentArrangement, Table, presets};
 
 use super::Worksheet;
 use super::blocks::{Block, Line, Piece};
 use super::notation::Notation;
+use crate::report::text::aligned;
 
 /// The number of columns at which paragraphs are wrapped. Tables are not wrapped.
 const WIDTH: usize = 100;
@@ -43,15 +43,9 @@ fn block(block: &Block) -> String {
 }
 
 fn table(head: &[Line], rows: &[Vec<Line>]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    for row in [head].into_iter().chain(rows.iter().map(Vec::as_slice)) {
-        table.add_row(row.iter().map(|line| cell(line).join("\n")));
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, GAP));
-    }
-    table.trim_fmt() + "\n\n"
+    let rows = [head].into_iter().chain(rows.iter().map(Vec::as_slice));
+    let cells = rows.map(|row| row.iter().map(|line| cell(line).join("\n")));
+    aligned(cells, GAP) + "\n\n"
 }
 
 /// Returns the lines of a cell. The lines of a tensor are aligned below each other.
