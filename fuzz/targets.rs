@@ -19,21 +19,27 @@ pub(crate) fn read(bytes: &[u8]) {
     }
 }
 
-/// Reads a file of one tensor whose metadata is `bytes`.
+/// Reads a file of one tensor whose metadata is `bytes`, and compares it with one that ran in another way.
 pub(crate) fn metadata(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let header = serde_json::json!({
-        "__metadata__": {"tch-parity": text},
-        "a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]},
-    });
-    let header = header.to_string();
-    let file = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), b"\0"].concat();
-    let Ok(trace) = Trace::from_bytes(file) else { return };
+    let file = |text: &str| {
+        let header = serde_json::json!({
+            "__metadata__": {"tch-parity": text},
+            "a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]},
+        });
+        let header = header.to_string();
+        [&(header.len() as u64).to_le_bytes(), header.as_bytes(), b"\0"].concat()
+    };
+    let Ok(trace) = Trace::from_bytes(file(&text)) else { return };
     let _ = trace.run::<Value>();
     if let Ok(Some(environment)) = trace.environment::<Environment>() {
         let _ = Required::Auto.between(Some((&environment, &environment)));
         let _ = environment.differences(&environment);
     }
+    let other = r#"{"format": 1, "order": ["a"], "run": {"optimizer": {}, "steps": [1]}}"#;
+    let other = Trace::from_bytes(file(other)).unwrap_or_else(|err| panic!("{err:#}"));
+    report(compare(&trace, &other, Criterion::Bitwise), bytes.len());
+    report(compare(&other, &trace, Criterion::Bitwise), bytes.len());
 }
 
 /// Compares two files, the first of which ends at the length that the first two bytes say, and reports in every

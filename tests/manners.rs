@@ -110,7 +110,7 @@ fn a_signal_removes_what_is_half_written() {
         let entries = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
         entries.map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
     };
-    for signal in ["INT", "TERM", "HUP"] {
+    for signal in ["INT", "TERM", "HUP", "ALRM", "USR1", "USR2"] {
         // The report's file is begun before the first case is replayed, and there are many of them.
         let cases = vec![data("cases/batch-of-16.safetensors"); 20_000];
         let mut child = tch_parity();
@@ -143,6 +143,13 @@ fn without_threads_one_does_the_work() {
     let printed = stdout(&shell(&script));
     assert!(printed.starts_with("9 cases: 9 same, 0 differ"), "{printed}");
     assert!(printed.contains("\nsame: "), "{printed}");
+    // On a terminal as well, where another thread would draw the progress.
+    let mut terminal = Command::new("python3");
+    terminal.args(["-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"]);
+    terminal.arg(env!("CARGO_BIN_EXE_tch-parity")).arg("check").arg(&folder);
+    let output = terminal.env("RUST_MIN_STACK", "999999999999999").output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && shown.contains("9 cases: 9 same, 0 differ"), "{shown}");
 }
 
 #[test]

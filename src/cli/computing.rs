@@ -31,14 +31,14 @@ impl From<NumericsArg> for Numerics {
     }
 }
 
-/// Sets how and where the process computes, and returns the device and the environment. Call it while the process
-/// has one thread.
+/// Sets how and where the process computes, and returns the device and the environment. Call it before
+/// any thread computes.
 pub(super) fn compute_with(
     numerics: Numerics,
     choice: DeviceChoice,
 ) -> Result<(Device, Environment)> {
-    // SAFETY: every command calls this before it starts a thread, and those of signals and of
-    // progress touch no environment.
+    // SAFETY: no thread computes yet. The threads of signals and of progress are Rust, which reads the environment
+    // by `std::env` if at all.
     #[allow(unsafe_code)]
     unsafe {
         numerics.set();

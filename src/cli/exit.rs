@@ -35,12 +35,19 @@ pub(super) fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "{}", one_line(line));
 }
 
+/// The largest number of characters of a message: names in files are of any length.
+const MAX_MESSAGE: usize = 2000;
+
 /// Returns the chain of an error's causes in one line.
 pub(super) fn message(err: &anyhow::Error) -> String {
     let message = |cause: &(dyn Error + 'static)| {
         libtorch_message(cause).unwrap_or_else(|| cause.to_string())
     };
-    one_line(&err.chain().map(message).collect::<Vec<_>>().join(": "))
+    let message = one_line(&err.chain().map(message).collect::<Vec<_>>().join(": "));
+    match message.char_indices().nth(MAX_MESSAGE) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message,
+    }
 }
 
 /// Returns clap's message in one line, without the usage below it and without the command that is hidden.

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Creates a bar of that length. `count` is the template of the count beside it, such as `{pos} of {len} cases`.
 ///
-/// A thread draws the bar anew while nothing is counted. It touches nothing but the terminal.
+/// A thread draws the bar anew while nothing is counted. It computes nothing.
 pub(super) fn bar(length: u64, count: &str) -> ProgressBar {
     let bar = ProgressBar::new(length);
     let template = format!("{{elapsed}} {{wide_bar}} {count}");

@@ -3,8 +3,12 @@
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 
+use super::run::shortened;
 use super::tolerance::{Between, Tolerance};
 use crate::trace::Environment;
+
+/// The largest number of characters of a reason, which quotes what a file says of its environment.
+const MAX_REASON: usize = 1000;
 
 /// A requirement on every tensor of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +59,7 @@ impl Required {
                 Some(reason) => (Criterion::Bitwise, reason.to_owned()),
                 None => {
                     let differences = here.differences(there).join("; ");
+                    let differences = shortened(&differences, MAX_REASON);
                     (close, format!("another environment: {differences}"))
                 }
             },

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use criterion::{Criterion, Required};
 use hint::hint;
 pub use origin::Edge;
-use run::compare_json;
+use run::compare_run;
 pub use selftest::{Control, selftest};
 use statistics::statistics;
 pub use statistics::{Statistics, Worst};
@@ -83,10 +83,9 @@ pub fn compare_watched(
     criterion: Criterion,
     progress: &mut dyn FnMut(u64),
 ) -> Comparison {
-    let mut run = Vec::new();
-    if let Some((actual, expected)) = actual.run_json().zip(expected.run_json()) {
-        compare_json("", &actual, &expected, &mut run);
-    }
+    let runs = actual.run_json().zip(expected.run_json());
+    let run =
+        runs.map(|(actual, expected)| compare_run("", &actual, &expected)).unwrap_or_default();
     let mut tensors = Vec::new();
     for (name, expected) in expected.iter() {
         tensors.push(match actual.get(name) {

@@ -2,8 +2,21 @@
 
 use serde_json::Value;
 
-/// Adds the fields that differ to `differ`, each with its path, which begins with `at`.
-pub(crate) fn compare_json(at: &str, actual: &Value, expected: &Value, differ: &mut Vec<String>) {
+/// Returns the fields that differ, each with its path, which begins with `at`.
+///
+/// There are at most [`MAX_FIELDS`], and a last one that says how many more there are.
+pub(crate) fn compare_run(at: &str, actual: &Value, expected: &Value) -> Vec<String> {
+    let mut differ = Vec::new();
+    compare_json(at, actual, expected, &mut differ);
+    let more = differ.len().saturating_sub(MAX_FIELDS);
+    if more > 0 {
+        differ.truncate(MAX_FIELDS);
+        differ.push(format!("… and {more} more fields"));
+    }
+    differ
+}
+
+fn compare_json(at: &str, actual: &Value, expected: &Value, differ: &mut Vec<String>) {
     let path = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
     match (actual, expected) {
         (Value::Object(actual), Value::Object(expected)) => {
@@ -22,6 +35,9 @@ pub(crate) fn compare_json(at: &str, actual: &Value, expected: &Value, differ: &
         _ => differ.push(shortened(&format!("{at} is {actual}, not {expected}"), MAX_LENGTH)),
     }
 }
+
+/// The most fields that are named: a run of a million steps can have as many.
+const MAX_FIELDS: usize = 100;
 
 /// The most characters of a difference: names and values are of any length, and a name is in many of them.
 const MAX_LENGTH: usize = 300;

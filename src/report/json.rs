@@ -1,5 +1,5 @@
-//! The reports as JSON: `{"reports": […], "errors": […], "passes": bool}`. Since JSON has no infinity, it is
-//! written as the string `"Infinity"`.
+//! The reports as JSON: `{"reports": […], "errors": […], "passes": bool}`, with a report in each line. Since JSON
+//! has no infinity, it is written as the string `"Infinity"`.
 
 use std::io::Write;
 
@@ -41,10 +41,9 @@ impl Json {
 impl Format for Json {
     fn report(&mut self, out: &mut dyn Write, report: &Report) -> Result<()> {
         self.open(out)?;
-        // No string in JSON contains a line break, so every line can be indented.
         let passes = report.comparison.passes();
-        let json =
-            serde_json::to_string_pretty(&WithVerdict { passes, report })?.replace('\n', "\n    ");
+        // In one line, since indented, a shape of many dimensions would be ten times as long as in the file.
+        let json = serde_json::to_string(&WithVerdict { passes, report })?;
         write!(out, "\n    {json}")?;
         self.reports += 1;
         self.passes &= passes;

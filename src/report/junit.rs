@@ -8,9 +8,13 @@ use quick_junit::{NonSuccessKind, Report as Xml, TestCase, TestCaseStatus, TestS
 
 use super::text::{explanation, verdict};
 use super::{Format, NotCompared, Report, one_line};
+use crate::compare::run::shortened;
 
 const SUITE: &str = "<testsuite ";
 const END: &str = "</testsuites>";
+
+/// The largest number of characters of a class name, which every test case repeats.
+const MAX_CLASS: usize = 100;
 
 /// The JUnit XML of all reports.
 #[derive(Debug, Default)]
@@ -42,8 +46,9 @@ impl JUnit {
 
 impl Format for JUnit {
     fn report(&mut self, out: &mut dyn Write, report: &Report) -> Result<()> {
-        let class = one_line(&report.name);
-        let mut suite = TestSuite::new(&class);
+        let name = one_line(&report.name);
+        let class = shortened(&name, MAX_CLASS);
+        let mut suite = TestSuite::new(&name);
         let mut add = |name: &str, status: TestCaseStatus| {
             let mut case = TestCase::new(one_line(name), status);
             case.set_classname(&class);
@@ -83,7 +88,7 @@ impl Format for JUnit {
         let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
         status.set_message(message);
         let mut case = TestCase::new("comparison", status);
-        case.set_classname(&class);
+        case.set_classname(shortened(&class, MAX_CLASS));
         let mut suite = TestSuite::new(&class);
         suite.add_test_case(case);
         self.suite(out, suite)

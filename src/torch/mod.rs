@@ -20,3 +20,4 @@ pub(crate) use repr::elements;
 pub use repr::repr;
 pub(crate) use shim::ensure_dense;
 pub use shim::{RetainGrad, libtorch_version};
+pub(crate) use tensors::span;

@@ -20,6 +20,22 @@ pub(super) const CUBLAS_WORKSPACE: (&str, &str) = ("CUBLAS_WORKSPACE_CONFIG", ":
 const PORTABLE: [(&str, &str); 3] =
     [("ATEN_CPU_CAPABILITY", "default"), ("MKL_CBWR", "COMPATIBLE"), CUBLAS_WORKSPACE];
 
+/// What [`Numerics::restart_with`] sets in the process that takes the place of this one.
+const RESTARTED: &str = "TCH_PARITY_RESTARTED";
+
+/// Switches oneDNN off in a process that was started again, before `main`: libtorch's switch is a plain variable,
+/// and no other thread can read it yet.
+#[ctor::ctor(unsafe)]
+fn continue_restart() {
+    if env::var_os(RESTARTED).is_some() {
+        // SAFETY: before `main` there is one thread, and libtorch, a shared library, is initialized.
+        #[allow(unsafe_code)]
+        unsafe {
+            use_onednn(false);
+        }
+    }
+}
+
 /// The variables that make MKL and oneDNN print to stdout, where only the program's own output belongs.
 const VERBOSE: [&str; 3] = ["MKL_VERBOSE", "ONEDNN_VERBOSE", "DNNL_VERBOSE"];
 
@@ -27,12 +43,13 @@ impl Numerics {
     /// Makes libtorch, MKL and cuBLAS compute this way from now on.
     ///
     /// Portable numerics set `ATEN_CPU_CAPABILITY=default`, `MKL_CBWR=COMPATIBLE` and
-    /// `CUBLAS_WORKSPACE_CONFIG=:4096:8`, which the libraries read when they first compute, and call
-    /// [`set_for_thread`](Self::set_for_thread). Native numerics remove these variables, which the fingerprint
-    /// does not tell. Both set `NVIDIA_TF32_OVERRIDE=0`, and remove what makes MKL and oneDNN print to stdout.
+    /// `CUBLAS_WORKSPACE_CONFIG=:4096:8`, which the libraries read when they first compute. They use no oneDNN, which
+    /// compiles its kernels for the CPU that it meets, and call [`set_for_thread`](Self::set_for_thread). Native
+    /// numerics remove these variables, which the fingerprint does not tell. Both set `NVIDIA_TF32_OVERRIDE=0`, and remove what makes MKL and oneDNN print to stdout.
     ///
     /// # Safety
-    /// No other thread may read or write the process's environment meanwhile. Call it at the start of `main`.
+    /// No other thread may compute meanwhile, or read or write the process's environment other than by [`std::env`].
+    /// Call it at the start of `main`.
     #[allow(unsafe_code)]
     pub unsafe fn set(self) {
         for (name, value) in PORTABLE {
@@ -49,6 +66,8 @@ impl Numerics {
             // SAFETY: likewise.
             unsafe { env::remove_var(name) };
         }
+        // SAFETY: likewise.
+        unsafe { use_onednn(self == Numerics::Native) };
         self.set_for_thread();
     }
 
@@ -72,7 +91,6 @@ impl Numerics {
     /// # Errors
     /// The process cannot be started again, or was started again and still does not compute this way.
     pub fn restart_with(self) -> Result<()> {
-        const RESTARTED: &str = "TCH_PARITY_RESTARTED";
         self.set_for_thread();
         if self == Numerics::Native || Numerics::in_use() == self {
             return Ok(());
@@ -91,11 +109,10 @@ impl Numerics {
     /// keeps the number of threads that an operation may use for each calling thread.
     ///
     /// Portable numerics use one thread, since MKL chooses other kernels for small matrices where it has two,
-    /// whatever `MKL_CBWR` says. They use no oneDNN, which compiles its kernels for the CPU that it meets.
+    /// whatever `MKL_CBWR` says.
     pub fn set_for_thread(self) {
         if self == Numerics::Portable {
             tch::set_num_threads(1);
-            use_onednn(false);
         }
     }
 }

@@ -99,13 +99,9 @@ extern "C" const char *tch_parity_show_config(const char **config) {
 
 // torch.backends.mkldnn.enabled, of the whole process.
 extern "C" bool tch_parity_uses_onednn() { return at::globalContext().userEnabledMkldnn(); }
-// The flag is a plain bool, so it is written where it changes alone, and by one thread at a time.
+// It sets a plain bool, which every operation reads.
 extern "C" void tch_parity_use_onednn(bool use) {
-  static std::mutex mutex;
-  message_of([&] {
-    const std::lock_guard<std::mutex> lock(mutex);
-    if (at::globalContext().userEnabledMkldnn() != use) at::globalContext().setUserEnabledMkldnn(use);
-  });
+  message_of([&] { at::globalContext().setUserEnabledMkldnn(use); });
 }
 
 // The version of libtorch that this file was compiled against, as aoti_torch_abi_version tells that of

@@ -117,11 +117,12 @@ pub(crate) fn uses_onednn() -> bool {
     unsafe { tch_parity_uses_onednn() }
 }
 
-/// Decides for the whole process whether libtorch uses oneDNN. The first call that changes anything has to come
-/// before other threads compute.
-pub(crate) fn use_onednn(use_it: bool) {
-    // SAFETY: no exception leaves the call. It sets a flag that every operation reads when it begins, and does not
-    // touch a flag that has the value already, which is the case in every thread but the first.
+/// Decides for the whole process whether libtorch uses oneDNN.
+///
+/// # Safety
+/// No other thread may compute meanwhile: every operation reads the plain variable that this sets.
+pub(super) unsafe fn use_onednn(use_it: bool) {
+    // SAFETY: no exception leaves the call, and the rest is the caller's promise.
     unsafe { tch_parity_use_onednn(use_it) };
 }
 

@@ -1,5 +1,7 @@
 //! libtorch's tensors into the plain data of a [`Trace`], and back.
 
+use std::ops::Range;
+
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use safetensors::tensor::Dtype;
 use tch::{Kind, Tensor};
@@ -63,6 +65,24 @@ impl Trace {
 /// The most bytes of an expanded tensor, of which few are stored: such a tensor can claim any size.
 const MAX_EXPANDED: usize = 1 << 30;
 
+/// Returns how many elements there are from the first to the last in memory.
+fn reach(shape: &[i64], strides: &[i64]) -> Option<i64> {
+    shape.iter().zip(strides).try_fold(1i64, |reach, (&n, &stride)| {
+        reach.checked_add((n - 1).max(0).checked_mul(stride.max(0))?)
+    })
+}
+
+/// Returns the addresses of a dense tensor that has elements, from the first byte to the last.
+pub(crate) fn span(tensor: &Tensor) -> Result<Range<usize>> {
+    let start = tensor.data_ptr() as usize;
+    let elements =
+        reach(&tensor.size(), &tensor.stride()).and_then(|reach| usize::try_from(reach).ok());
+    let bytes =
+        elements.and_then(|reach| reach.checked_mul(tensor.f_kind().ok()?.elt_size_in_bytes()));
+    let end = bytes.and_then(|bytes| start.checked_add(bytes));
+    Ok(start..end.context("a tensor that is larger than memory")?)
+}
+
 /// Returns how many bytes the elements of a dense tensor are, one after the other.
 pub(super) fn size_in_bytes(tensor: &Tensor) -> Result<usize> {
     let size = tensor.f_kind()?.elt_size_in_bytes();
@@ -71,10 +91,7 @@ pub(super) fn size_in_bytes(tensor: &Tensor) -> Result<usize> {
         let mut sizes = sizes.into_iter();
         sizes.try_fold(size, |bytes, n| bytes.checked_mul(usize::try_from(n).ok()?))
     };
-    // The elements from the first to the last in memory.
-    let reach = shape.iter().zip(strides).try_fold(1i64, |reach, (&n, stride)| {
-        reach.checked_add((n - 1).max(0).checked_mul(stride.max(0))?)
-    });
+    let reach = reach(&shape, &strides);
     let stored = reach.and_then(|reach| product(vec![reach]));
     let all = product(shape.clone());
     let all = all.with_context(|| format!("a tensor of shape {shape:?} is too large"))?;

@@ -14,7 +14,7 @@ use tempfile::{Builder, NamedTempFile};
 /// Writes a file that afterwards holds all of `contents` or, after an error, what it held before.
 ///
 /// The contents go into a file beside `path`, which is then renamed to it. A symbolic link is followed. The mode
-/// and the owner of a file that is replaced stay.
+/// and the owner of a file that is replaced stay. A hard link to it keeps the old contents.
 ///
 /// ```
 /// use std::io::Write;

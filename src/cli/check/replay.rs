@@ -18,7 +18,7 @@ use crate::cli::reports::{Judged, not_compared};
 /// The number of cases for each core that are replayed before the first of them is reported.
 const BATCH: usize = 16;
 
-/// Replays `files`, and passes the result of each to `then`, in order. Call it while the process has one thread.
+/// Replays `files`, and passes the result of each to `then`, in order. Call it before any thread computes.
 pub(super) fn replay_all(
     files: &[&PathBuf],
     numerics: Numerics,

@@ -10,7 +10,7 @@ use tch::{Device, Tensor};
 
 use super::{Run, ThreeLayerNet, train};
 use crate::case::Case;
-use crate::compare::run::compare_json;
+use crate::compare::run::compare_run;
 use crate::torch::Linear;
 use crate::trace::Trace;
 pub use dataflow::dataflow;
@@ -55,8 +55,7 @@ impl Replay {
             .with_context(model)?
             .context("no metadata that says what was run")?;
         // serde also accepts JSON that the format does not allow, such as a list in place of an object.
-        let mut other = Vec::new();
-        compare_json("run", &written, &serde_json::to_value(&run)?, &mut other);
+        let other = compare_run("run", &written, &serde_json::to_value(&run)?);
         ensure!(other.is_empty(), "in its metadata {}", other.join("; "));
         validate(&case.trace, run.steps)?;
         Ok(Replay { run, case })
