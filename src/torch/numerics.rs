@@ -48,7 +48,7 @@ impl Numerics {
     /// numerics remove these variables, which the fingerprint does not tell. Both set `NVIDIA_TF32_OVERRIDE=0`, and remove what makes MKL and oneDNN print to stdout.
     ///
     /// # Safety
-    /// No other thread may compute meanwhile, or read or write the process's environment other than by [`std::env`].
+    /// No other thread may compute meanwhile, or read or write the process's environment other than by [`mod@std::env`].
     /// Call it at the start of `main`.
     #[allow(unsafe_code)]
     pub unsafe fn set(self) {
