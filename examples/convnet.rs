@@ -32,7 +32,7 @@ impl Block {
     }
 }
 
-fn port(case: &Case) -> Result<Trace> {
+pub(crate) fn port(case: &Case) -> Result<Trace> {
     let vs = nn::VarStore::new(Device::Cpu);
     let features = vs.root() / "features";
     let blocks = [Block::new(&features, 0, 1, 4, false), Block::new(&features, 4, 4, 8, true)];

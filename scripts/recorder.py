@@ -55,6 +55,7 @@ def compute_with(numerics, device="cpu"):
         os.environ.update(PORTABLE)
         torch.set_num_threads(1)  # MKL chooses other kernels for small matrices where it has two
         torch.backends.mkldnn.set_flags(False)  # oneDNN compiles its kernels for the CPU that it meets
+        torch.backends.nnpack.set_flags(False)  # NNPACK is there only on CPUs with AVX2
     else:
         for name in PORTABLE:
             os.environ.pop(name, None)
@@ -65,8 +66,9 @@ def environment(numerics=None, device=torch.device("cpu")):
     """The fingerprint that the crate's Environment::current makes."""
     if numerics is None:
         portable = all(os.environ.get(name) == value for name, value in PORTABLE.items())
-        one_thread = torch.get_num_threads() == 1
-        numerics = "portable" if portable and one_thread and not torch.backends.mkldnn.enabled else "native"
+        portable &= torch.get_num_threads() == 1
+        portable &= not torch.backends.mkldnn.enabled and not torch._C._get_nnpack_enabled()
+        numerics = "portable" if portable else "native"
     config = torch.__config__.show()
 
     def line(start):

@@ -36,7 +36,7 @@ mod repr;
 mod trace;
 
 pub use compare::{
-    Between, Comparison, Control, Criterion, Edge, MAX_ULP, ROUNDINGS_BY_HAND, Required,
+    Allowance, Between, Comparison, Control, Criterion, Edge, MAX_ULP, ROUNDINGS_BY_HAND, Required,
     Statistics, TOLERANCES, TensorComparison, Tolerance, Verdict, Worst, compare, compare_watched,
     selftest,
 };

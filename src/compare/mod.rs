@@ -3,6 +3,7 @@
 //! This room knows bytes, shapes, dtypes, tolerances, environments, and the names that a case gives to outputs and
 //! gradients. It does not know libtorch, any model, or how a result is shown.
 
+mod allowance;
 mod criterion;
 mod element;
 mod hint;
@@ -16,6 +17,7 @@ mod verdict;
 use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
 
+pub use allowance::Allowance;
 pub use criterion::{Criterion, Required};
 use hint::hint;
 pub use origin::Edge;
@@ -65,6 +67,9 @@ pub struct TensorComparison {
     pub hint: Option<String>,
     /// The tolerance of the dtype; `None` for a dtype whose tensors are either equal or different.
     pub tolerance: Option<Tolerance>,
+    /// What rounding may make of the difference, given what the tensor was computed from. It is there for a tensor
+    /// of a case that is not close by its own tolerance.
+    pub allowance: Option<Allowance>,
     /// The statistics of the values.
     pub statistics: Statistics,
 }
@@ -97,6 +102,7 @@ pub fn compare_watched(
     for (name, actual) in actual.iter().filter(|(name, _)| expected.get(name).is_none()) {
         tensors.push(incomparable(name, &actual, criterion, "it is not expected".to_owned()));
     }
+    allowance::grant(&mut tensors, actual, expected, criterion);
     Comparison { criterion, run, tensors, not_compared: Vec::new() }
 }
 
@@ -131,6 +137,7 @@ fn incomparable(
         problem: Some(problem),
         hint: None,
         tolerance: criterion.tolerance(view.dtype()),
+        allowance: None,
         statistics: Statistics::default(),
     }
 }
@@ -167,6 +174,7 @@ fn compare_tensor(
         problem: None,
         hint,
         tolerance,
+        allowance: None,
         statistics,
     }
 }

@@ -200,6 +200,12 @@ pub(super) fn explanation(tensor: &TensorComparison) -> String {
             worst.expected.1,
         );
     }
+    if let Some(allowance) = &tensor.allowance
+        && !allowance.because.is_empty()
+    {
+        let (max_abs, because) = (number(allowance.max_abs), one_line(&allowance.because));
+        let _ = write!(text, "\n    Rounding explains up to {max_abs}: {because}.");
+    }
     text += &match tensor.tolerance.is_some() && found.scaled.is_finite() {
         true => format!(
             "\n    It would pass with atol={} and rtol=0, and a scaled tolerance of {}.",

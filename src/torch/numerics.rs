@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use super::shim::{use_onednn, uses_onednn};
+use super::shim::{use_onednn_and_nnpack, uses_onednn_or_nnpack};
 use crate::trace::Numerics;
 
 /// TF32 rounds the factors of a matrix product to 10 bits: no run here uses it, whatever else is set.
@@ -23,15 +23,15 @@ const PORTABLE: [(&str, &str); 3] =
 /// What [`Numerics::restart_with`] sets in the process that takes the place of this one.
 const RESTARTED: &str = "TCH_PARITY_RESTARTED";
 
-/// Switches oneDNN off in a process that was started again, before `main`: libtorch's switch is a plain variable,
-/// and no other thread can read it yet.
+/// Switches oneDNN and NNPACK off in a process that was started again, before `main`: libtorch's switches are plain
+/// variables, and no other thread can read them yet.
 #[ctor::ctor(unsafe)]
 fn continue_restart() {
     if env::var_os(RESTARTED).is_some() {
         // SAFETY: before `main` there is one thread, and libtorch, a shared library, is initialized.
         #[allow(unsafe_code)]
         unsafe {
-            use_onednn(false);
+            use_onednn_and_nnpack(false);
         }
     }
 }
@@ -44,8 +44,9 @@ impl Numerics {
     ///
     /// Portable numerics set `ATEN_CPU_CAPABILITY=default`, `MKL_CBWR=COMPATIBLE` and
     /// `CUBLAS_WORKSPACE_CONFIG=:4096:8`, which the libraries read when they first compute. They use no oneDNN, which
-    /// compiles its kernels for the CPU that it meets, and call [`set_for_thread`](Self::set_for_thread). Native
-    /// numerics remove these variables, which the fingerprint does not tell. Both set `NVIDIA_TF32_OVERRIDE=0`, and remove what makes MKL and oneDNN print to stdout.
+    /// compiles its kernels for the CPU that it meets, and no NNPACK, which is there only on some CPUs, and call [`set_for_thread`](Self::set_for_thread). Native
+    /// numerics remove these variables, which the fingerprint does not tell. Both set `NVIDIA_TF32_OVERRIDE=0`, and
+    /// remove what makes MKL and oneDNN print to stdout.
     ///
     /// # Safety
     /// No other thread may compute meanwhile, or read or write the process's environment other than by [`mod@std::env`].
@@ -67,14 +68,14 @@ impl Numerics {
             unsafe { env::remove_var(name) };
         }
         // SAFETY: likewise.
-        unsafe { use_onednn(self == Numerics::Native) };
+        unsafe { use_onednn_and_nnpack(self == Numerics::Native) };
         self.set_for_thread();
     }
 
     /// Returns how this thread computes, as far as its settings tell.
     pub fn in_use() -> Numerics {
         let portable = PORTABLE.iter().all(|(name, value)| env::var(name).as_deref() == Ok(value));
-        if portable && tch::get_num_threads() == 1 && !uses_onednn() {
+        if portable && tch::get_num_threads() == 1 && !uses_onednn_or_nnpack() {
             Numerics::Portable
         } else {
             Numerics::Native

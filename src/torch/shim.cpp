@@ -97,11 +97,16 @@ extern "C" const char *tch_parity_show_config(const char **config) {
   });
 }
 
-// torch.backends.mkldnn.enabled, of the whole process.
-extern "C" bool tch_parity_uses_onednn() { return at::globalContext().userEnabledMkldnn(); }
-// It sets a plain bool, which every operation reads.
-extern "C" void tch_parity_use_onednn(bool use) {
-  message_of([&] { at::globalContext().setUserEnabledMkldnn(use); });
+// torch.backends.mkldnn.enabled and torch.backends.nnpack's flag, of the whole process.
+extern "C" bool tch_parity_uses_onednn_or_nnpack() {
+  return at::globalContext().userEnabledMkldnn() || at::globalContext().userEnabledNNPACK();
+}
+// It sets plain bools, which operations read.
+extern "C" void tch_parity_use_onednn_and_nnpack(bool use) {
+  message_of([&] {
+    at::globalContext().setUserEnabledMkldnn(use);
+    at::globalContext().setUserEnabledNNPACK(use);
+  });
 }
 
 // The version of libtorch that this file was compiled against, as aoti_torch_abi_version tells that of

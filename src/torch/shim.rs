@@ -22,8 +22,8 @@ unsafe extern "C" {
     ) -> *const c_char;
     fn tch_parity_grad_fn_name(tensor: *const C_tensor, name: *mut *const c_char) -> *const c_char;
     fn tch_parity_show_config(config: *mut *const c_char) -> *const c_char;
-    fn tch_parity_uses_onednn() -> bool;
-    fn tch_parity_use_onednn(use_it: bool);
+    fn tch_parity_uses_onednn_or_nnpack() -> bool;
+    fn tch_parity_use_onednn_and_nnpack(use_it: bool);
     fn tch_parity_built_with() -> u64;
     /// libtorch's own, from `torch/csrc/inductor/aoti_torch/c/shim.h`.
     fn aoti_torch_abi_version() -> u64;
@@ -111,19 +111,20 @@ pub(crate) fn show_config() -> Result<String, TchError> {
     Ok(unsafe { text_of(|text| tch_parity_show_config(text)) }?.to_string_lossy().into_owned())
 }
 
-/// Returns whether libtorch computes convolutions, and more of the half precisions, by oneDNN where it can.
-pub(crate) fn uses_onednn() -> bool {
-    // SAFETY: it reads a flag.
-    unsafe { tch_parity_uses_onednn() }
+/// Returns whether libtorch computes convolutions by oneDNN or NNPACK where it can, and more of the half precisions
+/// by oneDNN.
+pub(crate) fn uses_onednn_or_nnpack() -> bool {
+    // SAFETY: it reads two flags.
+    unsafe { tch_parity_uses_onednn_or_nnpack() }
 }
 
-/// Decides for the whole process whether libtorch uses oneDNN.
+/// Decides for the whole process whether libtorch uses oneDNN and NNPACK.
 ///
 /// # Safety
-/// No other thread may compute meanwhile: every operation reads the plain variable that this sets.
-pub(super) unsafe fn use_onednn(use_it: bool) {
+/// No other thread may compute meanwhile: operations read the plain variables that this sets.
+pub(super) unsafe fn use_onednn_and_nnpack(use_it: bool) {
     // SAFETY: no exception leaves the call, and the rest is the caller's promise.
-    unsafe { tch_parity_use_onednn(use_it) };
+    unsafe { tch_parity_use_onednn_and_nnpack(use_it) };
 }
 
 /// Returns the version of the libtorch in use, such as `2.13.0`.
