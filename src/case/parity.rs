@@ -1,13 +1,18 @@
 //! The comparison of a port's trace with the recorded case: what is required, and the verdict.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
-use indexmap::IndexSet;
 use tch::Device;
 
 use super::{Case, is_given};
+use crate::compare::run::shortened;
 use crate::compare::{Required, compare};
 use crate::report::Report;
 use crate::trace::{Environment, Numerics, Trace};
+
+/// The largest number of characters in which steps are listed.
+const MAX_STEPS: usize = 100;
 
 /// A requirement on a port.
 #[derive(Clone, Copy, Debug)]
@@ -15,20 +20,24 @@ pub struct Parity {
     /// The criterion that is required.
     pub required: Required,
     /// Whether the port has to record all tensors of the case. By default, those that it does not record are
-    /// listed as not compared.
+    /// listed as not compared. It has to record at least one tensor of each step.
     pub strict: bool,
+    /// The number of the case's steps that the port takes, from the first on; `None` stands for all of them.
+    pub steps: Option<u32>,
     /// The device on which the port computed.
     pub device: Device,
 }
 
 impl Default for Parity {
     fn default() -> Parity {
-        Parity { required: Required::Auto, strict: false, device: Device::Cpu }
+        Parity { required: Required::Auto, strict: false, steps: None, device: Device::Cpu }
     }
 }
 
 impl Parity {
     /// Compares every tensor that the port recorded with that of the case.
+    ///
+    /// The report passes only if something was compared in each step that the port has to take.
     ///
     /// # Errors
     /// Returns an error if libtorch does not report the environment.
@@ -38,19 +47,49 @@ impl Parity {
         let mut comparison = compare(actual, &case.trace, criterion);
         comparison
             .tensors
-            .retain(|tensor| !is_given(&tensor.name) || actual.get(&tensor.name).is_some());
+            .retain(|tensor| self.is_asked(&tensor.name) || actual.get(&tensor.name).is_some());
         if !self.strict {
             comparison.leave_out_missing();
-            let names = comparison.not_compared.iter().map(|name| of_any_step(name));
-            comparison.not_compared = names.collect::<IndexSet<_>>().into_iter().collect();
+        }
+        // A tensor that differs says more about the port.
+        if comparison.tensors.iter().all(|tensor| tensor.passes) {
+            comparison.run.extend(self.steps_left_out(actual, case));
         }
         Ok(Report::new("this port", reason, comparison, Vec::new))
+    }
+
+    /// Returns whether the port could be asked for a tensor of the case: it computes it, in a step that it takes.
+    fn is_asked(self, name: &str) -> bool {
+        !is_given(name) && self.steps.is_none_or(|steps| step_of(name) <= steps)
+    }
+
+    /// Returns in words what of the case was not compared at all.
+    fn steps_left_out(self, actual: &Trace, case: &Case) -> Option<String> {
+        let computed = case.trace.names().filter(|name| self.is_asked(name));
+        let (mut taken, mut left_out) = (BTreeSet::new(), BTreeSet::new());
+        for name in computed {
+            let steps = if actual.get(name).is_some() { &mut taken } else { &mut left_out };
+            steps.insert(step_of(name));
+        }
+        if taken.is_empty() {
+            let why =
+                "nothing was compared: the port records no tensor under a name that the case has";
+            return Some(why.to_owned());
+        }
+        let left_out = left_out.difference(&taken).map(u32::to_string).collect::<Vec<_>>();
+        (!left_out.is_empty()).then(|| {
+            let (count, steps) = (taken.len(), shortened(&left_out.join(", "), MAX_STEPS));
+            format!(
+                "the port records nothing of step {steps} of the case: take these steps, or say \
+                 Parity {{ steps: Some({count}), .. }}"
+            )
+        })
     }
 
     /// Asserts in a test that every tensor that the port recorded passes.
     ///
     /// # Panics
-    /// Panics if something differs. The message is the report.
+    /// Panics if the report does not pass. The message is the report.
     ///
     /// # Errors
     /// Returns the errors of [`report`](Self::report).
@@ -69,7 +108,7 @@ impl Parity {
 /// promise that, and else within the tolerance.
 ///
 /// # Panics
-/// Panics if something differs. The message is the report.
+/// Panics if something differs, or if the port recorded nothing of a step of the case. The message is the report.
 ///
 /// # Errors
 /// Returns an error if libtorch does not report the environment.
@@ -78,10 +117,8 @@ pub fn assert_parity(actual: &Trace, case: &Case) -> Result<Report> {
     Parity::default().assert(actual, case)
 }
 
-/// Returns the name with a `*` in place of the number of the step.
-fn of_any_step(name: &str) -> String {
-    match name.strip_prefix("step/").and_then(|rest| rest.split_once('/')) {
-        Some((_, name)) => format!("step/*/{name}"),
-        None => name.to_owned(),
-    }
+/// Returns the step in which a tensor of a case was computed, counted from 1.
+fn step_of(name: &str) -> u32 {
+    let step = name.strip_prefix("step/").and_then(|rest| rest.split_once('/'));
+    step.and_then(|(step, _)| step.parse().ok()).unwrap_or(1)
 }

@@ -107,9 +107,12 @@ pub fn compare_watched(
 }
 
 impl Comparison {
-    /// Returns whether the same was run and every tensor is as near as was required.
+    /// Returns whether the same was run and every tensor is as near as was required. A comparison of nothing does
+    /// not pass.
     pub fn passes(&self) -> bool {
-        self.run.is_empty() && self.tensors.iter().all(|tensor| tensor.passes)
+        self.run.is_empty()
+            && !self.tensors.is_empty()
+            && self.tensors.iter().all(|tensor| tensor.passes)
     }
 
     /// Moves the tensors that the actual trace lacks from the differences to `not_compared`.

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use comfy_table::{ContentArrangement, Table, presets};
+use indexmap::IndexSet;
 
 use super::{Report, one_line};
 use crate::compare::run::shortened;
@@ -98,9 +99,11 @@ impl Report {
             let _ = writeln!(text, "\n{}: {}", one_line(&tensor.name), explanation(tensor));
         }
         if !not_compared.is_empty() {
-            let shown = not_compared.iter().take(up_to(MAX_ROWS)).map(|name| one_line(name));
+            // One name stands for the same tensor of every step.
+            let names = not_compared.iter().map(|name| of_any_step(name)).collect::<IndexSet<_>>();
+            let shown = names.iter().take(up_to(MAX_ROWS)).map(|name| one_line(name));
             let mut shown = shown.collect::<Vec<_>>().join(" ");
-            let hidden = not_compared.len().saturating_sub(up_to(MAX_ROWS));
+            let hidden = names.len().saturating_sub(up_to(MAX_ROWS));
             if hidden > 0 {
                 let _ = write!(shown, " … and {hidden} more");
             }
@@ -114,6 +117,14 @@ impl Report {
         }
         let _ = writeln!(text, "{}", self.line());
         text.trim_start().to_owned()
+    }
+}
+
+/// Returns the name with a `*` in place of the number of the step.
+fn of_any_step(name: &str) -> String {
+    match name.strip_prefix("step/").and_then(|rest| rest.split_once('/')) {
+        Some((_, name)) => format!("step/*/{name}"),
+        None => name.to_owned(),
     }
 }
 
