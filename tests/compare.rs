@@ -274,7 +274,7 @@ fn the_report_names_the_worst_element_and_the_origin() {
         "grad/h3             [1, 3]  DIFFERS  2.3e-01",
         "grad/h3: Mismatched elements: 1 / 3 (33.3%)\n    Greatest absolute difference: 2.3e-01 at index [0, 1]\n    \
          actual   -0.5 (0xbf000000)\n    expected -0.7310586 (0xbf3b26a8)\n    \
-         It would pass with atol=2.313e-01 and rtol=0, and a scaled tolerance of 3.164e-01.\n",
+         It would pass with --tolerance grad/h3=atol:2.313e-01,reason:TEXT\n",
         "\ngrad/h3 is the first to differ; grad/z agrees: look at the backward of fc3\n",
         "(3 of 169 tensors differ, 166 bitwise; bitwise required: both use portable numerics)\n",
     ] {

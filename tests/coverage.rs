@@ -53,7 +53,7 @@ fn a_step_that_is_left_out_is_named() {
 
     let two_steps = Parity { steps: Some(2), ..Parity::default() };
     assert!(two_steps.report(&first_two, &case).unwrap().comparison.passes());
-    let strict = Parity { strict: true, ..two_steps };
+    let strict = Parity { strict: true, ..two_steps.clone() };
     assert!(strict.report(&first_two, &case).unwrap().comparison.passes());
     let first = port(&case, |name| !name.starts_with("step/2/") && !name.starts_with("step/3/"));
     assert!(!two_steps.report(&first, &case).unwrap().comparison.passes());

@@ -64,7 +64,7 @@ impl Case {
     /// Renames the tensors to a port's names.
     ///
     /// # Errors
-    /// Returns an error if two tensors would have the same name.
+    /// Returns an error if two tensors would have the same name, or if a rule matches none.
     pub fn renamed(self, names: &Names) -> Result<Case> {
         Ok(Case { trace: self.trace.renamed(names)?, ..self })
     }

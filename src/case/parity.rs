@@ -7,7 +7,7 @@ use tch::Device;
 
 use super::{Case, is_given};
 use crate::compare::run::shortened;
-use crate::compare::{Required, compare};
+use crate::compare::{Accepted, Required, compare};
 use crate::report::Report;
 use crate::trace::{Environment, Numerics, Trace};
 
@@ -15,7 +15,7 @@ use crate::trace::{Environment, Numerics, Trace};
 const MAX_STEPS: usize = 100;
 
 /// A requirement on a port.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Parity {
     /// The criterion that is required.
     pub required: Required,
@@ -24,13 +24,21 @@ pub struct Parity {
     pub strict: bool,
     /// The number of the case's steps that the port takes, from the first on; `None` stands for all of them.
     pub steps: Option<u32>,
+    /// The differences that are accepted, each with its reason.
+    pub accepted: Accepted,
     /// The device on which the port computed.
     pub device: Device,
 }
 
 impl Default for Parity {
     fn default() -> Parity {
-        Parity { required: Required::Auto, strict: false, steps: None, device: Device::Cpu }
+        Parity {
+            required: Required::Auto,
+            strict: false,
+            steps: None,
+            accepted: Accepted::default(),
+            device: Device::Cpu,
+        }
     }
 }
 
@@ -41,7 +49,7 @@ impl Parity {
     ///
     /// # Errors
     /// Returns an error if libtorch does not report the environment.
-    pub fn report(self, actual: &Trace, case: &Case) -> Result<Report> {
+    pub fn report(&self, actual: &Trace, case: &Case) -> Result<Report> {
         let here = Environment::current(Numerics::in_use(), self.device)?;
         let (criterion, reason) = self.required.between(Some((&here, &case.environment)));
         let mut comparison = compare(actual, &case.trace, criterion);
@@ -51,6 +59,7 @@ impl Parity {
         if !self.strict {
             comparison.leave_out_missing();
         }
+        comparison.accept(&self.accepted, actual, &case.trace);
         // A tensor that differs says more about the port.
         if comparison.tensors.iter().all(|tensor| tensor.passes) {
             comparison.run.extend(self.steps_left_out(actual, case));
@@ -59,12 +68,12 @@ impl Parity {
     }
 
     /// Returns whether the port could be asked for a tensor of the case: it computes it, in a step that it takes.
-    fn is_asked(self, name: &str) -> bool {
+    fn is_asked(&self, name: &str) -> bool {
         !is_given(name) && self.steps.is_none_or(|steps| step_of(name) <= steps)
     }
 
     /// Returns in words what of the case was not compared at all.
-    fn steps_left_out(self, actual: &Trace, case: &Case) -> Option<String> {
+    fn steps_left_out(&self, actual: &Trace, case: &Case) -> Option<String> {
         let computed = case.trace.names().filter(|name| self.is_asked(name));
         let (mut taken, mut left_out) = (BTreeSet::new(), BTreeSet::new());
         for name in computed {
@@ -95,7 +104,7 @@ impl Parity {
     /// Returns the errors of [`report`](Self::report).
     #[track_caller]
     #[allow(clippy::panic)] // an assertion in a test has to panic
-    pub fn assert(self, actual: &Trace, case: &Case) -> Result<Report> {
+    pub fn assert(&self, actual: &Trace, case: &Case) -> Result<Report> {
         let report = self.report(actual, case)?;
         if report.comparison.passes() {
             return Ok(report);

@@ -1,11 +1,12 @@
 //! `tch-parity compare`: judges one file by another.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use tch_parity::report::Report;
-use tch_parity::{Edge, Environment, Names, Required, Trace, compare_watched};
+use tch_parity::{Accepted, Edge, Environment, Names, Required, Trace, compare_watched};
 
 use super::exit::Outcome;
 use super::output::ensure_apart;
@@ -30,16 +31,46 @@ pub(super) struct Arguments {
     /// matches a name applies
     #[arg(long, value_name = "EXPECTED=ACTUAL")]
     rename: Vec<String>,
+    /// Accept differences of these tensors up to a tolerance, under every criterion
+    #[arg(long, value_name = "PATTERN=rtol:R,atol:A,scaled:S,reason:TEXT")]
+    tolerance: Vec<String>,
+    /// Accept any difference of these tensors, and that one side lacks them
+    #[arg(long, value_name = "PATTERN=REASON")]
+    ignore: Vec<String>,
+    /// Accept what this TOML file says, in [[tolerance]] and [[ignore]] tables
+    #[arg(long, value_name = "FILE")]
+    tolerances: Option<PathBuf>,
     #[command(flatten)]
     options: ReportOptions,
+}
+
+impl Arguments {
+    fn accepted(&self) -> Result<Accepted> {
+        let mut accepted = Accepted::default();
+        if let Some(file) = &self.tolerances {
+            let text = fs::read_to_string(file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
+            accepted = accepted.toml(&text).with_context(|| file.display().to_string())?;
+        }
+        for rule in &self.tolerance {
+            accepted = accepted.tolerance(rule).context("--tolerance")?;
+        }
+        for rule in &self.ignore {
+            accepted = accepted.ignore(rule).context("--ignore")?;
+        }
+        Ok(accepted)
+    }
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     let Arguments { actual, expected, options, .. } = &arguments;
     let names = Names::new(&arguments.rename).context("--rename")?;
-    ensure_apart(&[actual, expected], &options.files())?;
+    let accepted = arguments.accepted()?;
+    let inputs = [Some(actual), Some(expected), arguments.tolerances.as_ref()];
+    let inputs = inputs.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>();
+    ensure_apart(&inputs, &options.files())?;
     let mut reports = Reports::new(options, false);
-    let judged = compared(&arguments, &names);
+    let judged = compared(&arguments, &names, &accepted);
     reports.add(&judged.map_err(|(file, err)| not_compared(file, &err)));
     reports.conclude()
 }
@@ -48,6 +79,7 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
 fn compared<'a>(
     arguments: &'a Arguments,
     names: &Names,
+    accepted: &Accepted,
 ) -> Result<Report, (&'a Path, anyhow::Error)> {
     let Arguments { actual, expected, options, .. } = arguments;
     let required = Required::from(options.criterion);
@@ -74,6 +106,7 @@ fn compared<'a>(
     if arguments.partial {
         comparison.leave_out_missing();
     }
+    comparison.accept(accepted, &ours, &theirs);
     if comparison.tensors.is_empty() {
         return Err((actual, anyhow!("{name}: there is nothing to compare")));
     }

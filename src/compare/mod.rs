@@ -3,6 +3,7 @@
 //! This room knows bytes, shapes, dtypes, tolerances, environments, and the names that a case gives to outputs and
 //! gradients. It does not know libtorch, any model, or how a result is shown.
 
+mod accepted;
 mod allowance;
 mod criterion;
 mod element;
@@ -17,6 +18,7 @@ mod verdict;
 use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
 
+pub use accepted::Accepted;
 pub use allowance::Allowance;
 pub use criterion::{Criterion, Required};
 use hint::hint;
@@ -45,6 +47,8 @@ pub struct Comparison {
     pub tensors: Vec<TensorComparison>,
     /// The names that the actual trace lacks, if that does not count as a difference.
     pub not_compared: Vec<String>,
+    /// The rules of [`Comparison::accept`] that no tensor needed.
+    pub unneeded: Vec<String>,
 }
 
 /// The comparison of the tensors of one name.
@@ -58,8 +62,10 @@ pub struct TensorComparison {
     pub shape: Vec<usize>,
     /// The verdict, which says how near the actual tensor comes to the expected one.
     pub verdict: Verdict,
-    /// Whether the actual tensor is as near as was required.
+    /// Whether the actual tensor is as near as was required, or its difference is accepted.
     pub passes: bool,
+    /// The reason of the reader who accepts the difference ([`Comparison::accept`]).
+    pub accepted: Option<String>,
     /// The reason why the values cannot be compared: one side is missing, or has another shape or dtype.
     pub problem: Option<String>,
     /// A permutation of the dimensions that would bring the tensor near, in words, if there is one. It is never
@@ -103,7 +109,7 @@ pub fn compare_watched(
         tensors.push(incomparable(name, &actual, criterion, "it is not expected".to_owned()));
     }
     allowance::grant(&mut tensors, actual, expected, criterion);
-    Comparison { criterion, run, tensors, not_compared: Vec::new() }
+    Comparison { criterion, run, tensors, not_compared: Vec::new(), unneeded: Vec::new() }
 }
 
 impl Comparison {
@@ -137,6 +143,7 @@ fn incomparable(
         shape: view.shape().to_vec(),
         verdict: Verdict::Differs,
         passes: false,
+        accepted: None,
         problem: Some(problem),
         hint: None,
         tolerance: criterion.tolerance(view.dtype()),
@@ -174,6 +181,7 @@ fn compare_tensor(
         shape: expected.shape().to_vec(),
         verdict,
         passes,
+        accepted: None,
         problem: None,
         hint,
         tolerance,

@@ -23,7 +23,7 @@ const MAX_CELL: usize = 100;
 impl Report {
     /// Returns the verdict in one line.
     pub fn line(&self) -> String {
-        let Comparison { criterion, run, tensors, not_compared } = &self.comparison;
+        let Comparison { criterion, run, tensors, not_compared, .. } = &self.comparison;
         let criterion = match criterion {
             Criterion::Bitwise => "bitwise",
             Criterion::Close => "close",
@@ -60,11 +60,18 @@ impl Report {
             (format!("within {MAX_ULP} ulp"), |v| matches!(v, Verdict::Ulp(_))),
             ("close".to_owned(), |v| v == Verdict::Close),
         ] as [(String, fn(Verdict) -> bool); 3];
-        let passing = || self.comparison.tensors.iter().filter(|tensor| tensor.passes);
+        let passing = || {
+            self.comparison
+                .tensors
+                .iter()
+                .filter(|tensor| tensor.passes && tensor.accepted.is_none())
+        };
+        let accepted = self.comparison.tensors.iter().filter(|tensor| tensor.accepted.is_some());
+        let accepted = ("accepted".to_owned(), accepted.count());
         let counts = tiers
             .into_iter()
             .map(|(tier, is)| (tier, passing().filter(|tensor| is(tensor.verdict)).count()));
-        counts.filter(|(_, count)| *count > 0).collect()
+        counts.chain([accepted]).filter(|(_, count)| *count > 0).collect()
     }
 
     /// Returns the first rows of the tensors that differ, the explanation of the first few, the origin and the
@@ -80,7 +87,7 @@ impl Report {
 
     fn render(&self, verbose: bool) -> String {
         let up_to = |most: usize| if verbose { usize::MAX } else { most };
-        let Comparison { run, not_compared, .. } = &self.comparison;
+        let Comparison { run, not_compared, unneeded, .. } = &self.comparison;
         let mut text = String::new();
         // In the order of execution, so that what differs first is shown, whatever is cut.
         let ordered = self.comparison.in_order_of_execution();
@@ -108,6 +115,17 @@ impl Report {
                 let _ = write!(shown, " … and {hidden} more");
             }
             let _ = writeln!(text, "\nnot compared: {shown}");
+        }
+        let accepted = ordered.iter().filter_map(|t| Some((&t.name, t.accepted.as_ref()?)));
+        for (name, reason) in accepted.clone().take(up_to(MAX_ROWS)) {
+            let _ = writeln!(text, "\naccepted: {}: {}", one_line(name), one_line(reason));
+        }
+        let hidden = accepted.count().saturating_sub(up_to(MAX_ROWS));
+        if hidden > 0 {
+            let _ = writeln!(text, "… and {hidden} more that are accepted");
+        }
+        for rule in unneeded {
+            let _ = writeln!(text, "\nno tensor needed {:?}: remove it", one_line(rule));
         }
         for field in run {
             let _ = writeln!(text, "\nrun: {}", one_line(field));
@@ -217,11 +235,11 @@ pub(super) fn explanation(tensor: &TensorComparison) -> String {
         let (max_abs, because) = (number(allowance.max_abs), one_line(&allowance.because));
         let _ = write!(text, "\n    Rounding explains up to {max_abs}: {because}.");
     }
-    text += &match tensor.tolerance.is_some() && found.scaled.is_finite() {
+    text += &match found.max_abs.is_finite() {
         true => format!(
-            "\n    It would pass with atol={} and rtol=0, and a scaled tolerance of {}.",
+            "\n    It would pass with --tolerance {}=atol:{},reason:TEXT",
+            one_line(&tensor.name),
             tolerance(found.max_abs),
-            tolerance(found.scaled),
         ),
         false => "\n    No tolerance would pass it.".to_owned(),
     };

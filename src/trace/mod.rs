@@ -9,11 +9,12 @@ mod file;
 mod foreign;
 mod metadata;
 mod names;
+mod pattern;
 mod write_atomically;
 
 use std::ops::Range;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use indexmap::IndexMap;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ use bytes::Bytes;
 pub use environment::{CudaEnvironment, Environment, Numerics};
 use metadata::parse_part;
 pub use names::Names;
+pub(crate) use pattern::Pattern;
 pub use write_atomically::{AtomicFile, remove_unfinished_files, write_atomically};
 
 /// The name under which a safetensors file has its metadata.
@@ -178,8 +180,11 @@ impl Trace {
     /// Renames the tensors to a port's names, and keeps their order.
     ///
     /// # Errors
-    /// Returns an error if two tensors would have the same name.
+    /// Returns an error if two tensors would have the same name, or if a rule matches none.
     pub fn renamed(self, names: &Names) -> Result<Trace> {
+        if let Some(rule) = names.unused(self.tensors.keys().map(String::as_str)) {
+            bail!("the renaming rule {rule:?} matches no tensor");
+        }
         let mut tensors = IndexMap::with_capacity(self.tensors.len());
         for (name, entry) in self.tensors {
             let renamed = names.of_port(&name);
