@@ -7,6 +7,7 @@ mod accepted;
 mod allowance;
 mod criterion;
 mod element;
+mod excused;
 mod hint;
 mod origin;
 pub(crate) mod run;
@@ -15,12 +16,16 @@ pub(crate) mod statistics;
 mod tolerance;
 mod verdict;
 
+use std::collections::HashMap;
+
+use indexmap::IndexSet;
 use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
 
 pub use accepted::Accepted;
 pub use allowance::Allowance;
 pub use criterion::{Criterion, Required};
+use excused::{reasons, take_without_effect, without_step};
 use hint::hint;
 pub use origin::Edge;
 use run::compare_run;
@@ -43,9 +48,12 @@ pub struct Comparison {
     pub criterion: Criterion,
     /// The fields in which the two runs differ, in words. It is empty if one of the traces records no run.
     pub run: Vec<String>,
+    /// What the two runs say that never decides the verdict: options that cannot change a bit, and why one of them
+    /// does not have a tensor, in words.
+    pub noted: Vec<String>,
     /// The tensors in the order of the expected trace, then those that only the actual trace has.
     pub tensors: Vec<TensorComparison>,
-    /// The names that the actual trace lacks, if that does not count as a difference.
+    /// The names that one of the traces lacks, if that does not count as a difference.
     pub not_compared: Vec<String>,
     /// The rules of [`Comparison::accept`] that no tensor needed.
     pub unneeded: Vec<String>,
@@ -94,22 +102,42 @@ pub fn compare_watched(
     criterion: Criterion,
     progress: &mut dyn FnMut(u64),
 ) -> Comparison {
-    let runs = actual.run_json().zip(expected.run_json());
-    let run =
-        runs.map(|(actual, expected)| compare_run("", &actual, &expected)).unwrap_or_default();
-    let mut tensors = Vec::new();
+    let runs = [actual, expected].map(Trace::run_json);
+    let [ours_lacks, theirs_lacks] = [&runs[0], &runs[1]].map(|run| reasons(run.as_ref()));
+    let (mut run, mut noted) = (Vec::new(), Vec::new());
+    if let [Some(actual), Some(expected)] = &runs {
+        let (mut actual, mut expected) = (actual.clone(), expected.clone());
+        noted = take_without_effect(&mut actual, &mut expected);
+        run = compare_run("", &actual, &expected);
+    }
+    let (mut tensors, mut not_compared) = (Vec::new(), Vec::new());
+    let mut excuses = IndexSet::new();
+    let mut excused = |name: &str, side: &str, lacks: &HashMap<&str, &str>| {
+        let reason = lacks.get(without_step(name));
+        if let Some(reason) = reason {
+            excuses
+                .insert(format!("the {side} run does not have {}: {reason}", without_step(name)));
+            not_compared.push(name.to_owned());
+        }
+        reason.is_some()
+    };
     for (name, expected) in expected.iter() {
         tensors.push(match actual.get(name) {
             Some(actual) => compare_tensor(name, &actual, &expected, criterion),
+            None if excused(name, "actual", &ours_lacks) => continue,
             None => incomparable(name, &expected, criterion, MISSING.to_owned()),
         });
         progress(expected.data().len() as u64);
     }
     for (name, actual) in actual.iter().filter(|(name, _)| expected.get(name).is_none()) {
+        if excused(name, "expected", &theirs_lacks) {
+            continue;
+        }
         tensors.push(incomparable(name, &actual, criterion, "it is not expected".to_owned()));
     }
     allowance::grant(&mut tensors, actual, expected, criterion);
-    Comparison { criterion, run, tensors, not_compared: Vec::new(), unneeded: Vec::new() }
+    noted.extend(excuses);
+    Comparison { criterion, run, noted, tensors, not_compared, unneeded: Vec::new() }
 }
 
 impl Comparison {
@@ -127,7 +155,7 @@ impl Comparison {
         let (missing, there): (Vec<_>, _) =
             tensors.partition(|tensor| tensor.problem.as_deref() == Some(MISSING));
         self.tensors = there;
-        self.not_compared = missing.into_iter().map(|tensor| tensor.name).collect();
+        self.not_compared.extend(missing.into_iter().map(|tensor| tensor.name));
     }
 }
 

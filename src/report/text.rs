@@ -20,6 +20,9 @@ const MAX_EXPLANATIONS: usize = 5;
 /// The largest number of characters in a cell, so that one long name does not widen every row.
 const MAX_CELL: usize = 100;
 
+/// The largest number of characters of a note, which quotes a file.
+const MAX_NOTE: usize = 300;
+
 impl Report {
     /// Returns the verdict in one line.
     pub fn line(&self) -> String {
@@ -87,7 +90,7 @@ impl Report {
 
     fn render(&self, verbose: bool) -> String {
         let up_to = |most: usize| if verbose { usize::MAX } else { most };
-        let Comparison { run, not_compared, unneeded, .. } = &self.comparison;
+        let Comparison { run, noted, not_compared, unneeded, .. } = &self.comparison;
         let mut text = String::new();
         // In the order of execution, so that what differs first is shown, whatever is cut.
         let ordered = self.comparison.in_order_of_execution();
@@ -123,6 +126,9 @@ impl Report {
         let hidden = accepted.count().saturating_sub(up_to(MAX_ROWS));
         if hidden > 0 {
             let _ = writeln!(text, "… and {hidden} more that are accepted");
+        }
+        for note in noted.iter().take(up_to(MAX_ROWS)) {
+            let _ = writeln!(text, "\nnoted: {}", one_line(&shortened(note, MAX_NOTE)));
         }
         for rule in unneeded {
             let _ = writeln!(text, "\nno tensor needed {:?}: remove it", one_line(rule));

@@ -53,9 +53,11 @@ pub(super) fn grant(
         carried: 0.,
         drifted: 0.,
     };
-    // The tensors are those of the expected trace, in its order, and then those that it does not have.
-    for (tensor, name) in tensors.iter_mut().zip(expected.names()) {
-        if let (None, Some(tolerance)) = (&tensor.problem, tensor.tolerance) {
+    let names = expected.names().map(|name| (name, name)).collect::<HashMap<_, _>>();
+    for tensor in tensors {
+        if let (None, Some(tolerance)) = (&tensor.problem, tensor.tolerance)
+            && let Some(name) = names.get(&*tensor.name)
+        {
             walk.judge(tensor, name, tolerance.scaled);
         }
     }
