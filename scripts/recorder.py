@@ -191,12 +191,13 @@ class Recorder:
         self.modules = {name or "output": module for name, module in model.named_modules()}
         if len(self.modules) != sum(1 for _ in model.named_modules()):
             raise ValueError('a submodule is named "output", which is the name of the whole model\'s output')
+        left_out = [name for name in self.modules if not wanted(name)]
         self.modules = {name: module for name, module in self.modules.items() if wanted(name)}
         if not self.modules:
             raise ValueError(f"no module of {type(model).__name__} is recorded: only={only}, skip={skip}")
         self.trace = Trace()
         self.steps = 0
-        self.not_recorded = []
+        self.not_recorded = [f"{name}: left out by only= or skip=" for name in left_out]
         self.hooks = contextlib.ExitStack()
         devices = {p.device for p in [*model.parameters(), *model.buffers()]}
         if len(devices) > 1:

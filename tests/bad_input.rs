@@ -149,7 +149,7 @@ fn files_that_are_damaged() {
     let folder = scratch("bad_input_damaged");
     let whole = fs::read(data("notebook.safetensors")).unwrap();
     let file = folder.join("truncated");
-    for length in [0, 1, 7, 8, 9, 100, whole.len() / 2, whole.len() - 1] {
+    for length in [1, 7, 8, 9, 100, whole.len() / 2, whole.len() - 1] {
         fs::write(&file, &whole[..length]).unwrap();
         assert_refused(&mut show(&file), "not a safetensors file, or a damaged one");
     }
@@ -257,6 +257,14 @@ fn a_tensor_that_cannot_be_shown_does_not_hide_the_others() {
 #[test]
 fn files_of_another_kind_are_named() {
     let folder = scratch("bad_input_foreign");
+    let mut tar = vec![b'a'; 512];
+    tar[257..262].copy_from_slice(b"ustar");
+    let zip = |name: &str| {
+        let mut bytes = b"PK\x03\x04".to_vec();
+        bytes.resize(30, 0);
+        bytes[26] = name.len() as u8;
+        [&bytes[..], name.as_bytes()].concat()
+    };
     for (bytes, says) in [
         (&b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"[..], "a Git LFS pointer"),
         (b"PK\x03\x04\x00\x00\x08\x08\x00\x00", "such as a PyTorch checkpoint (.pt)"),
@@ -267,6 +275,15 @@ fn files_of_another_kind_are_named() {
             br#"{"metadata": {"total_size": 8}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}"#,
             "the index of a checkpoint in several files",
         ),
+        (br#"{"hidden_size": 768, "architectures": []}"#, "a JSON file"),
+        (b"GGUF\x03\0\0\0\x10\0\0\0\0\0\0\0", "a GGUF file"),
+        (b"\x89HDF\r\n\x1a\n\0\0\0\0", "an HDF5 file"),
+        (b"\x08\x07\x12\x07pytorch\x1a\x052.9.0", "an ONNX model"),
+        (b"\x1f\x8b\x08\0\0\0\0\0\x02\xff", "an archive: unpack it"),
+        (&tar, "an archive: unpack it"),
+        (&zip("archive/data.pkl"), "not a safetensors file but a PyTorch checkpoint (.pt): load it"),
+        (&zip("fc1.weight.npy"), "NumPy arrays (.npz)"),
+        (b"", "an empty file"),
     ] {
         let file = folder.join("file");
         fs::write(&file, bytes).unwrap();

@@ -132,9 +132,9 @@ fn shape_dtype_and_names_come_before_values() {
         [
             "a: its shape is [3, 2], not [2, 3]",
             "b: its dtype is F64, not F32",
-            "c: it is missing",
+            "c: it is missing: only the expected side has it",
             "e: its shape is [1], not []",
-            "d: it is not expected",
+            "d: it is not expected: only the actual side has it",
         ]
     );
     assert!(!compared.passes());
@@ -211,8 +211,14 @@ fn the_origin_says_what_is_known() {
         (compared.origin(&dataflow).unwrap(), compared.origin(&[]).unwrap())
     };
     let (flow, order) = origin(&[a()], &[a(), b()]);
-    assert_eq!(flow, "b is the first to differ (it is missing); a agrees: look at relu");
-    assert_eq!(order, "b is the first to differ (it is missing); a agrees");
+    assert_eq!(
+        flow,
+        "b is the first to differ (it is missing: only the expected side has it); a agrees: look at relu"
+    );
+    assert_eq!(
+        order,
+        "b is the first to differ (it is missing: only the expected side has it); a agrees"
+    );
     let (flow, order) = origin(&[("c", floats(&[0.]))], &[("c", floats(&[1.]))]);
     assert_eq!(flow, "c is the first to differ; look at fc1");
     assert_eq!(order, "c is the first to differ");

@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 
 use common::ROOT;
-use tch_parity::{Case, Criterion, Parity, Recorder, Trace, compare};
+use tch_parity::{Case, Criterion, Numerics, Parity, Recorder, Trace, compare};
 
 /// The MLP's case has three steps.
 fn mlp() -> Case {
@@ -73,4 +73,16 @@ fn every_tensor_that_is_not_compared_is_counted() {
     assert_eq!(report.comparison.not_compared.len(), left);
     assert!(report.line().contains(&format!("{left} not compared")), "{}", report.line());
     assert!(report.text().contains("step/*/forward/fc1"), "{}", report.text());
+}
+
+#[test]
+fn numerics_that_are_demanded_are_those_of_the_process() {
+    let case = mlp();
+    let all = port(&case, |_| true);
+    let here = Numerics::in_use();
+    let other = if here == Numerics::Native { Numerics::Portable } else { Numerics::Native };
+    let demanding = |numerics| Parity { numerics: Some(numerics), ..Parity::default() };
+    assert!(demanding(here).report(&all, &case).unwrap().comparison.passes());
+    let error = demanding(other).report(&all, &case).unwrap_err().to_string();
+    assert!(error.contains(&format!("begin with Numerics::{other:?}.restart_with()?")), "{error}");
 }

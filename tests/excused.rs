@@ -33,10 +33,12 @@ fn a_tensor_that_one_run_has_a_reason_not_to_have_is_not_compared() {
     for (actual, expected, side) in [(&with, &without, "expected"), (&without, &with, "actual")] {
         let comparison = compare(actual, expected, Criterion::Bitwise);
         assert!(comparison.passes(), "{}", text(&comparison));
-        assert_eq!(comparison.not_compared, ["grad/bn2", "step/2/grad/bn2"]);
-        let note = format!("the {side} run does not have grad/bn2: overwritten in place");
-        assert_eq!(comparison.noted, [note]);
-        assert!(text(&comparison).contains("noted: the "), "{}", text(&comparison));
+        let names = comparison.not_compared.iter().map(|left_out| &*left_out.name);
+        assert_eq!(names.collect::<Vec<_>>(), ["grad/bn2", "step/2/grad/bn2"]);
+        let why = format!("the {side} side does not have it: overwritten in place");
+        assert_eq!(comparison.not_compared[0].why(), why);
+        let line = format!("not compared: step/*/grad/bn2: {why}");
+        assert!(text(&comparison).contains(&line), "{}", text(&comparison));
     }
     let no_reason = trace(&both, run(true, &["grad/bn1: overwritten in place"]));
     assert!(!compare(&with, &no_reason, Criterion::Bitwise).passes());
@@ -44,14 +46,31 @@ fn a_tensor_that_one_run_has_a_reason_not_to_have_is_not_compared() {
 }
 
 #[test]
-fn an_option_that_cannot_change_a_bit_is_named_and_decides_nothing() {
+fn the_reason_for_a_module_holds_for_its_outputs_and_their_gradients() {
+    let left_out = trace(&["forward/L"], run(true, &["bn2: left out by only= or skip="]));
+    let outputs = ["forward/bn2", "grad/bn2", "forward/bn2@2", "step/2/grad/bn2[0]"];
+    let all = trace(&[&["forward/L"], &outputs[..]].concat(), run(true, &[]));
+    assert!(compare(&all, &left_out, Criterion::Bitwise).passes());
+    for other in ["forward/bn2.act", "grad/bn2.weight", "bn2", "step/1/bn2", "forward/bn"] {
+        let all = trace(&["forward/L", other], run(true, &[]));
+        assert!(!compare(&all, &left_out, Criterion::Bitwise).passes(), "{other}");
+    }
+}
+
+#[test]
+fn an_option_that_chooses_an_implementation_is_named_and_decides_nothing() {
+    for option in ["fused", "capturable", "differentiable"] {
+        let with = |value| trace(&["a"], json!({ "optimizer": { option: value } }));
+        let [off, on, unsaid] = [json!(false), json!(true), json!(null)].map(with);
+        let comparison = compare(&on, &unsaid, Criterion::Bitwise);
+        assert!(comparison.passes() && comparison.noted[0].contains(option));
+        assert!(compare(&off, &unsaid, Criterion::Bitwise).noted.is_empty());
+    }
     let [foreach, loops] = [true, false].map(|foreach| trace(&["a"], run(foreach, &[])));
     let comparison = compare(&foreach, &loops, Criterion::Bitwise);
     assert!(comparison.passes());
-    assert_eq!(
-        comparison.noted,
-        ["optimizer.foreach is true, not false: this cannot change a bit"]
-    );
+    let note = "optimizer.foreach is true, not false: this chooses another implementation of the same step";
+    assert_eq!(comparison.noted, [note]);
     let other = trace(&["a"], json!({ "optimizer": { "lr": 0.2, "foreach": false } }));
     let comparison = compare(&other, &loops, Criterion::Bitwise);
     assert_eq!(comparison.run, ["optimizer.lr is 0.2, not 0.1"]);

@@ -125,7 +125,41 @@ with Recorder("case.safetensors", net, optimizer=optimizer, loss=nn.MSELoss(), s
         (&run["model"], &run["loss"], &run["steps"]),
         (&"Net".into(), &"MSELoss".into(), &2.into())
     );
-    assert_eq!(run["not_recorded"].as_array().unwrap().len(), said.lines().count());
+    let not_recorded =
+        run["not_recorded"].as_array().unwrap().iter().filter_map(|line| line.as_str());
+    let asked_for = not_recorded.filter(|line| !line.ends_with("left out by only= or skip="));
+    assert_eq!(asked_for.count(), said.lines().count());
+}
+
+#[test]
+fn a_port_may_record_a_module_that_only_and_skip_left_out() {
+    let record = |name: &str, args: &str| {
+        let program = format!(
+            "net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1), nn.Flatten(0))\n\
+             with Recorder('case.safetensors', net, loss=nn.MSELoss(){args}) as rec:\n    \
+             rec.step(torch.ones(4, 3), torch.ones(4))"
+        );
+        recorded(name, &program)
+    };
+    let (all, said) = record("port_all", "");
+    assert_eq!(said, "");
+    for (name, args) in
+        [("port_only", ", only=['0', 'output']"), ("port_skip", ", skip=['[12]', '3']")]
+    {
+        let (few, said) = record(name, args);
+        assert_eq!(said, "", "what was asked for needs no warning");
+        let comparison = compare(&all.trace, &few.trace, Criterion::Bitwise);
+        assert!(comparison.passes());
+        let left_out = comparison.not_compared.iter().map(|left_out| &*left_out.name);
+        let modules = ["forward/1", "forward/2", "forward/3", "grad/3", "grad/2", "grad/1"];
+        let left_out = left_out.collect::<Vec<_>>();
+        assert!(
+            modules.iter().all(|name| left_out.contains(name)) && left_out.len() == 6,
+            "{left_out:?}"
+        );
+        let why = "the expected side does not have it: left out by only= or skip=";
+        assert!(comparison.not_compared.iter().all(|left_out| left_out.why() == why));
+    }
 }
 
 #[test]

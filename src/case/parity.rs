@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tch::Device;
 
 use super::{Case, is_given};
 use crate::compare::run::shortened;
-use crate::compare::{Accepted, Required, compare};
+use crate::compare::{Accepted, Required, Side, compare};
 use crate::report::Report;
 use crate::trace::{Environment, Numerics, Trace};
 
@@ -26,6 +26,9 @@ pub struct Parity {
     pub steps: Option<u32>,
     /// The differences that are accepted, each with its reason.
     pub accepted: Accepted,
+    /// The numerics that the port has to compute with; `None` stands for any. Without the recording's numerics, the
+    /// criterion is only [`Close`](crate::Criterion::Close), and the report says why.
+    pub numerics: Option<Numerics>,
     /// The device on which the port computed.
     pub device: Device,
 }
@@ -37,6 +40,7 @@ impl Default for Parity {
             strict: false,
             steps: None,
             accepted: Accepted::default(),
+            numerics: None,
             device: Device::Cpu,
         }
     }
@@ -48,16 +52,25 @@ impl Parity {
     /// The report passes only if something was compared in each step that the port has to take.
     ///
     /// # Errors
-    /// Returns an error if libtorch does not report the environment.
+    /// Returns an error if libtorch does not report the environment, or if the port computes with other numerics than
+    /// were demanded.
     pub fn report(&self, actual: &Trace, case: &Case) -> Result<Report> {
         let here = Environment::current(Numerics::in_use(), self.device)?;
+        if let Some(numerics) = self.numerics {
+            ensure!(
+                here.numerics == numerics,
+                "this process computes with {:?} numerics, and {numerics:?} ones are demanded: begin with \
+                 Numerics::{numerics:?}.restart_with()?",
+                here.numerics
+            );
+        }
         let (criterion, reason) = self.required.between(Some((&here, &case.environment)));
         let mut comparison = compare(actual, &case.trace, criterion);
         comparison
             .tensors
             .retain(|tensor| self.is_asked(&tensor.name) || actual.get(&tensor.name).is_some());
         if !self.strict {
-            comparison.leave_out_missing();
+            comparison.leave_out(Side::Actual);
         }
         comparison.accept(&self.accepted, actual, &case.trace);
         // A tensor that differs says more about the port.
@@ -97,6 +110,9 @@ impl Parity {
 
     /// Asserts in a test that every tensor that the port recorded passes.
     ///
+    /// If it does, the verdict goes to stdout, with the number of tensors and the reason for the criterion;
+    /// `cargo test -- --show-output` shows it.
+    ///
     /// # Panics
     /// Panics if the report does not pass. The message is the report.
     ///
@@ -107,6 +123,7 @@ impl Parity {
     pub fn assert(&self, actual: &Trace, case: &Case) -> Result<Report> {
         let report = self.report(actual, case)?;
         if report.comparison.passes() {
+            println!("{}", report.line());
             return Ok(report);
         }
         panic!("{}", report.text());

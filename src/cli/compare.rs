@@ -1,12 +1,13 @@
 //! `tch-parity compare`: judges one file by another.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
-use clap::Args;
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::{Args, ValueEnum};
 use tch_parity::report::Report;
-use tch_parity::{Accepted, Edge, Environment, Names, Required, Trace, compare_watched};
+use tch_parity::{Accepted, Edge, Environment, Names, Required, Side, Trace, compare_watched};
 
 use super::exit::Outcome;
 use super::output::ensure_apart;
@@ -24,9 +25,10 @@ pub(super) struct Arguments {
     actual: PathBuf,
     /// The file that it is judged by
     expected: PathBuf,
-    /// List the tensors that ACTUAL lacks as not compared, instead of as different
-    #[arg(long)]
-    partial: bool,
+    /// List the tensors that ACTUAL lacks as not compared, instead of as different; with =expected those that
+    /// EXPECTED lacks, with =both those that either lacks
+    #[arg(long, value_name = "SIDE", num_args = 0..=1, require_equals = true, default_missing_value = "actual")]
+    partial: Option<Partial>,
     /// Rename EXPECTED's modules to ACTUAL's names, such as layers.*.norm=blocks.*.ln; the first rule that
     /// matches a name applies
     #[arg(long, value_name = "EXPECTED=ACTUAL")]
@@ -44,12 +46,19 @@ pub(super) struct Arguments {
     options: ReportOptions,
 }
 
+/// The side that may lack tensors.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Partial {
+    Actual,
+    Expected,
+    Both,
+}
+
 impl Arguments {
     fn accepted(&self) -> Result<Accepted> {
         let mut accepted = Accepted::default();
         if let Some(file) = &self.tolerances {
-            let text = fs::read_to_string(file)
-                .with_context(|| format!("cannot read {}", file.display()))?;
+            let text = read(file).with_context(|| format!("cannot read {}", file.display()))?;
             accepted = accepted.toml(&text).with_context(|| file.display().to_string())?;
         }
         for rule in &self.tolerance {
@@ -60,6 +69,16 @@ impl Arguments {
         }
         Ok(accepted)
     }
+}
+
+/// The most bytes of a file of tolerances, so that a mistaken name does not fill the memory.
+const MAX_TOLERANCES: u64 = 1 << 20;
+
+fn read(tolerances: &Path) -> Result<String> {
+    let mut text = String::new();
+    File::open(tolerances)?.take(MAX_TOLERANCES + 1).read_to_string(&mut text)?;
+    ensure!(text.len() as u64 <= MAX_TOLERANCES, "it has more than {MAX_TOLERANCES} bytes");
+    Ok(text)
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
@@ -103,8 +122,10 @@ fn compared<'a>(
     let mut comparison =
         compare_watched(&ours, &theirs, criterion, &mut |bytes| progress.inc(bytes));
     progress.finish_and_clear();
-    if arguments.partial {
-        comparison.leave_out_missing();
+    for (side, other) in [(Side::Actual, Partial::Expected), (Side::Expected, Partial::Actual)] {
+        if arguments.partial.is_some_and(|partial| partial != other) {
+            comparison.leave_out(side);
+        }
     }
     comparison.accept(accepted, &ours, &theirs);
     if comparison.tensors.is_empty() {

@@ -1,49 +1,62 @@
-//! What a run says that it does not have, and the options of a run that cannot change a bit.
+//! What a run says that it does not have, and the options of a run that never decide a verdict.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
-/// The fields of a run that never decide a verdict, each a path.
-///
-/// `foreach` chooses between one loop over the parameters and another
-/// ([Adam's](https://github.com/pytorch/pytorch/blob/v2.13.0/torch/optim/adam.py#L349)), with the same operations.
-const WITHOUT_EFFECT: [&[&str]; 2] = [&["not_recorded"], &["optimizer", "foreach"]];
+/// The options of an optimizer that choose between implementations of one formula
+/// ([Adam's](https://github.com/pytorch/pytorch/blob/v2.13.0/torch/optim/adam.py#L349)). An implementation may round
+/// otherwise, as the fused one does: then the tensors show it.
+const IMPLEMENTATIONS: [&str; 4] = ["foreach", "fused", "capturable", "differentiable"];
 
-/// Removes the fields that never decide a verdict from two runs, and returns those that differ, in words.
+/// Removes the fields that never decide a verdict from two runs, and returns in words how the options differ.
 pub(super) fn take_without_effect(actual: &mut Value, expected: &mut Value) -> Vec<String> {
-    let differing = WITHOUT_EFFECT.iter().filter_map(|path| {
-        let [ours, theirs] = [&mut *actual, &mut *expected].map(|run| take(run, path));
-        let shown = |value: Option<Value>| value.map_or("not said".to_owned(), |v| v.to_string());
-        let is_list = path.last() == Some(&"not_recorded");
-        (ours != theirs && !is_list).then(|| {
+    for run in [&mut *actual, &mut *expected] {
+        take(run, "not_recorded");
+    }
+    let differing = IMPLEMENTATIONS.iter().filter_map(|option| {
+        let [ours, theirs] = [&mut *actual, &mut *expected].map(|run| {
+            let value = run.get_mut("optimizer").and_then(|optimizer| take(optimizer, option));
+            value.unwrap_or_default()
+        });
+        let on = |value: &Value| *value == Value::Bool(true);
+        (on(&ours) != on(&theirs)).then(|| {
             format!(
-                "{} is {}, not {}: this cannot change a bit",
-                path.join("."),
-                shown(ours),
-                shown(theirs)
+                "optimizer.{option} is {ours}, not {theirs}: this chooses another implementation of the same step"
             )
         })
     });
     differing.collect()
 }
 
-fn take(run: &mut Value, path: &[&str]) -> Option<Value> {
-    let (field, sections) = path.split_last()?;
-    let section = sections.iter().try_fold(run, |run, key| run.get_mut(*key))?;
-    section.as_object_mut()?.remove(*field)
+fn take(section: &mut Value, field: &str) -> Option<Value> {
+    section.as_object_mut()?.remove(field)
 }
 
-/// Returns the reasons of a run for what it does not have, by the tensor's name without its step.
+/// The reasons of a run for what it does not have.
 ///
-/// The recorder writes them as `NAME: REASON` (`docs/format.md`).
-pub(super) fn reasons(run: Option<&Value>) -> HashMap<&str, &str> {
-    let lines = run.and_then(|run| run.get("not_recorded")?.as_array());
-    let lines = lines.into_iter().flatten().filter_map(Value::as_str);
-    lines.filter_map(|line| line.split_once(": ")).collect()
+/// The recorder writes them as `NAME: REASON` (`docs/format.md`). The name is that of a tensor without its step, or
+/// that of a module, whose outputs and their gradients are left out then.
+pub(super) struct Reasons<'a>(HashMap<&'a str, &'a str>);
+
+impl<'a> Reasons<'a> {
+    pub(super) fn of(run: Option<&'a Value>) -> Reasons<'a> {
+        let lines = run.and_then(|run| run.get("not_recorded")?.as_array());
+        let lines = lines.into_iter().flatten().filter_map(Value::as_str);
+        Reasons(lines.filter_map(|line| line.split_once(": ")).collect())
+    }
+
+    pub(super) fn of_tensor(&self, name: &str) -> Option<&'a str> {
+        let name = without_step(name);
+        let of_module = || {
+            let output = name.strip_prefix("forward/").or_else(|| name.strip_prefix("grad/"))?;
+            self.0.get(&output[..output.find(['@', '[']).unwrap_or(output.len())])
+        };
+        self.0.get(name).or_else(of_module).copied()
+    }
 }
 
 /// Returns the name of a tensor without its step.
-pub(super) fn without_step(name: &str) -> &str {
+fn without_step(name: &str) -> &str {
     name.strip_prefix("step/").and_then(|rest| rest.split_once('/')).map_or(name, |(_, name)| name)
 }

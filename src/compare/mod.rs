@@ -9,24 +9,24 @@ mod criterion;
 mod element;
 mod excused;
 mod hint;
+mod left_out;
 mod origin;
+mod prefix;
 pub(crate) mod run;
 mod selftest;
 pub(crate) mod statistics;
 mod tolerance;
 mod verdict;
 
-use std::collections::HashMap;
-
-use indexmap::IndexSet;
 use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
 
 pub use accepted::Accepted;
 pub use allowance::Allowance;
 pub use criterion::{Criterion, Required};
-use excused::{reasons, take_without_effect, without_step};
+use excused::{Reasons, take_without_effect};
 use hint::hint;
+pub use left_out::{LeftOut, Side};
 pub use origin::Edge;
 use run::compare_run;
 pub use selftest::{Control, selftest};
@@ -38,9 +38,6 @@ pub use verdict::{MAX_ULP, Verdict};
 
 use crate::trace::Trace;
 
-/// The problem of a tensor that the actual trace does not have.
-const MISSING: &str = "it is missing";
-
 /// The result of comparing two traces.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Comparison {
@@ -48,13 +45,15 @@ pub struct Comparison {
     pub criterion: Criterion,
     /// The fields in which the two runs differ, in words. It is empty if one of the traces records no run.
     pub run: Vec<String>,
-    /// What the two runs say that never decides the verdict: options that cannot change a bit, and why one of them
-    /// does not have a tensor, in words.
+    /// What never decides the verdict, in words: the options of an optimizer that choose between implementations of
+    /// the same formula.
     pub noted: Vec<String>,
     /// The tensors in the order of the expected trace, then those that only the actual trace has.
     pub tensors: Vec<TensorComparison>,
-    /// The names that one of the traces lacks, if that does not count as a difference.
-    pub not_compared: Vec<String>,
+    /// The tensors that one of the traces lacks, where that does not count as a difference.
+    pub not_compared: Vec<LeftOut>,
+    /// A prefix of names that only one of the traces has, in words. It is never removed.
+    pub prefix: Option<String>,
     /// The rules of [`Comparison::accept`] that no tensor needed.
     pub unneeded: Vec<String>,
 }
@@ -74,7 +73,9 @@ pub struct TensorComparison {
     pub passes: bool,
     /// The reason of the reader who accepts the difference ([`Comparison::accept`]).
     pub accepted: Option<String>,
-    /// The reason why the values cannot be compared: one side is missing, or has another shape or dtype.
+    /// The side that lacks the tensor.
+    pub lacking: Option<Side>,
+    /// The reason why the values cannot be compared: one side lacks the tensor, or has another shape or dtype.
     pub problem: Option<String>,
     /// A permutation of the dimensions that would bring the tensor near, in words, if there is one. It is never
     /// applied.
@@ -103,7 +104,6 @@ pub fn compare_watched(
     progress: &mut dyn FnMut(u64),
 ) -> Comparison {
     let runs = [actual, expected].map(Trace::run_json);
-    let [ours_lacks, theirs_lacks] = [&runs[0], &runs[1]].map(|run| reasons(run.as_ref()));
     let (mut run, mut noted) = (Vec::new(), Vec::new());
     if let [Some(actual), Some(expected)] = &runs {
         let (mut actual, mut expected) = (actual.clone(), expected.clone());
@@ -111,33 +111,24 @@ pub fn compare_watched(
         run = compare_run("", &actual, &expected);
     }
     let (mut tensors, mut not_compared) = (Vec::new(), Vec::new());
-    let mut excuses = IndexSet::new();
-    let mut excused = |name: &str, side: &str, lacks: &HashMap<&str, &str>| {
-        let reason = lacks.get(without_step(name));
-        if let Some(reason) = reason {
-            excuses
-                .insert(format!("the {side} run does not have {}: {reason}", without_step(name)));
-            not_compared.push(name.to_owned());
-        }
-        reason.is_some()
-    };
+    let [actual_reasons, expected_reasons] = runs.each_ref().map(|run| Reasons::of(run.as_ref()));
     for (name, expected) in expected.iter() {
-        tensors.push(match actual.get(name) {
-            Some(actual) => compare_tensor(name, &actual, &expected, criterion),
-            None if excused(name, "actual", &ours_lacks) => continue,
-            None => incomparable(name, &expected, criterion, MISSING.to_owned()),
-        });
+        match (actual.get(name), actual_reasons.of_tensor(name)) {
+            (Some(actual), _) => tensors.push(compare_tensor(name, &actual, &expected, criterion)),
+            (None, None) => tensors.push(lacked(Side::Actual, name, &expected, criterion)),
+            (None, reason) => not_compared.push(LeftOut::new(name, Side::Actual, reason)),
+        }
         progress(expected.data().len() as u64);
     }
     for (name, actual) in actual.iter().filter(|(name, _)| expected.get(name).is_none()) {
-        if excused(name, "expected", &theirs_lacks) {
-            continue;
+        match expected_reasons.of_tensor(name) {
+            None => tensors.push(lacked(Side::Expected, name, &actual, criterion)),
+            reason => not_compared.push(LeftOut::new(name, Side::Expected, reason)),
         }
-        tensors.push(incomparable(name, &actual, criterion, "it is not expected".to_owned()));
     }
     allowance::grant(&mut tensors, actual, expected, criterion);
-    noted.extend(excuses);
-    Comparison { criterion, run, noted, tensors, not_compared, unneeded: Vec::new() }
+    let prefix = prefix::hint(&tensors);
+    Comparison { criterion, run, noted, tensors, not_compared, prefix, unneeded: Vec::new() }
 }
 
 impl Comparison {
@@ -148,15 +139,15 @@ impl Comparison {
             && !self.tensors.is_empty()
             && self.tensors.iter().all(|tensor| tensor.passes)
     }
+}
 
-    /// Moves the tensors that the actual trace lacks from the differences to `not_compared`.
-    pub fn leave_out_missing(&mut self) {
-        let tensors = std::mem::take(&mut self.tensors).into_iter();
-        let (missing, there): (Vec<_>, _) =
-            tensors.partition(|tensor| tensor.problem.as_deref() == Some(MISSING));
-        self.tensors = there;
-        self.not_compared.extend(missing.into_iter().map(|tensor| tensor.name));
-    }
+fn lacked(side: Side, name: &str, view: &TensorView, criterion: Criterion) -> TensorComparison {
+    let problem = match side {
+        Side::Actual => "it is missing: only the expected side has it",
+        Side::Expected => "it is not expected: only the actual side has it",
+    };
+    let lacking = Some(side);
+    TensorComparison { lacking, ..incomparable(name, view, criterion, problem.to_owned()) }
 }
 
 fn incomparable(
@@ -172,6 +163,7 @@ fn incomparable(
         verdict: Verdict::Differs,
         passes: false,
         accepted: None,
+        lacking: None,
         problem: Some(problem),
         hint: None,
         tolerance: criterion.tolerance(view.dtype()),
@@ -210,6 +202,7 @@ fn compare_tensor(
         verdict,
         passes,
         accepted: None,
+        lacking: None,
         problem: None,
         hint,
         tolerance,

@@ -60,21 +60,18 @@ impl Format for JUnit {
             add("run", failure("DIFFERS", &fields.join("\n")));
         }
         for tensor in &comparison.tensors {
-            let status = match tensor.passes {
-                true => TestCaseStatus::success(),
-                false => failure(&verdict(tensor), &explanation(tensor)),
+            let status = match (&tensor.accepted, tensor.passes) {
+                (Some(reason), _) => skipped(&format!("accepted: {reason}")),
+                (None, true) => TestCaseStatus::success(),
+                (None, false) => failure(&verdict(tensor), &explanation(tensor)),
             };
             add(&tensor.name, status);
         }
-        for name in &comparison.not_compared {
-            let mut skipped = TestCaseStatus::skipped();
-            skipped.set_message("not compared: the actual side does not have it");
-            add(name, skipped);
+        for left_out in &comparison.not_compared {
+            add(&left_out.name, skipped(&format!("not compared: {}", left_out.why())));
         }
         suite.set_system_out(
-            report
-                .origin
-                .iter()
+            (comparison.noted.iter().chain(&comparison.prefix).chain(&report.origin))
                 .chain([&report.line()])
                 .map(|line| one_line(line))
                 .collect::<Vec<_>>()
@@ -104,5 +101,11 @@ impl Format for JUnit {
 fn failure(message: &str, text: &str) -> TestCaseStatus {
     let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
     status.set_message(message).set_description(text);
+    status
+}
+
+fn skipped(message: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::skipped();
+    status.set_message(one_line(message));
     status
 }

@@ -23,6 +23,9 @@ const MAX_CELL: usize = 100;
 /// The largest number of characters of a note, which quotes a file.
 const MAX_NOTE: usize = 300;
 
+/// The largest number of characters of the hint at a prefix, which quotes names.
+const MAX_HINT: usize = 1000;
+
 impl Report {
     /// Returns the verdict in one line.
     pub fn line(&self) -> String {
@@ -108,16 +111,30 @@ impl Report {
         for tensor in values.into_iter().chain(problems).take(up_to(MAX_EXPLANATIONS)) {
             let _ = writeln!(text, "\n{}: {}", one_line(&tensor.name), explanation(tensor));
         }
-        if !not_compared.is_empty() {
-            // One name stands for the same tensor of every step.
-            let names = not_compared.iter().map(|name| of_any_step(name)).collect::<IndexSet<_>>();
-            let shown = names.iter().take(up_to(MAX_ROWS)).map(|name| one_line(name));
+        // One name stands for the same tensor of every step.
+        let (mut without_reason, mut reasons) = (IndexSet::new(), IndexSet::new());
+        for left_out in not_compared {
+            let name = of_any_step(&left_out.name);
+            match left_out.reason {
+                Some(_) => reasons.insert(format!("{name}: {}", left_out.why())),
+                None => without_reason.insert(name),
+            };
+        }
+        if !without_reason.is_empty() {
+            let shown = without_reason.iter().take(up_to(MAX_ROWS)).map(|name| one_line(name));
             let mut shown = shown.collect::<Vec<_>>().join(" ");
-            let hidden = names.len().saturating_sub(up_to(MAX_ROWS));
+            let hidden = without_reason.len().saturating_sub(up_to(MAX_ROWS));
             if hidden > 0 {
                 let _ = write!(shown, " … and {hidden} more");
             }
             let _ = writeln!(text, "\nnot compared: {shown}");
+        }
+        for reason in reasons.iter().take(up_to(MAX_ROWS)) {
+            let _ = writeln!(text, "\nnot compared: {}", one_line(&shortened(reason, MAX_NOTE)));
+        }
+        let hidden = reasons.len().saturating_sub(up_to(MAX_ROWS));
+        if hidden > 0 {
+            let _ = writeln!(text, "… and {hidden} more that are not compared");
         }
         let accepted = ordered.iter().filter_map(|t| Some((&t.name, t.accepted.as_ref()?)));
         for (name, reason) in accepted.clone().take(up_to(MAX_ROWS)) {
@@ -129,6 +146,9 @@ impl Report {
         }
         for note in noted.iter().take(up_to(MAX_ROWS)) {
             let _ = writeln!(text, "\nnoted: {}", one_line(&shortened(note, MAX_NOTE)));
+        }
+        if let Some(prefix) = &self.comparison.prefix {
+            let _ = writeln!(text, "\nhint: {}", one_line(&shortened(prefix, MAX_HINT)));
         }
         for rule in unneeded {
             let _ = writeln!(text, "\nno tensor needed {:?}: remove it", one_line(rule));

@@ -1,41 +1,94 @@
 //! Files that are mistaken for safetensors files.
 
+/// The advice for what PyTorch can load.
+macro_rules! with_torch {
+    ($what:literal) => {
+        concat!($what, ": load it with torch.load, and save it with safetensors.torch.save_file")
+    };
+}
+
+const HTML: &str = "an HTML page, such as a download that failed: download the file again";
+const ARCHIVE: &str = "an archive: unpack it, and name the file that is in it";
+const PICKLE: &str = with_torch!("a pickle, such as an old PyTorch checkpoint");
+
+/// Beginnings of files, compared without regard to the case of letters.
+const BEGINNINGS: [(&[u8], &str); 11] = [
+    (
+        b"version https://git-lfs",
+        "a Git LFS pointer, which stands for the file: run `git lfs pull`",
+    ),
+    (b"<!doctype html", HTML),
+    (b"<html", HTML),
+    (b"<?xml", "an XML document, such as a download that failed: download the file again"),
+    (
+        b"\x93NUMPY",
+        "a NumPy array (.npy): load it with numpy.load, and save it with safetensors.numpy.save_file",
+    ),
+    (
+        b"GGUF",
+        "a GGUF file, whose weights may be quantized: convert it, or name the model's safetensors file",
+    ),
+    (b"\x89HDF", "an HDF5 file, as Keras writes it: convert it with safetensors.numpy.save_file"),
+    (b"\x1f\x8b", ARCHIVE),
+    (b"\xfd7zXZ", ARCHIVE),
+    (b"\x28\xb5\x2f\xfd", ARCHIVE),
+    (b"BZh", ARCHIVE),
+];
+
 /// Returns what a file is instead of a safetensors file, and what to do about it, if its first bytes show it.
 pub(super) fn what_else_it_is(bytes: &[u8]) -> Option<&'static str> {
-    const BEGINNINGS: [(&[u8], &str); 6] = [
-        (
-            b"version https://git-lfs",
-            "a Git LFS pointer, which stands for the file: run `git lfs pull`",
-        ),
-        (
-            b"PK\x03\x04",
-            "a zip archive, such as a PyTorch checkpoint (.pt): load it with torch.load, and save it with \
-             safetensors.torch.save_file",
-        ),
-        (
-            b"\x80\x02",
-            "a pickle, such as an old PyTorch checkpoint: load it with torch.load, and save it with \
-             safetensors.torch.save_file",
-        ),
-        (
-            b"<!doctype html",
-            "an HTML page, such as a download that failed: download the file again",
-        ),
-        (b"<html", "an HTML page, such as a download that failed: download the file again"),
-        (
-            b"\x93NUMPY",
-            "a NumPy array (.npy): load it with numpy.load, and save it with safetensors.numpy",
-        ),
-    ];
+    if bytes.is_empty() {
+        return Some("an empty file");
+    }
     let start = |beginning: &[u8]| {
         bytes.get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
     };
+    if start(b"PK\x03\x04") {
+        return Some(what_zip(bytes));
+    }
+    if bytes.get(257..262) == Some(b"ustar") {
+        return Some(ARCHIVE);
+    }
     if let Some((_, what)) = BEGINNINGS.iter().find(|(beginning, _)| start(beginning)) {
         return Some(what);
     }
-    let text = std::str::from_utf8(bytes.get(..4096).unwrap_or(bytes)).ok()?;
-    let is_index = text.trim_start().starts_with('{') && text.contains("\"weight_map\"");
-    is_index.then_some(
-        "the index of a checkpoint in several files: name one of the files that it lists",
-    )
+    // A safetensors file begins with its header's length, which can look like these two. Its last bytes are zero.
+    let is_length = bytes.get(5..8) == Some(&[0; 3]);
+    if let [0x80, 2..=5, ..] = bytes
+        && !is_length
+    {
+        return Some(PICKLE);
+    }
+    if let [8, _, 0x12, _, producer, ..] = bytes
+        && producer.is_ascii_alphabetic()
+        && !is_length
+    {
+        return Some(
+            "an ONNX model: save the PyTorch model's tensors with safetensors.torch.save_file",
+        );
+    }
+    let text = String::from_utf8_lossy(bytes.get(..4096).unwrap_or(bytes));
+    match text.trim_start().starts_with('{') {
+        true if text.contains("\"weight_map\"") => {
+            Some("the index of a checkpoint in several files: name one of the files that it lists")
+        }
+        true => {
+            Some("a JSON file, such as a model's configuration: name the file with the tensors")
+        }
+        false => None,
+    }
+}
+
+/// Tells the kinds of zip archives apart by the name of their first entry.
+fn what_zip(bytes: &[u8]) -> &'static str {
+    const NAME: usize = 30; // the offset of the name in the first entry's header, and 26 is that of its length
+    let length = bytes.get(26..28).map_or(0, |n| usize::from(u16::from_le_bytes([n[0], n[1]])));
+    let name = bytes.get(NAME..NAME + length).unwrap_or_default();
+    match name {
+        name if name.ends_with(b".npy") => {
+            "NumPy arrays (.npz): load them with numpy.load, and save them with safetensors.numpy.save_file"
+        }
+        name if name.ends_with(b"data.pkl") => with_torch!("a PyTorch checkpoint (.pt)"),
+        _ => with_torch!("a zip archive, such as a PyTorch checkpoint (.pt)"),
+    }
 }
