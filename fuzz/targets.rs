@@ -4,7 +4,9 @@
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 use tch_parity::report::{Format, JUnit, Json, NotCompared, Report, one_line};
-use tch_parity::{Comparison, Criterion, Environment, Names, Required, Trace, compare, repr_view};
+use tch_parity::{
+    Comparison, Criterion, Environment, Names, Required, Side, Trace, compare, repr_view,
+};
 
 /// Reads a file, prints what it holds, and writes it again.
 pub(crate) fn read(bytes: &[u8]) {
@@ -65,7 +67,7 @@ pub(crate) fn comparison(bytes: &[u8]) {
         report(compare(&actual, &expected, criterion), rest.len());
     }
     let mut partial = compare(&actual, &expected, Criterion::Close);
-    partial.leave_out_missing();
+    partial.leave_out(Side::Actual);
     report(partial, rest.len());
     let name = expected.names().next().map(one_line).unwrap_or_default();
     let _ = Names::new([name.as_str()]).map(|names| expected.renamed(&names));

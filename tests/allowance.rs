@@ -55,10 +55,10 @@ fn of_random_nets_right_runs_pass_and_each_mistake_is_found() {
     let mut script = python();
     script.arg(Path::new(ROOT).join("scripts/right_and_wrong.py"));
     script.arg(env!("CARGO_BIN_EXE_tch-parity"));
-    script.args(["--verbose", "--seeds", &format!("{first}:{}", first + 2)]);
+    script.args(["--verbose", "--seeds", &format!("{first}:{}", first + 1)]);
     let output = script.output().unwrap();
     let table = stdout(&output);
-    assert_eq!(table.matches("2 of 2").count(), 20, "seed {seed}: {table}");
+    assert_eq!(table.matches("1 of 1").count(), 20, "seed {seed}: {table}");
 }
 
 #[test]
