@@ -9,6 +9,7 @@ mod criterion;
 mod element;
 mod excused;
 mod hint;
+mod layout;
 mod origin;
 pub(crate) mod run;
 mod selftest;
@@ -27,6 +28,7 @@ pub use allowance::Allowance;
 pub use criterion::{Criterion, Required};
 use excused::{reasons, take_without_effect, without_step};
 use hint::hint;
+pub use layout::Layout;
 pub use origin::Edge;
 use run::compare_run;
 pub use selftest::{Control, selftest};
@@ -79,6 +81,8 @@ pub struct TensorComparison {
     /// A permutation of the dimensions that would bring the tensor near, in words, if there is one. It is never
     /// applied.
     pub hint: Option<String>,
+    /// The strides that the two tensors had in memory, if they differ. They decide nothing, but may be the reason.
+    pub layout: Option<Layout>,
     /// The tolerance of the dtype; `None` for a dtype whose tensors are either equal or different.
     pub tolerance: Option<Tolerance>,
     /// What rounding may make of the difference, given what the tensor was computed from. It is there for a tensor
@@ -136,6 +140,7 @@ pub fn compare_watched(
         tensors.push(incomparable(name, &actual, criterion, "it is not expected".to_owned()));
     }
     allowance::grant(&mut tensors, actual, expected, criterion);
+    layout::note(&mut tensors, actual, expected);
     noted.extend(excuses);
     Comparison { criterion, run, noted, tensors, not_compared, unneeded: Vec::new() }
 }
@@ -174,6 +179,7 @@ fn incomparable(
         accepted: None,
         problem: Some(problem),
         hint: None,
+        layout: None,
         tolerance: criterion.tolerance(view.dtype()),
         allowance: None,
         statistics: Statistics::default(),
@@ -212,6 +218,7 @@ fn compare_tensor(
         accepted: None,
         problem: None,
         hint,
+        layout: None,
         tolerance,
         allowance: None,
         statistics,
