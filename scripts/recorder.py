@@ -24,6 +24,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+import torch.utils.checkpoint
 
 FORMAT = 1
 
@@ -41,6 +42,9 @@ DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+
+# The most memory that strides may take: so many times the bytes of the elements, or so many bytes.
+MAX_SPREAD, MAX_SPAN = 16, 1 << 20
 
 PORTABLE = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
@@ -105,6 +109,7 @@ class Trace:
 
     def __init__(self):
         self.tensors = {}
+        self.strides = {}
         self.about = {}
 
     def push(self, name, tensor):
@@ -115,6 +120,9 @@ class Trace:
         copy = tensor.detach()
         copy = copy.clone(memory_format=torch.contiguous_format) if copy.device.type == "cpu" else copy.cpu().contiguous()
         self.tensors[name] = copy.resolve_neg() if copy.is_neg() else copy
+        strides = strides_to_keep(tensor)
+        if strides:
+            self.strides[name] = strides
 
     def describe(self, run, environment):
         self.about = {"run": run, "environment": environment}
@@ -122,7 +130,8 @@ class Trace:
     def save(self, path):
         """Writes beside the file and renames; no tensor is copied once more."""
         path = Path(path)
-        metadata = {"format": FORMAT, "order": list(self.tensors), **self.about}
+        strides = {"strides": self.strides} if self.strides else {}
+        metadata = {"format": FORMAT, "order": list(self.tensors), **strides, **self.about}
         header = {"__metadata__": {"tch-parity": compact(metadata)}}
         offset = 0
         rank = {dtype: i for i, dtype in enumerate(DTYPES)}
@@ -153,6 +162,17 @@ class Trace:
             except BaseException:
                 os.unlink(file.name)
                 raise
+
+
+def strides_to_keep(tensor):
+    """The strides of a tensor, or None where they are those of a new one, or leave gaps that would be too large."""
+    strides, contiguous, stored = list(tensor.stride()), [], 1
+    for n in reversed(tensor.shape):
+        contiguous.insert(0, stored)
+        stored *= n
+    span = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, strides))
+    large = span * tensor.element_size() > max(MAX_SPREAD * tensor.nbytes, MAX_SPAN)
+    return None if tensor.numel() == 0 or strides == contiguous or large else strides
 
 
 def write(file, data):
@@ -267,7 +287,8 @@ class Recorder:
         self.steps += 1
         self.prefix = "" if self.steps == 1 else f"step/{self.steps}/"
         self.calls = {}
-        self.outputs = []  # (name, module's name, tensor, its version), in the order of execution
+        self.outputs = []  # of every call, in the order of execution
+        self.recomputed = {}  # by the node of a checkpoint: the calls in it, those still to be recomputed first
         self.inputs = []
         signature = inspect.signature(self.model.forward)
         named = dict(signature.bind(*inputs, **kwargs).arguments)
@@ -288,19 +309,36 @@ class Recorder:
         return self.model(*inputs, **kwargs)
 
     def _output(self, module, output):
-        call = self.calls[module] = self.calls.get(module, 0) + 1
-        for name, tensor in flat(module if call == 1 else f"{module}@{call}", output):
-            if not isinstance(tensor, torch.Tensor):
-                self._leave_out(f"forward/{name}", f"{type(tensor).__name__} is no tensor")
-                continue
-            if self._push(f"forward/{name}", tensor) and tensor.requires_grad:
+        nodes, recomputes = checkpoints()
+        if recomputes is None:
+            number = self.calls[module] = self.calls.get(module, 0) + 1
+            call = Call(module, module if number == 1 else f"{module}@{number}")
+            self.outputs.append(call)
+            for name, tensor in flat(call.name, output):
+                if not isinstance(tensor, torch.Tensor):
+                    self._leave_out(f"forward/{name}", f"{type(tensor).__name__} is no tensor")
+                elif self._push(f"forward/{name}", tensor):
+                    call.recorded.append(name)
+        else:
+            # A recomputation is no call of its own. A checkpoint with a node of its own computes without a graph
+            # first, so that the gradients are those of what it recomputes.
+            calls = self.recomputed.get(recomputes)
+            if not calls or calls[0].module != module:
+                return
+            call = calls.pop(0)
+        for node in nodes:
+            self.recomputed.setdefault(node, []).append(call)
+        for name, tensor in flat(call.name, output):
+            if name in call.recorded and name not in call.tensors and tensor.requires_grad:
                 tensor.retain_grad()
-                self.outputs.append((name, module, tensor, tensor._version))
+                call.tensors[name] = (tensor, tensor._version)
 
     def _gradients(self):
         """In the order in which backward computes them: each output's, then its module's own parameters'."""
         parameters = dict(self.parameters)
-        for name, module, tensor, version in reversed(self.outputs):
+        outputs = [(name, call.module, *kept) for call in self.outputs for name, kept in call.tensors.items()]
+        self.outputs, self.recomputed = [], {}
+        for name, module, tensor, version in reversed(outputs):
             if tensor._version != version:
                 why = "overwritten in place after the module returned it, so that its gradient is another value's"
                 self._leave_out(f"grad/{name}", why)
@@ -343,6 +381,41 @@ class Recorder:
         if line not in self.not_recorded:
             self.not_recorded.append(line)
             print(f"recorder: not recorded: {line}", file=sys.stderr)
+
+
+class Call:
+    """A module's call: the names of its recorded outputs, and the tensors that have their gradients."""
+
+    def __init__(self, module, name):
+        self.module, self.name, self.recorded, self.tensors = module, name, [], {}
+
+
+NO_NODE = object()  # stands for that of a checkpoint which recomputes for autograd's nodes, and has none of its own
+
+
+def checkpoints():
+    """The checkpoints in which a module is called: the nodes of those that compute now, the innermost first, and the
+    node of the one that recomputes, or None where this is the forward pass.
+
+    torch.utils.checkpoint is a torch.autograd.Function whose backward calls the module again (use_reentrant=True),
+    or calls it again while autograd unpacks a saved tensor. Either has a frame on the stack that says so.
+    """
+    nodes = []
+    if torch._C._current_graph_task_id() == -1 and torch.is_grad_enabled():
+        return nodes, None
+    frame = sys._getframe(2)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "unpack_hook" and code.co_filename == torch.utils.checkpoint.__file__:
+            return nodes, NO_NODE
+        if code.co_name in ("forward", "backward") and code.co_argcount + bool(code.co_flags & inspect.CO_VARARGS):
+            node = frame.f_locals.get(code.co_varnames[0])
+            if isinstance(node, torch.autograd.function.BackwardCFunction):
+                if code.co_name == "backward":
+                    return nodes, node
+                nodes.append(node)
+        frame = frame.f_back
+    return nodes, None if torch._C._current_graph_task_id() == -1 else NO_NODE
 
 
 def flat(name, value):

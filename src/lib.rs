@@ -36,7 +36,7 @@ mod repr;
 mod trace;
 
 pub use compare::{
-    Accepted, Allowance, Between, Comparison, Control, Criterion, Edge, LeftOut, MAX_ULP,
+    Accepted, Allowance, Between, Comparison, Control, Criterion, Edge, Layout, LeftOut, MAX_ULP,
     ROUNDINGS_BY_HAND, Required, Side, Statistics, TOLERANCES, TensorComparison, Tolerance,
     Verdict, Worst, compare, compare_watched, selftest,
 };

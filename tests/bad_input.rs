@@ -205,6 +205,32 @@ fn files_that_record_an_order_of_other_names() {
 }
 
 #[test]
+fn files_that_list_strides_that_no_tensor_can_have() {
+    let folder = scratch("bad_input_strides");
+    for (strides, says) in [
+        (r#"{\"b\":[1,2]}"#, "the strides of b: there is no such tensor"),
+        (r#"{\"a\":[1]}"#, "the strides of a: 1 are listed, and it has 2 dimensions"),
+        (r#"{\"a\":[1,-2]}"#, "invalid value: integer `-2`"),
+        (r#"{\"a\":[1,1.5]}"#, "invalid type: floating point"),
+        (r#"{\"a\":[3,1]}"#, "the strides of a: they are listed, and are those of a new tensor"),
+        (r#"{\"e\":[1,1]}"#, "the strides of e: they are listed, and it has no elements"),
+        (r#"{\"a\":[1,400000]}"#, "span 3200008 bytes, and 1048576 are the most for its size"),
+        (r#"{\"a\":[1,9223372036854775807]}"#, "are too large"),
+        (r#"{\"a\":[18446744073709551615,1]}"#, "are too large"),
+        (r#"{\"a\":[1,2],\"a\":[1,2]}"#, "two entries named a"),
+        (r#"[[1,2]]"#, "invalid type: sequence"),
+        ("7", "invalid type: integer"),
+    ] {
+        let header = format!(
+            r#"{{"__metadata__":{{"tch-parity":"{{\"format\":1,\"order\":[\"a\",\"e\"],\"strides\":{strides}}}"}},"a":{{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}},"e":{{"dtype":"F32","shape":[0,3],"data_offsets":[24,24]}}}}"#
+        );
+        let file = safetensors(&folder, "file", &header, &[0; 24]);
+        assert_refused(&mut show(&file), says);
+        assert_refused(tch_parity().arg("compare").args([&file, &file]), says);
+    }
+}
+
+#[test]
 fn a_bool_of_another_byte_is_true_as_in_pytorch() {
     let header = r#"{"b":{"dtype":"BOOL","shape":[3],"data_offsets":[0,3]}}"#;
     let file = safetensors(&scratch("bad_input_bool"), "bool", header, &[2, 0, 1]);

@@ -6,9 +6,9 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
-use common::{ROOT, python, scratch, stdout, tch_parity};
+use common::{ROOT, python, record, recorded_file, scratch, stdout, tch_parity};
 use tch::nn::{self, Module, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
 use tch_parity::{Case, Criterion, Names, Parity, Recorder, Trace, assert_parity, compare};
@@ -17,23 +17,9 @@ fn example(name: &str) -> PathBuf {
     Path::new(ROOT).join("examples").join(name)
 }
 
-/// Runs a Python program that uses the recorder.
-fn record(folder: &Path, program: &str) -> Output {
-    let program = format!(
-        "import sys\nsys.path.insert(0, sys.argv[1])\nfrom recorder import Recorder, compute_with\n\
-         import torch\nfrom torch import nn\ncompute_with('portable')\ntorch.manual_seed(0)\n{program}"
-    );
-    let mut command = python();
-    command.args(["-c", &program]).arg(Path::new(ROOT).join("scripts")).current_dir(folder);
-    command.output().unwrap()
-}
-
 fn recorded(name: &str, program: &str) -> (Case, String) {
-    let folder = scratch(name);
-    let output = record(&folder, program);
-    stdout(&output);
-    let case = Case::load(folder.join("case.safetensors")).unwrap();
-    (case, String::from_utf8(output.stderr).unwrap())
+    let (file, said) = recorded_file(name, program);
+    (Case::load(file).unwrap(), said)
 }
 
 fn error_of(name: &str, program: &str) -> String {

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use tch::Tensor;
 use tch::nn::VarStore;
 
-use crate::torch::{ensure_dense, span};
+use crate::torch::{ensure_dense, is_copied_into, set, span};
 use crate::trace::{Environment, Names, Trace};
 pub use parity::{Parity, assert_parity};
 pub use recorder::Recorder;
@@ -69,7 +69,7 @@ impl Case {
         Ok(Case { trace: self.trace.renamed(names)?, ..self })
     }
 
-    /// Returns an input of step `step`, counted from 1, on the CPU. Its name is that of an argument of the model's
+    /// Returns an input of step `step`, counted from 1, on the CPU, with the strides that it had. Its name is that of an argument of the model's
     /// `forward`, or `target`.
     ///
     /// # Errors
@@ -87,7 +87,8 @@ impl Case {
         self.trace.tensor(&full)
     }
 
-    /// Sets every variable of `vs` to the recorded initial parameter or buffer of its name.
+    /// Sets every variable of `vs` to the recorded initial parameter or buffer of its name, with the recorded
+    /// strides. A variable that is a slice of a larger tensor keeps its own strides.
     ///
     /// Buffers that `vs` does not have are left out, since ports keep fewer of them. They lack
     /// `num_batches_tracked`, for example.
@@ -106,13 +107,13 @@ impl Case {
         let mut sorted = variables.iter().collect::<Vec<_>>();
         sorted.sort_by_key(|(name, _)| *name);
         let mut values = Vec::new();
-        let mut places = Vec::<(&str, Range<usize>)>::new();
+        let mut places = Vec::<(&str, usize, Range<usize>)>::new();
         for (name, variable) in sorted {
             let Some(full) = recorded(name) else {
                 wrong.push(format!("{name} is not in the case"));
                 continue;
             };
-            let value = self.trace.tensor(&full)?;
+            let value = self.trace.tensor_on(&full, variable.device())?;
             ensure_dense(variable).with_context(|| name.clone())?;
             let (kind, size) = (variable.f_kind()?, variable.size());
             if variable.f_internal_debug_has_internal_overlap()? != NO_OVERLAP {
@@ -120,7 +121,7 @@ impl Case {
             } else if variable.f_internal_is_zerotensor()? {
                 wrong.push(format!("{name} is a zero tensor here, so it cannot be set"));
             } else if value.numel() > 0 {
-                places.push((name, span(variable)?));
+                places.push((name, values.len(), span(variable)?));
             }
             if value.size() != size {
                 wrong.push(format!("{name} is {:?} in the case, and {size:?} here", value.size()));
@@ -132,18 +133,26 @@ impl Case {
             }
             values.push((variable, value));
         }
-        places.sort_by_key(|(_, place)| (place.start, place.end));
+        places.sort_by_key(|(_, _, place)| (place.start, place.end));
         // Tied variables are one place in memory, and have to have one value.
         let one = |a: &str, b: &str| {
             let [a, b] = [a, b].map(|name| recorded(name).and_then(|full| self.trace.get(&full)));
             a.zip(b).is_some_and(|(a, b)| a.data() == b.data())
         };
         for pair in places.windows(2) {
-            let [(a, first), (b, second)] = pair else { continue };
-            if second.start < first.end && !(first == second && one(a, b)) {
+            let [(a, at, first), (b, next, second)] = pair else { continue };
+            if second.start >= first.end {
+                continue;
+            }
+            let [one_of, other] = [&values[*at], &values[*next]];
+            let copied = [one_of, other].iter().all(|(into, value)| is_copied_into(into, value));
+            let alike = one_of.1.size() == other.1.size() && one_of.1.stride() == other.1.stride();
+            if !(first == second && one(a, b) && (copied || alike)) {
                 wrong.push(format!(
                     "{a} and {b} share memory here, and are not one parameter in the case"
                 ));
+            } else if !copied {
+                values[*next].1 = values[*at].1.shallow_clone(); // and they stay in one place
             }
         }
         for name in self.trace.names().filter_map(|name| name.strip_prefix("param/")) {
@@ -152,12 +161,7 @@ impl Case {
             }
         }
         ensure!(wrong.is_empty(), "the parameters do not fit the case: {}", wrong.join("; "));
-        tch::no_grad(|| {
-            for (variable, value) in values {
-                variable.shallow_clone().f_copy_(&value)?;
-            }
-            Ok(())
-        })
+        tch::no_grad(|| values.iter().try_for_each(|(variable, value)| set(variable, value)))
     }
 }
 

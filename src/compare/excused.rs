@@ -52,7 +52,9 @@ impl<'a> Reasons<'a> {
             let output = name.strip_prefix("forward/").or_else(|| name.strip_prefix("grad/"))?;
             self.0.get(&output[..output.find(['@', '[']).unwrap_or(output.len())])
         };
-        self.0.get(name).or_else(of_module).copied()
+        // A name without a section is a module's, and stands for no parameter of that name.
+        let of_itself = self.0.get(name).filter(|_| name.contains('/'));
+        of_itself.or_else(of_module).copied()
     }
 }
 

@@ -9,6 +9,7 @@ mod criterion;
 mod element;
 mod excused;
 mod hint;
+mod layout;
 mod left_out;
 mod origin;
 mod prefix;
@@ -26,6 +27,7 @@ pub use allowance::Allowance;
 pub use criterion::{Criterion, Required};
 use excused::{Reasons, take_without_effect};
 use hint::hint;
+pub use layout::Layout;
 pub use left_out::{LeftOut, Side};
 pub use origin::Edge;
 use run::compare_run;
@@ -80,6 +82,8 @@ pub struct TensorComparison {
     /// A permutation of the dimensions that would bring the tensor near, in words, if there is one. It is never
     /// applied.
     pub hint: Option<String>,
+    /// The strides that the two tensors had in memory, if they differ. They decide nothing, but may be the reason.
+    pub layout: Option<Layout>,
     /// The tolerance of the dtype; `None` for a dtype whose tensors are either equal or different.
     pub tolerance: Option<Tolerance>,
     /// What rounding may make of the difference, given what the tensor was computed from. It is there for a tensor
@@ -127,6 +131,7 @@ pub fn compare_watched(
         }
     }
     allowance::grant(&mut tensors, actual, expected, criterion);
+    layout::note(&mut tensors, actual, expected);
     let prefix = prefix::hint(&tensors);
     Comparison { criterion, run, noted, tensors, not_compared, prefix, unneeded: Vec::new() }
 }
@@ -166,6 +171,7 @@ fn incomparable(
         lacking: None,
         problem: Some(problem),
         hint: None,
+        layout: None,
         tolerance: criterion.tolerance(view.dtype()),
         allowance: None,
         statistics: Statistics::default(),
@@ -205,6 +211,7 @@ fn compare_tensor(
         lacking: None,
         problem: None,
         hint,
+        layout: None,
         tolerance,
         allowance: None,
         statistics,

@@ -20,7 +20,8 @@ impl Comparison {
     ///
     /// If what was run differs, that is the origin. Otherwise it is the first tensor of the dataflow that
     /// differs, in the order of execution, with the operation that computes it from a tensor that agrees. Without
-    /// a dataflow, it is the first tensor that differs in the order of execution, as far as the names tell it.
+    /// a dataflow, it is the first tensor that differs in the order of execution, as far as the names tell it. If
+    /// it had other strides than the recorded tensor, or one before it had, that is said as well.
     pub fn origin(&self, dataflow: &[Edge]) -> Option<String> {
         if let Some(field) = self.run.first() {
             return Some(format!("the runs are not the same: {field}"));
@@ -42,13 +43,15 @@ impl Comparison {
                 true => format!("{from} agrees: "),
                 false => String::new(),
             };
-            return Some(format!("{}; {agrees}look at {operation}", self.first(to)));
+            let layout = self.layout_before(to);
+            return Some(format!("{}; {agrees}look at {operation}{layout}", self.first(to)));
         }
         let tensors = self.in_order_of_execution();
         let first = tensors.iter().position(|tensor| !tensor.passes)?;
         let agrees = first.checked_sub(1).map(|before| &tensors[before].name);
         let agrees = agrees.map_or(String::new(), |name| format!("; {name} agrees"));
-        Some(self.first(&tensors[first].name) + &agrees)
+        let first = &tensors[first].name;
+        Some(self.first(first) + &agrees + &self.layout_before(first))
     }
 
     /// Returns the tensors in the order of execution, as far as the names tell it.

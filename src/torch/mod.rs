@@ -11,6 +11,7 @@ mod numerics;
 mod optim;
 mod repr;
 mod shim;
+mod strided;
 mod tensors;
 
 pub use device::{DeviceChoice, load_cuda, open_device};
@@ -20,4 +21,5 @@ pub(crate) use repr::elements;
 pub use repr::repr;
 pub(crate) use shim::ensure_dense;
 pub use shim::{RetainGrad, libtorch_version};
+pub(crate) use strided::{is_copied_into, set};
 pub(crate) use tensors::span;

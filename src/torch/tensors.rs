@@ -1,8 +1,8 @@
-//! libtorch's tensors into the plain data of a [`Trace`], and back.
+//! libtorch's tensors into the plain data of a [`Trace`].
 
 use std::ops::Range;
 
-use anyhow::{Context, Error, Result, anyhow, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use safetensors::tensor::Dtype;
 use tch::{Kind, Tensor};
 
@@ -24,7 +24,7 @@ const DTYPES: [(Kind, Dtype); 10] = [
 ];
 
 impl Trace {
-    /// Appends a copy of what `tensor` holds now, from any device.
+    /// Appends a copy of what `tensor` holds now, from any device, and notes its strides.
     ///
     /// # Errors
     /// A tensor of that name is there already; the tensor has no elements laid out by strides (it is undefined,
@@ -38,35 +38,26 @@ impl Trace {
         let dtype = DTYPES.iter().find(|dtype| dtype.0 == kind);
         let dtype = dtype.with_context(|| format!("{name}: a trace keeps no {kind:?}"))?.1;
         let shape = tensor.size().iter().map(|&n| n as usize).collect();
-        self.append(name, dtype, shape, |data, start| {
+        let strides = tensor.stride().iter().map(|&n| n as usize).collect();
+        self.append(name, dtype, shape, Some(strides), |data, start| {
             data.try_reserve(bytes)?;
             data.resize(start + bytes, 0);
             Ok(copy_bytes(tensor, &mut data[start..])?)
         })
     }
+}
 
-    /// Returns the tensor of that name, on the CPU.
-    ///
-    /// # Errors
-    /// There is no tensor of that name, or tch has no tensors of its dtype; the message names it.
-    pub fn tensor(&self, name: &str) -> Result<Tensor> {
-        let view = self.get(name).ok_or_else(|| anyhow!("no tensor named {name}"))?;
-        let kind = DTYPES.iter().find(|dtype| dtype.1 == view.dtype());
-        let kind =
-            kind.with_context(|| format!("{name}: dtype {} is not supported", view.dtype()))?.0;
-        let size = view.shape().iter().map(|&n| i64::try_from(n)).collect::<Result<Vec<_>, _>>();
-        let tensor = size
-            .map_err(anyhow::Error::from)
-            .and_then(|size| Ok(Tensor::f_from_data_size(view.data(), &size, kind)?));
-        tensor.with_context(|| name.to_owned())
-    }
+/// Returns libtorch's word for a dtype.
+pub(super) fn kind_of(dtype: Dtype) -> Result<Kind> {
+    let found = DTYPES.iter().find(|known| known.1 == dtype);
+    Ok(found.with_context(|| format!("dtype {dtype} is not supported"))?.0)
 }
 
 /// The most bytes of an expanded tensor, of which few are stored: such a tensor can claim any size.
 const MAX_EXPANDED: usize = 1 << 30;
 
 /// Returns how many elements there are from the first to the last in memory.
-fn reach(shape: &[i64], strides: &[i64]) -> Option<i64> {
+pub(super) fn reach(shape: &[i64], strides: &[i64]) -> Option<i64> {
     shape.iter().zip(strides).try_fold(1i64, |reach, (&n, &stride)| {
         reach.checked_add((n - 1).max(0).checked_mul(stride.max(0))?)
     })

@@ -55,14 +55,17 @@ impl Trace {
         let mut infos = header.tensors();
         let mut trace = Trace::new();
         let mut metadata = header.metadata().clone().unwrap_or_default();
+        let mut strides = None;
         let order = match metadata.remove(METADATA_KEY) {
             Some(text) => {
                 let metadata = parse_metadata(&text)?;
                 (trace.run, trace.environment) = (metadata.run, metadata.environment);
                 trace.run::<Value>()?; // fails unless it is JSON, which the comparison needs
+                strides = metadata.strides;
                 metadata.order
             }
             None => {
+                trace.of_unknown_strides = true;
                 let mut names = infos.keys().cloned().collect::<Vec<_>>();
                 names.sort();
                 names
@@ -74,13 +77,15 @@ impl Trace {
             })?;
             let (start, end) = info.data_offsets;
             let range = data_start + start..data_start + end;
-            trace
-                .tensors
-                .insert(name, Entry { dtype: info.dtype, shape: info.shape.clone(), range });
+            trace.tensors.insert(
+                name,
+                Entry { dtype: info.dtype, shape: info.shape.clone(), range, strides: None },
+            );
         }
         if let Some(name) = infos.keys().min() {
             bail!("the recorded order leaves out {name}");
         }
+        trace.take_strides(strides.unwrap_or_default())?;
         trace.foreign_keys = metadata.into_keys().collect();
         trace.foreign_keys.sort();
         trace.bytes = bytes;
@@ -138,6 +143,7 @@ impl Trace {
         let metadata = serde_json::to_string(&Metadata {
             format: FORMAT,
             order: self.names().map(str::to_owned).collect(),
+            strides: self.listed_strides(),
             run: self.run.clone(),
             environment: self.environment.clone(),
         })?;

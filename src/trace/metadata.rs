@@ -8,6 +8,8 @@ use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use super::strides::Strides;
+
 /// The only metadata key of a file. It records the order of the tensors, which safetensors does not keep. It is
 /// the only one, since safetensors does not keep the order of several keys either.
 pub(super) const METADATA_KEY: &str = "tch-parity";
@@ -22,6 +24,8 @@ pub(super) const FORMAT: u32 = 1;
 pub(super) struct Metadata {
     pub(super) format: u32,
     pub(super) order: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) strides: Option<Strides>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) run: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -10,6 +10,7 @@ mod foreign;
 mod metadata;
 mod names;
 mod pattern;
+mod strides;
 mod write_atomically;
 
 use std::ops::Range;
@@ -55,6 +56,8 @@ pub struct Trace {
     environment: Option<Box<RawValue>>,
     /// The metadata keys of the file, except the project's own.
     foreign_keys: Vec<String>,
+    /// Whether the trace is a file without the project's metadata, which would list the strides.
+    of_unknown_strides: bool,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,8 @@ struct Entry {
     shape: Vec<usize>,
     /// The range of `Trace::bytes` that holds the elements, little-endian and in row-major order.
     range: Range<usize>,
+    /// The strides that the tensor had in memory, or `None` if they were those of a new tensor of its shape.
+    strides: Option<Vec<usize>>,
 }
 
 impl Trace {
@@ -76,19 +81,20 @@ impl Trace {
     /// # Errors
     /// Returns an error if the trace already has a tensor of that name.
     pub fn push_view(&mut self, name: impl Into<String>, view: &TensorView) -> Result<()> {
-        self.append(name.into(), view.dtype(), view.shape().to_vec(), |bytes, _| {
+        self.append(name.into(), view.dtype(), view.shape().to_vec(), None, |bytes, _| {
             bytes.extend_from_slice(view.data());
             Ok(())
         })
     }
 
     /// Appends a tensor whose bytes `write` adds at the end of its first argument. Its second argument is the
-    /// offset of that end.
+    /// offset of that end. `strides` are those that the tensor has in memory, if it is a tensor of PyTorch's.
     pub(crate) fn append(
         &mut self,
         name: String,
         dtype: Dtype,
         shape: Vec<usize>,
+        strides: Option<Vec<usize>>,
         write: impl FnOnce(&mut Vec<u8>, usize) -> Result<()>,
     ) -> Result<()> {
         ensure!(!self.tensors.contains_key(&name), "two tensors named {name}");
@@ -96,7 +102,11 @@ impl Trace {
         let bytes = self.bytes.to_mut();
         let start = bytes.len();
         write(bytes, start).with_context(|| name.clone())?;
-        self.tensors.insert(name, Entry { dtype, shape, range: start..bytes.len() });
+        let mut entry = Entry { dtype, shape, range: start..bytes.len(), strides: None };
+        if let Some(strides) = strides {
+            entry.note_strides(strides);
+        }
+        self.tensors.insert(name, entry);
         Ok(())
     }
 

@@ -76,6 +76,25 @@ pub(crate) fn pytorch(script: &str, args: &[&str]) -> String {
     stdout(&output)
 }
 
+/// Runs a Python program that uses the recorder.
+pub(crate) fn record(folder: &Path, program: &str) -> Output {
+    let program = format!(
+        "import sys\nsys.path.insert(0, sys.argv[1])\nfrom recorder import Recorder, compute_with\n\
+         import torch\nfrom torch import nn\ncompute_with('portable')\ntorch.manual_seed(0)\n{program}"
+    );
+    let mut command = python();
+    command.args(["-c", &program]).arg(Path::new(ROOT).join("scripts")).current_dir(folder);
+    command.output().unwrap()
+}
+
+/// Runs such a program, and returns the path of the case that it records and what it prints to stderr.
+pub(crate) fn recorded_file(name: &str, program: &str) -> (PathBuf, String) {
+    let folder = scratch(name);
+    let output = record(&folder, program);
+    stdout(&output);
+    (folder.join("case.safetensors"), String::from_utf8(output.stderr).unwrap())
+}
+
 /// Asserts that a run succeeded, and returns its stdout.
 pub(crate) fn stdout(output: &Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -1,0 +1,96 @@
+//! Tensors with the strides that they had when they were recorded.
+//!
+//! The strides decide the order in which PyTorch sums, and with it the bits of what is computed from a tensor.
+
+use anyhow::{Context, Error, Result, anyhow, ensure};
+use tch::{Device, Kind, Tensor};
+
+use super::tensors::{kind_of, reach};
+use crate::trace::Trace;
+
+impl Trace {
+    /// Returns the tensor of that name, on the CPU, with the strides that it had.
+    ///
+    /// # Errors
+    /// There is no tensor of that name, tch has no tensors of its dtype, or the strides put several values in one
+    /// place; the message names it.
+    pub fn tensor(&self, name: &str) -> Result<Tensor> {
+        self.tensor_on(name, Device::Cpu)
+    }
+
+    /// Returns the tensor of that name on a device, with the strides that it had.
+    pub(crate) fn tensor_on(&self, name: &str, device: Device) -> Result<Tensor> {
+        let view = self.get(name).ok_or_else(|| anyhow!("no tensor named {name}"))?;
+        let strides = self.strides(name).unwrap_or_default();
+        let tensor = kind_of(view.dtype()).and_then(|kind| {
+            let (shape, strides) = (signed(view.shape())?, signed(&strides)?);
+            let rows = Tensor::f_from_data_size(view.data(), &shape, kind)?;
+            if rows.numel() == 0 || strides.is_empty() || strides == rows.stride() {
+                return Ok(rows.f_to_device(device)?);
+            }
+            strided(view.data(), &shape, &strides, (kind, device))
+        });
+        tensor.with_context(|| name.to_owned())
+    }
+}
+
+/// Makes a tensor of its own, and no view, whose memory is filled element by element.
+fn strided(data: &[u8], shape: &[i64], strides: &[i64], of: (Kind, Device)) -> Result<Tensor> {
+    let tensor = Tensor::f_empty_strided(shape, strides, of)?;
+    let span = reach(shape, strides).context("its strides are too large")?;
+    let memory = laid_out(data, of.0.elt_size_in_bytes(), shape, strides, span as usize)?;
+    let memory = Tensor::f_from_data_size(&memory, &[span], of.0)?;
+    tensor.f_as_strided([span], [1], 0)?.f_copy_(&memory)?;
+    Ok(tensor)
+}
+
+/// Returns the memory of a tensor, given its elements row by row: every element in its place, and zeros between
+/// them. A stride of zero, and windows that overlap, put several elements in one place, which have to be the same.
+fn laid_out(
+    data: &[u8],
+    size: usize,
+    shape: &[i64],
+    strides: &[i64],
+    span: usize,
+) -> Result<Vec<u8>> {
+    let (mut memory, mut written) = (vec![0; span * size], vec![false; span]);
+    let (mut index, mut at) = (vec![0; shape.len()], 0);
+    for element in data.chunks_exact(size) {
+        let place = &mut memory[at * size..][..size];
+        let first = !std::mem::replace(&mut written[at], true);
+        ensure!(first || place == element, "strides {strides:?} put several values in one place");
+        place.copy_from_slice(element);
+        for dim in (0..shape.len()).rev() {
+            index[dim] += 1;
+            at += strides[dim] as usize;
+            if index[dim] < shape[dim] {
+                break;
+            }
+            at -= (strides[dim] * shape[dim]) as usize;
+            index[dim] = 0;
+        }
+    }
+    Ok(memory)
+}
+
+/// Returns whether a variable is set by copying into it: it has the strides of the value, or it is a slice of a
+/// larger tensor, which it would no longer be with memory of its own.
+pub(crate) fn is_copied_into(variable: &Tensor, value: &Tensor) -> bool {
+    let (size, stride) = (variable.size(), variable.stride());
+    let is_slice = reach(&size, &stride).is_none_or(|reach| reach > variable.numel() as i64);
+    stride == value.stride() || is_slice
+}
+
+/// Sets a variable to a value. Where it has other strides, each of its handles is given the value's memory.
+pub(crate) fn set(variable: &Tensor, value: &Tensor) -> Result<()> {
+    let mut variable = variable.shallow_clone();
+    match is_copied_into(&variable, value) {
+        true => variable.f_copy_(value).map(drop)?,
+        false => variable.f_set_data(value)?,
+    }
+    Ok(())
+}
+
+fn signed(sizes: &[usize]) -> Result<Vec<i64>> {
+    sizes.iter().map(|&n| i64::try_from(n).map_err(Error::from)).collect()
+}
