@@ -43,6 +43,11 @@ pub(super) fn reasons(run: Option<&Value>) -> HashMap<&str, &str> {
     lines.filter_map(|line| line.split_once(": ")).collect()
 }
 
+/// Returns whether a run says nothing but what it does not have, as that of a port's recorder does.
+pub(super) fn only_lacks(run: &Value) -> bool {
+    run.as_object().is_some_and(|run| run.keys().eq(["not_recorded"]))
+}
+
 /// Returns the name of a tensor without its step.
 pub(super) fn without_step(name: &str) -> &str {
     name.strip_prefix("step/").and_then(|rest| rest.split_once('/')).map_or(name, |(_, name)| name)

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use accepted::Accepted;
 pub use allowance::Allowance;
 pub use criterion::{Criterion, Required};
-use excused::{reasons, take_without_effect, without_step};
+use excused::{only_lacks, reasons, take_without_effect, without_step};
 use hint::hint;
 pub use layout::Layout;
 pub use origin::Edge;
@@ -109,7 +109,10 @@ pub fn compare_watched(
     let runs = [actual, expected].map(Trace::run_json);
     let [ours_lacks, theirs_lacks] = [&runs[0], &runs[1]].map(|run| reasons(run.as_ref()));
     let (mut run, mut noted) = (Vec::new(), Vec::new());
-    if let [Some(actual), Some(expected)] = &runs {
+    if let [Some(actual), Some(expected)] = &runs
+        && !only_lacks(actual)
+        && !only_lacks(expected)
+    {
         let (mut actual, mut expected) = (actual.clone(), expected.clone());
         noted = take_without_effect(&mut actual, &mut expected);
         run = compare_run("", &actual, &expected);
