@@ -18,11 +18,16 @@ pub(crate) fn read(bytes: &[u8]) {
     if trace.write(&mut written).is_ok() {
         let again = Trace::from_bytes(written).unwrap_or_else(|err| panic!("{err:#}"));
         assert!(again.names().eq(trace.names()));
+        for name in trace.names() {
+            let strides = trace.strides(name);
+            assert!(strides.is_none() || strides == again.strides(name), "{name}");
+        }
     }
 }
 
-/// Reads a file of one tensor whose metadata is `bytes`, and compares it with one that ran in another way.
-pub(crate) fn metadata(bytes: &[u8]) {
+/// Reads a file of one tensor whose metadata is `bytes`, and compares it with one that ran in another way. Returns
+/// whether it could be read.
+pub(crate) fn metadata(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let file = |text: &str| {
         let header = serde_json::json!({
@@ -32,7 +37,7 @@ pub(crate) fn metadata(bytes: &[u8]) {
         let header = header.to_string();
         [&(header.len() as u64).to_le_bytes(), header.as_bytes(), b"\0"].concat()
     };
-    let Ok(trace) = Trace::from_bytes(file(&text)) else { return };
+    let Ok(trace) = Trace::from_bytes(file(&text)) else { return false };
     let _ = trace.run::<Value>();
     if let Ok(Some(environment)) = trace.environment::<Environment>() {
         let _ = Required::Auto.between(Some((&environment, &environment)));
@@ -42,6 +47,7 @@ pub(crate) fn metadata(bytes: &[u8]) {
     let other = Trace::from_bytes(file(other)).unwrap_or_else(|err| panic!("{err:#}"));
     report(compare(&trace, &other, Criterion::Bitwise), bytes.len());
     report(compare(&other, &trace, Criterion::Bitwise), bytes.len());
+    true
 }
 
 /// Compares two files, the first of which ends at the length that the first two bytes say, and reports in every

@@ -113,8 +113,8 @@ impl Case {
                 wrong.push(format!("{name} is not in the case"));
                 continue;
             };
-            let value = self.trace.tensor_on(&full, variable.device())?;
             ensure_dense(variable).with_context(|| name.clone())?;
+            let value = self.trace.tensor_on(&full, variable.device())?;
             let (kind, size) = (variable.f_kind()?, variable.size());
             if variable.f_internal_debug_has_internal_overlap()? != NO_OVERLAP {
                 wrong.push(format!("{name} is expanded here, so it cannot be set"));

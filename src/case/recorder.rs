@@ -4,8 +4,12 @@ use anyhow::{Context, Result, ensure};
 use tch::Tensor;
 use tch::nn::VarStore;
 
-use crate::torch::RetainGrad;
+use crate::torch::{Gradient, Output};
 use crate::trace::Trace;
+
+/// Why there is no gradient, in the words of `scripts/recorder.py`.
+const OVERWRITTEN: &str =
+    "overwritten in place after the module returned it, so that its gradient is another value's";
 
 /// A recorder of the steps of a model that is ported with tch.
 ///
@@ -36,13 +40,16 @@ pub struct Recorder {
     /// The number of the current step, counted from 1.
     step: u32,
     /// The outputs of the current step that require a gradient, with their names.
-    outputs: Vec<(String, Tensor)>,
+    outputs: Vec<(String, Output)>,
     loss: Option<Tensor>,
+    /// What could not be recorded, with the reasons, as `scripts/recorder.py` writes them.
+    not_recorded: Vec<String>,
 }
 
 impl Default for Recorder {
     fn default() -> Recorder {
-        Recorder { trace: Trace::new(), step: 1, outputs: Vec::new(), loss: None }
+        let (trace, outputs, not_recorded) = (Trace::new(), Vec::new(), Vec::new());
+        Recorder { trace, step: 1, outputs, loss: None, not_recorded }
     }
 }
 
@@ -54,13 +61,17 @@ impl Recorder {
 
     /// Records what a module returns, under the module's name in PyTorch, retains its gradient, and returns it.
     ///
+    /// The gradient that is recorded is that of the value that the tensor has now, also if it is overwritten in
+    /// place afterwards. Autograd does not compute it if the tensor is a view of another one and either of the two
+    /// is overwritten. The trace then says so under `not_recorded`.
+    ///
     /// # Errors
     /// Returns an error if the name has been used in this step, and libtorch's errors.
     pub fn output(&mut self, name: &str, tensor: Tensor) -> Result<Tensor> {
         self.push(&format!("forward/{name}"), &tensor)?;
         if tensor.requires_grad() {
-            tensor.retain_grad().with_context(|| format!("forward/{name}"))?;
-            self.outputs.push((name.to_owned(), tensor.shallow_clone()));
+            let output = Output::new(&tensor).with_context(|| format!("forward/{name}"))?;
+            self.outputs.push((name.to_owned(), output));
         }
         Ok(tensor)
     }
@@ -73,10 +84,25 @@ impl Recorder {
     pub fn gradients(&mut self, loss: &Tensor, vs: &VarStore) -> Result<()> {
         self.push("forward/L", loss)?;
         let outputs = std::mem::take(&mut self.outputs);
-        let variables = sorted(vs).into_iter().filter(|(_, variable)| variable.requires_grad());
         let mut found = false;
-        for (name, tensor) in outputs.into_iter().rev().chain(variables) {
-            let gradient = tensor.f_grad()?;
+        for (name, output) in outputs.into_iter().rev() {
+            match output.gradient()? {
+                Gradient::Known(gradient) => {
+                    self.push(&format!("grad/{name}"), &gradient)?;
+                    found = true;
+                }
+                Gradient::Absent => {}
+                Gradient::Overwritten => {
+                    let line = format!("grad/{name}: {OVERWRITTEN}");
+                    if !self.not_recorded.contains(&line) {
+                        self.not_recorded.push(line);
+                        self.trace.describe_not_recorded(&self.not_recorded)?;
+                    }
+                }
+            }
+        }
+        for (name, variable) in sorted(vs).into_iter().filter(|(_, v)| v.requires_grad()) {
+            let gradient = variable.f_grad()?;
             if gradient.defined() {
                 self.push(&format!("grad/{name}"), &gradient)?;
                 found = true;
@@ -117,7 +143,8 @@ impl Recorder {
         Ok(self.trace)
     }
 
-    /// Returns all that was recorded.
+    /// Returns all that was recorded. Of the run, the trace says only what could not be recorded, if there is
+    /// anything.
     pub fn into_trace(self) -> Trace {
         self.trace
     }

@@ -58,6 +58,11 @@ impl<'a> Reasons<'a> {
     }
 }
 
+/// Returns whether a run says nothing but what it does not have, as that of a port's recorder does.
+pub(super) fn only_lacks(run: &Value) -> bool {
+    run.as_object().is_some_and(|run| run.keys().eq(["not_recorded"]))
+}
+
 /// Returns the name of a tensor without its step.
 fn without_step(name: &str) -> &str {
     name.strip_prefix("step/").and_then(|rest| rest.split_once('/')).map_or(name, |(_, name)| name)

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use accepted::Accepted;
 pub use allowance::Allowance;
 pub use criterion::{Criterion, Required};
-use excused::{Reasons, take_without_effect};
+use excused::{Reasons, only_lacks, take_without_effect};
 use hint::hint;
 pub use layout::Layout;
 pub use left_out::{LeftOut, Side};
@@ -109,7 +109,10 @@ pub fn compare_watched(
 ) -> Comparison {
     let runs = [actual, expected].map(Trace::run_json);
     let (mut run, mut noted) = (Vec::new(), Vec::new());
-    if let [Some(actual), Some(expected)] = &runs {
+    if let [Some(actual), Some(expected)] = &runs
+        && !only_lacks(actual)
+        && !only_lacks(expected)
+    {
         let (mut actual, mut expected) = (actual.clone(), expected.clone());
         noted = take_without_effect(&mut actual, &mut expected);
         run = compare_run("", &actual, &expected);

@@ -33,11 +33,30 @@ static const char *message_of(F call) noexcept {
 
 // One call at a time: it writes to the graph's node, which all outputs of an operation share, and takes
 // no lock (https://github.com/pytorch/pytorch/blob/v2.13.0/torch/csrc/autograd/variable.cpp).
+static std::mutex graph;
+
 extern "C" const char *tch_parity_retain_grad(const at::Tensor *tensor) {
-  static std::mutex mutex;
   return message_of([&] {
-    const std::lock_guard<std::mutex> lock(mutex);
+    const std::lock_guard<std::mutex> lock(graph);
     tensor->retain_grad();
+  });
+}
+
+// Adds up in keeper's grad, as retain_grad does, the gradients of the value that the tensor has now: what writes
+// to the tensor later gives it another node, and the hook stays with this one. Sets *is_view.
+extern "C" const char *tch_parity_keep_gradient(const at::Tensor *tensor, const at::Tensor *keeper, bool *is_view) {
+  return message_of([&] {
+    const std::lock_guard<std::mutex> lock(graph);
+    *is_view = tensor->is_view();
+    tensor->register_hook([keeper = *keeper](const at::Tensor &gradient) {
+      if (!gradient.defined()) return;
+      const at::Tensor plain = gradient.detach();
+      at::Tensor &kept = keeper.mutable_grad();
+      if (kept.defined())
+        kept = kept.add(plain);
+      else
+        kept = plain.is_sparse() ? plain.clone() : plain.clone(at::MemoryFormat::Contiguous);
+    });
   });
 }
 

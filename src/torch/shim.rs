@@ -9,11 +9,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 
-use tch::{TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 use torch_sys::C_tensor;
 
 unsafe extern "C" {
     fn tch_parity_retain_grad(tensor: *const C_tensor) -> *const c_char;
+    fn tch_parity_keep_gradient(
+        tensor: *const C_tensor,
+        keeper: *const C_tensor,
+        is_view: *mut bool,
+    ) -> *const c_char;
     fn tch_parity_ensure_dense(tensor: *const C_tensor) -> *const c_char;
     fn tch_parity_copy_bytes(
         tensor: *const C_tensor,
@@ -69,6 +74,22 @@ impl RetainGrad for Tensor {
         // SAFETY: null or the message of the call just made, on this thread.
         unsafe { check(message) }
     }
+}
+
+/// Makes the next backward passes keep (and add up) the gradient of the value that a tensor has now, in the grad of
+/// the tensor that is returned with whether `tensor` is a view. `retain_grad` follows a tensor that is overwritten
+/// to its new value, and this does not.
+///
+/// # Errors
+/// Returns PyTorch's message where no gradient is required.
+pub(super) fn keep_gradient(tensor: &Tensor) -> Result<(Tensor, bool), TchError> {
+    let keeper = Tensor::f_empty([0], (Kind::Float, Device::Cpu))?;
+    let mut is_view = false;
+    // SAFETY: `as_ptr` as in `retain_grad`, for which the same holds; the hook shares the keeper.
+    let message =
+        unsafe { tch_parity_keep_gradient(tensor.as_ptr(), keeper.as_ptr(), &mut is_view) };
+    // SAFETY: null or the message of the call just made, on this thread.
+    unsafe { check(message) }.map(|()| (keeper, is_view))
 }
 
 /// Checks that a tensor has sizes, strides and data: tch panics over sizes that there are not.

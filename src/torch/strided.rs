@@ -53,7 +53,11 @@ fn laid_out(
     strides: &[i64],
     span: usize,
 ) -> Result<Vec<u8>> {
-    let (mut memory, mut written) = (vec![0; span * size], vec![false; span]);
+    let (mut memory, mut written) = (Vec::new(), Vec::new());
+    memory.try_reserve_exact(span * size)?;
+    memory.resize(span * size, 0);
+    written.try_reserve_exact(span)?;
+    written.resize(span, false);
     let (mut index, mut at) = (vec![0; shape.len()], 0);
     for element in data.chunks_exact(size) {
         let place = &mut memory[at * size..][..size];

@@ -166,6 +166,16 @@ impl Trace {
         Ok(())
     }
 
+    /// Records nothing of a run but what it does not have, each as `NAME: REASON`.
+    ///
+    /// # Errors
+    /// Returns an error if that cannot be serialized to JSON.
+    pub fn describe_not_recorded(&mut self, reasons: &[String]) -> Result<()> {
+        let run = serde_json::json!({ "not_recorded": reasons });
+        self.run = Some(serde_json::value::to_raw_value(&run)?);
+        Ok(())
+    }
+
     /// Returns the record of what was run, or `None` if there is none.
     ///
     /// # Errors

@@ -102,9 +102,10 @@ pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Lists everything in which two traces differ: names, order, dtypes, shapes and bits.
+/// Lists everything in which two traces differ: names, order, dtypes, shapes, strides and bits.
 pub(crate) fn differences(actual: &Trace, expected: &Trace) -> Vec<String> {
     let mut differences = Vec::new();
+    let strides = |name: &str| [actual.strides(name), expected.strides(name)];
     for (name, expected) in expected.iter() {
         let Some(actual) = actual.get(name) else {
             differences.push(format!("{name} is missing"));
@@ -118,6 +119,9 @@ pub(crate) fn differences(actual: &Trace, expected: &Trace) -> Vec<String> {
                 expected.dtype(),
                 expected.shape()
             ));
+        } else if strides(name)[0] != strides(name)[1] {
+            differences
+                .push(format!("{name} has strides {:?}, the second are expected", strides(name)));
         } else if actual.data() != expected.data() {
             let at = actual.data().iter().zip(expected.data()).position(|(a, b)| a != b);
             differences.push(format!("{name} differs at byte {}", at.unwrap()));
