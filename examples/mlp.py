@@ -1,13 +1,10 @@
 """Records the MLP of mlp.rs: LayerNorm, GELU, and SGD with weight decay and momentum."""
 
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-from recorder import Recorder, compute_with  # noqa: E402
-
-import torch  # noqa: E402
-from torch import nn  # noqa: E402
+import torch
+from tch_parity import Recorder, compute_with
+from torch import nn
 
 
 class Mlp(nn.Module):

@@ -43,7 +43,7 @@ pub(crate) fn metadata(bytes: &[u8]) -> bool {
         let _ = Required::Auto.between(Some((&environment, &environment)));
         let _ = environment.differences(&environment);
     }
-    let other = r#"{"format": 1, "order": ["a"], "run": {"optimizer": {}, "steps": [1]}}"#;
+    let other = r#"{"format": 2, "order": ["a"], "run": {"optimizer": {}, "steps": [1]}}"#;
     let other = Trace::from_bytes(file(other)).unwrap_or_else(|err| panic!("{err:#}"));
     report(compare(&trace, &other, Criterion::Bitwise), bytes.len());
     report(compare(&other, &trace, Criterion::Bitwise), bytes.len());

@@ -83,7 +83,7 @@ def recording(folder, steps=20):
 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
     from convnet import ConvNet
-    from recorder import Recorder
+    from tch_parity import Recorder
 
     model, loss = ConvNet(), torch.nn.CrossEntropyLoss()
     model.classifier = torch.nn.Linear(8 * 8 * 8, 3)

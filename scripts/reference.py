@@ -15,7 +15,7 @@ import random
 from pathlib import Path
 
 import torch
-from recorder import Trace, compute_with
+from tch_parity import Trace, compute_with
 from three_layer_net import ThreeLayerNet
 from torch import nn
 

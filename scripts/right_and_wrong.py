@@ -12,8 +12,6 @@ It prints a table and exits with 1 if a right run is called different or a mista
 """
 
 import argparse
-import contextlib
-import io
 import json
 import math
 import os
@@ -22,12 +20,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from recorder import Recorder, compute_with  # noqa: E402
-
-import torch  # noqa: E402
-from torch import nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
+import torch
+from tch_parity import Recorder, compute_with
+from torch import nn
+from torch.nn import functional as F
 
 STEPS = 4
 # What makes the libraries use no more than AVX2.
@@ -209,35 +205,27 @@ def run(path, seed, numerics, mistake=None):
         adam = torch.optim.AdamW if (kind == 2) != other_decay else torch.optim.Adam
         return adam(model.parameters(), lr, (momentum, 0.999), eps, weight_decay=decay)
 
-    # The recorder steps what it is given. Clipping belongs to the step, and so does the schedule.
-    class Stepper:
-        param_groups = [{"params": []}]
-
-        def __init__(self):
-            self.optimizer, self.steps = optimizer(), 0
-
-        def step(self):
-            self.steps += 1
-            if mistake == "an optimizer that forgets its state at step 3" and self.steps == 3:
-                self.optimizer = optimizer()
-            if mistake != "no clipping of the gradients":
-                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            if mistake == "gradients that are added up over the steps":
-                for p in model.parameters():
-                    p.total = p.grad + getattr(p, "total", 0)
-                    p.grad = p.total.clone()
-            if mistake == "a parameter that is not updated":
-                model.head.bias.grad = None
-            number = self.steps + (mistake == "the learning rate of the next step")
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr * 0.9**number
-            self.optimizer.step()
-
-    # What the recorder leaves out, it says: the second output of attention, which is None.
-    with contextlib.redirect_stderr(io.StringIO()), Recorder(path, model, optimizer=Stepper(), loss=loss) as recorder:
+    used = optimizer()
+    totals = {}
+    with Recorder(path, model, optimizer=used) as recorder:
         recorder.environment = environment
-        for x, target in zip(inputs, targets):
-            recorder.step(x, target)
+        for number, (x, target) in enumerate(zip(inputs, targets), 1):
+            with recorder.watch():
+                used.zero_grad()
+                recorder.loss(loss(model(x), target)).backward()
+                if mistake == "an optimizer that forgets its state at step 3" and number == 3:
+                    used.state.clear()
+                if mistake != "no clipping of the gradients":
+                    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                if mistake == "gradients that are added up over the steps":
+                    for p in model.parameters():
+                        totals[p] = p.grad + totals.get(p, 0)
+                        p.grad = totals[p].clone()
+                if mistake == "a parameter that is not updated":
+                    model.head.bias.grad = None
+                for group in used.param_groups:
+                    group["lr"] = lr * 0.9 ** (number + (mistake == "the learning rate of the next step"))
+                used.step()
 
 
 def normal(shape, draw):

@@ -187,13 +187,13 @@ fn files_that_hold_what_cannot_be_shown() {
 fn files_that_record_an_order_of_other_names() {
     let folder = scratch("bad_input_order");
     for (metadata, says) in [
-        (r#"{\"format\":1,\"order\":[\"a\",\"b\"]}"#, "names b"),
-        (r#"{\"format\":1,\"order\":[\"a\",\"a\"]}"#, "names a twice"),
-        (r#"{\"format\":1,\"order\":[]}"#, "leaves out a"),
-        (r#"{\"format\":1,\"order\":[1]}"#, "expected a string"),
-        (r#"{\"format\":1}"#, "missing field `order`"),
-        (r#"{\"format\":1,\"order\":[\"a\"],\"runs\":1}"#, "unknown field `runs`"),
-        (r#"{\"format\":2,\"anything\":[]}"#, "format 2 is unknown"),
+        (r#"{\"format\":2,\"order\":[\"a\",\"b\"]}"#, "names b"),
+        (r#"{\"format\":2,\"order\":[\"a\",\"a\"]}"#, "names a twice"),
+        (r#"{\"format\":2,\"order\":[]}"#, "leaves out a"),
+        (r#"{\"format\":2,\"order\":[1]}"#, "expected a string"),
+        (r#"{\"format\":2}"#, "missing field `order`"),
+        (r#"{\"format\":2,\"order\":[\"a\"],\"runs\":1}"#, "unknown field `runs`"),
+        (r#"{\"format\":3,\"anything\":[]}"#, "format 3 is unknown"),
         ("3", "in the metadata under tch-parity"),
         ("{", "in the metadata under tch-parity"),
     ] {
@@ -222,7 +222,7 @@ fn files_that_list_strides_that_no_tensor_can_have() {
         ("7", "invalid type: integer"),
     ] {
         let header = format!(
-            r#"{{"__metadata__":{{"tch-parity":"{{\"format\":1,\"order\":[\"a\",\"e\"],\"strides\":{strides}}}"}},"a":{{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}},"e":{{"dtype":"F32","shape":[0,3],"data_offsets":[24,24]}}}}"#
+            r#"{{"__metadata__":{{"tch-parity":"{{\"format\":2,\"order\":[\"a\",\"e\"],\"strides\":{strides}}}"}},"a":{{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}},"e":{{"dtype":"F32","shape":[0,3],"data_offsets":[24,24]}}}}"#
         );
         let file = safetensors(&folder, "file", &header, &[0; 24]);
         assert_refused(&mut show(&file), says);

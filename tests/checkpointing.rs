@@ -64,8 +64,8 @@ fn recorded(name: &str, how: &str) -> (Trace, String) {
 fn checkpoints_of_every_kind_record_the_plain_run() {
     let (plain, said) =
         recorded("checkpoint_plain", "call, outer, sequence = plain, plain, in_order");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.contains("grad/layers.0: overwritten in place"), "{said}");
+    assert_eq!(said, "");
+    assert!(plain.get("grad/layers.0").is_some(), "which is overwritten in place");
     for (call, outer) in [
         ("reentrant", "plain"),
         ("other", "plain"),

@@ -92,21 +92,7 @@ fn a_residual_block_in_place_and_one_that_is_not_are_the_same() {
             report.comparison.tensors.retain(|tensor| !counts(&tensor.name));
             let text = report.text();
             assert!(report.comparison.passes(), "{case_in_place} {in_place}\n{text}");
-            let left_out = report.comparison.not_compared;
-            let expected = ["grad/bn1", "grad/bn2", "step/2/grad/bn1", "step/2/grad/bn2"];
-            match case_in_place {
-                true => {
-                    assert_eq!(left_out.len(), 4);
-                    assert!(expected.iter().all(|name| left_out.iter().any(|l| l.name == *name)));
-                    assert!(
-                        text.contains(&format!(
-                            "grad/bn2: the expected side does not have it: {WHY}"
-                        )),
-                        "{text}"
-                    );
-                }
-                false => assert!(left_out.is_empty(), "{left_out:?}"),
-            }
+            assert!(report.comparison.not_compared.is_empty(), "both keep every gradient");
         }
     }
 }

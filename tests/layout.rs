@@ -202,7 +202,7 @@ fn strides_of_every_kind_come_back() {
 
 #[test]
 fn both_recorders_write_the_same_strides() {
-    let program = "from recorder import Trace\nx = torch.arange(24.)\ntrace = Trace()\n\
+    let program = "from tch_parity import Trace\nx = torch.arange(24.)\ntrace = Trace()\n\
         trace.push('a', x.view(2, 3, 4).permute(2, 0, 1))\ntrace.push('b', x.view(24, 1))\n\
         trace.push('c', x.view(24, 1).expand(24, 5))\ntrace.push('d', x.view(4, 6)[:, :1])\n\
         trace.push('e', torch.zeros(1 << 20, 5, dtype=torch.int8)[::1 << 18, :1])\n\

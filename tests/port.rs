@@ -89,6 +89,7 @@ with Recorder("case.safetensors", net, optimizer=optimizer, loss=nn.MSELoss(), s
             "forward/L",
             "grad/output",
             "grad/relu",
+            "grad/fc@2",
             "grad/fc.weight",
             "grad/fc.bias",
             "grad/fc",
@@ -98,14 +99,10 @@ with Recorder("case.safetensors", net, optimizer=optimizer, loss=nn.MSELoss(), s
         ]
     );
     assert_eq!(names.iter().filter(|name| name.starts_with("step/2/forward/")).count(), 7);
-    for line in [
-        "input/scale: 3.0 is no tensor",
-        "forward/inner.0[1][why]: str is no tensor",
-        "grad/fc@2: overwritten in place after the module returned it",
-        "grad/unused.weight: the loss does not depend on it",
-    ] {
-        assert_eq!(said.matches(line).count(), 1, "{line}\n{said}");
-    }
+    assert_eq!(
+        said,
+        "recorder: not recorded: grad/unused.weight: the loss does not depend on it\n"
+    );
     let run = case.trace.run::<serde_json::Value>().unwrap().unwrap();
     assert_eq!(
         (&run["model"], &run["loss"], &run["steps"]),
@@ -187,7 +184,7 @@ fn the_recorder_says_what_it_cannot_do_and_writes_nothing() {
         (
             "nothing",
             with("", "pass"),
-            "nothing was recorded into case.safetensors: call step() or forward()",
+            "nothing was recorded into case.safetensors: call watch(), step() or forward()",
         ),
         ("no_loss", with("", "rec.step(x)"), "the loss is no tensor of one element"),
         ("no_target", with(", loss=nn.MSELoss()", "rec.step()"), "the target is missing"),
@@ -203,15 +200,9 @@ fn the_recorder_says_what_it_cannot_do_and_writes_nothing() {
         (
             "late",
             format!(
-                "{net}import os\nfor name in ('ATEN_CPU_CAPABILITY', 'MKL_CBWR'): os.environ.pop(name)\nimport subprocess; print(subprocess.run([sys.executable, '-c', 'import sys; sys.path.insert(0, sys.argv[1])\\nimport torch; from recorder import compute_with; torch.ones(9) @ torch.ones(9); torch.randn(9).exp(); compute_with(\"portable\")', sys.argv[1]], check=True))"
+                "{net}import os\nfor name in ('ATEN_CPU_CAPABILITY', 'MKL_CBWR'): os.environ.pop(name)\nimport subprocess; print(subprocess.run([sys.executable, '-c', 'import torch; from tch_parity import compute_with; torch.ones(9) @ torch.ones(9); torch.randn(9).exp(); compute_with(\"portable\")'], check=True))"
             ),
             "returned non-zero exit status 1",
-        ),
-        (
-            "output",
-            "net = nn.Module(); net.output = nn.Linear(1, 1)\nRecorder('case.safetensors', net)"
-                .to_owned(),
-            "a submodule is named \"output\"",
         ),
     ] {
         let error = error_of(&format!("port_error_{name}"), &program);

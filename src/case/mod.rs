@@ -11,10 +11,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
-use tch::Tensor;
 use tch::nn::VarStore;
+use tch::{Device, Tensor};
 
-use crate::torch::{ensure_dense, is_copied_into, set, span};
+use crate::torch::{ensure_dense, is_copied_into, set, set_rng_state, span};
 use crate::trace::{Environment, Names, Trace};
 pub use parity::{Parity, assert_parity};
 pub use recorder::Recorder;
@@ -23,7 +23,11 @@ pub use recorder::Recorder;
 /// ([MemoryOverlap.h](https://github.com/pytorch/pytorch/blob/v2.13.0/aten/src/ATen/MemoryOverlap.h)).
 const NO_OVERLAP: i64 = 0;
 
-/// A recorded run: what `scripts/recorder.py` recorded of a model (`docs/format.md`), or
+/// The states of the generators of random numbers before a step.
+const RNG: &str = "rng";
+const RNG_CUDA: &str = "rng[cuda]";
+
+/// A recorded run: what the Python package `tch_parity` recorded of a model (`docs/format.md`), or
 /// [`train`](crate::train) of the notebook's.
 #[derive(Debug)]
 pub struct Case {
@@ -75,7 +79,7 @@ impl Case {
     /// # Errors
     /// Returns an error if the step has no such input. The message lists the inputs that it has.
     pub fn input(&self, step: u32, name: &str) -> Result<Tensor> {
-        let section = if step == 1 { "input/".to_owned() } else { format!("step/{step}/input/") };
+        let section = in_step(step, "input/");
         let full = format!("{section}{name}");
         if self.trace.get(&full).is_none() {
             let there = self.trace.names().filter_map(|name| name.strip_prefix(&section));
@@ -85,6 +89,34 @@ impl Case {
             );
         }
         self.trace.tensor(&full)
+    }
+
+    /// Returns an argument of step `step`, counted from 1, that is no tensor, such as a number, a string or `None`.
+    /// Floats that JSON does not have are the strings `NaN`, `Infinity` and `-Infinity`.
+    ///
+    /// # Errors
+    /// Returns an error if the step has no such argument.
+    pub fn argument(&self, step: u32, name: &str) -> Result<Value> {
+        let full = in_step(step, &format!("input/{name}"));
+        let run = self.trace.run_json().unwrap_or_default();
+        let value = run.get("values").and_then(|values| values.get(&full));
+        Ok(value.with_context(|| format!("no argument {full} in this case"))?.clone())
+    }
+
+    /// Sets libtorch's generators of random numbers to their states before step `step`, counted from 1, so that the
+    /// port draws the same numbers, for example in dropout. It does nothing if the step drew none.
+    ///
+    /// # Errors
+    /// Returns an error if the state is not one of libtorch's generator, or if it is that of a GPU which is not here.
+    pub fn restore_rng(&self, step: u32) -> Result<()> {
+        for (name, device) in [(RNG, Device::Cpu), (RNG_CUDA, Device::Cuda(0))] {
+            let full = in_step(step, name);
+            if self.trace.get(&full).is_some() {
+                let state = self.trace.tensor(&full)?;
+                set_rng_state(&state, device).with_context(|| full)?;
+            }
+        }
+        Ok(())
     }
 
     /// Sets every variable of `vs` to the recorded initial parameter or buffer of its name, with the recorded
@@ -165,11 +197,18 @@ impl Case {
     }
 }
 
-/// Returns whether a tensor of a case is an input, an initial parameter or an initial buffer. A port loads these,
-/// and need not record them.
+/// Returns the name of a tensor of a step: the first step's have no prefix.
+fn in_step(step: u32, name: &str) -> String {
+    if step == 1 { name.to_owned() } else { format!("step/{step}/{name}") }
+}
+
+/// Returns whether a tensor of a case is an input, an initial parameter, buffer or state of the optimizer, or the state
+/// of a generator of random numbers. A port loads these, and need not record them.
 pub fn is_given(name: &str) -> bool {
     let of_step = name.strip_prefix("step/").and_then(|rest| rest.split_once('/'));
     let name = of_step.map_or(name, |(_, name)| name);
+    let initial = ["param/", "buffer/", "state/"];
     name.starts_with("input/")
-        || of_step.is_none() && (name.starts_with("param/") || name.starts_with("buffer/"))
+        || [RNG, RNG_CUDA].contains(&name)
+        || of_step.is_none() && initial.iter().any(|section| name.starts_with(section))
 }

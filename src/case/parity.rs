@@ -20,7 +20,8 @@ pub struct Parity {
     /// The criterion that is required.
     pub required: Required,
     /// Whether the port has to record all tensors of the case. By default, those that it does not record are
-    /// listed as not compared. It has to record at least one tensor of each step.
+    /// listed as not compared. It has to record at least one tensor of each step. What the optimizer took and keeps
+    /// (`taken/` and `state/`) is asked only of a port that records some of it.
     pub strict: bool,
     /// The number of the case's steps that the port takes, from the first on; `None` stands for all of them.
     pub steps: Option<u32>,
@@ -66,9 +67,12 @@ impl Parity {
         }
         let (criterion, reason) = self.required.between(Some((&here, &case.environment)));
         let mut comparison = compare(actual, &case.trace, criterion);
-        comparison
-            .tensors
-            .retain(|tensor| self.is_asked(&tensor.name) || actual.get(&tensor.name).is_some());
+        let of_optimizer = actual.names().any(is_of_optimizer);
+        comparison.tensors.retain(|tensor| {
+            let is_asked =
+                self.is_asked(&tensor.name) && (of_optimizer || !is_of_optimizer(&tensor.name));
+            is_asked || actual.get(&tensor.name).is_some()
+        });
         if !self.strict {
             comparison.leave_out(Side::Actual);
         }
@@ -87,7 +91,8 @@ impl Parity {
 
     /// Returns in words what of the case was not compared at all.
     fn steps_left_out(&self, actual: &Trace, case: &Case) -> Option<String> {
-        let computed = case.trace.names().filter(|name| self.is_asked(name));
+        let computed =
+            case.trace.names().filter(|name| self.is_asked(name) && !is_of_optimizer(name));
         let (mut taken, mut left_out) = (BTreeSet::new(), BTreeSet::new());
         for name in computed {
             let steps = if actual.get(name).is_some() { &mut taken } else { &mut left_out };
@@ -141,6 +146,13 @@ impl Parity {
 #[track_caller]
 pub fn assert_parity(actual: &Trace, case: &Case) -> Result<Report> {
     Parity::default().assert(actual, case)
+}
+
+/// Returns whether a tensor is a gradient as the optimizer took it, or what the optimizer keeps of a parameter.
+fn is_of_optimizer(name: &str) -> bool {
+    let of_step = name.strip_prefix("step/").and_then(|rest| rest.split_once('/'));
+    let name = of_step.map_or(name, |(_, name)| name);
+    name.starts_with("taken/") || name.starts_with("state/")
 }
 
 /// Returns the step in which a tensor of a case was computed, counted from 1.

@@ -1,4 +1,4 @@
-//! The recorder of what a port computes. It uses the same names as `scripts/recorder.py`.
+//! The recorder of what a port computes. It uses the same names as the Python package.
 
 use anyhow::{Context, Result, ensure};
 use tch::Tensor;
@@ -7,7 +7,7 @@ use tch::nn::VarStore;
 use crate::torch::{Gradient, Output};
 use crate::trace::Trace;
 
-/// Why there is no gradient, in the words of `scripts/recorder.py`.
+/// Why there is no gradient, in the words of the Python package.
 const OVERWRITTEN: &str =
     "overwritten in place after the module returned it, so that its gradient is another value's";
 
@@ -42,7 +42,7 @@ pub struct Recorder {
     /// The outputs of the current step that require a gradient, with their names.
     outputs: Vec<(String, Output)>,
     loss: Option<Tensor>,
-    /// What could not be recorded, with the reasons, as `scripts/recorder.py` writes them.
+    /// What could not be recorded, with the reasons, as the Python package writes them.
     not_recorded: Vec<String>,
 }
 

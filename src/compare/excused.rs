@@ -1,5 +1,6 @@
 //! What a run says that it does not have, and the options of a run that never decide a verdict.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde_json::Value;
@@ -52,8 +53,8 @@ impl<'a> Reasons<'a> {
             let output = name.strip_prefix("forward/").or_else(|| name.strip_prefix("grad/"))?;
             self.0.get(&output[..output.find(['@', '[']).unwrap_or(output.len())])
         };
-        // A name without a section is a module's, and stands for no parameter of that name.
-        let of_itself = self.0.get(name).filter(|_| name.contains('/'));
+        // A name without a section is a module's, and stands for no tensor of that name.
+        let of_itself = self.0.get(&*name).filter(|_| name.contains('/'));
         of_itself.or_else(of_module).copied()
     }
 }
@@ -63,7 +64,11 @@ pub(super) fn only_lacks(run: &Value) -> bool {
     run.as_object().is_some_and(|run| run.keys().eq(["not_recorded"]))
 }
 
-/// Returns the name of a tensor without its step.
-fn without_step(name: &str) -> &str {
-    name.strip_prefix("step/").and_then(|rest| rest.split_once('/')).map_or(name, |(_, name)| name)
+/// Returns the name of a tensor without the number of its step: what is there after a step begins with `step/` then.
+fn without_step(name: &str) -> Cow<'_, str> {
+    match name.strip_prefix("step/").and_then(|rest| rest.split_once('/')) {
+        Some((_, name)) if name.contains('/') && !name.starts_with("state/") => name.into(),
+        Some((_, name)) => format!("step/{name}").into(),
+        None => name.into(),
+    }
 }

@@ -21,7 +21,7 @@ pub use optim::Optimizer;
 pub(crate) use output::{Gradient, Output};
 pub(crate) use repr::elements;
 pub use repr::repr;
-pub(crate) use shim::ensure_dense;
 pub use shim::{RetainGrad, libtorch_version};
+pub(crate) use shim::{ensure_dense, set_rng_state};
 pub(crate) use strided::{is_copied_into, set};
 pub(crate) use tensors::span;

@@ -3,6 +3,7 @@
 // call on the same thread.
 
 #include <ATen/Context.h>
+#include <ATen/core/Generator.h>
 #include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
 #include <torch/csrc/autograd/function.h>
@@ -102,6 +103,17 @@ extern "C" const char *tch_parity_grad_fn_name(const at::Tensor *tensor, const c
       last_name = grad_fn->name();
       *name = last_name.c_str();
     }
+  });
+}
+
+// Gives the default generator of a device the state that torch.get_rng_state() returned.
+extern "C" const char *tch_parity_set_rng_state(const at::Tensor *state, bool cuda) {
+  return message_of([&] {
+    const at::Generator &generator =
+        at::globalContext().defaultGenerator(cuda ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU));
+    at::Generator alias = generator; // the same generator
+    const std::lock_guard<std::mutex> lock(alias.mutex());
+    alias.set_state(*state);
   });
 }
 

@@ -26,6 +26,7 @@ unsafe extern "C" {
         size: usize,
     ) -> *const c_char;
     fn tch_parity_grad_fn_name(tensor: *const C_tensor, name: *mut *const c_char) -> *const c_char;
+    fn tch_parity_set_rng_state(state: *const C_tensor, cuda: bool) -> *const c_char;
     fn tch_parity_show_config(config: *mut *const c_char) -> *const c_char;
     fn tch_parity_uses_onednn_or_nnpack() -> bool;
     fn tch_parity_use_onednn_and_nnpack(use_it: bool);
@@ -74,6 +75,16 @@ impl RetainGrad for Tensor {
         // SAFETY: null or the message of the call just made, on this thread.
         unsafe { check(message) }
     }
+}
+
+/// Gives libtorch's generator of random numbers of the CPU, or of the first GPU, a state that
+/// [`torch.get_rng_state`](https://docs.pytorch.org/docs/2.13/generated/torch.get_rng_state.html) returned.
+pub(crate) fn set_rng_state(state: &Tensor, device: Device) -> Result<(), TchError> {
+    // SAFETY: `as_ptr` points to the at::Tensor that `state` owns and keeps alive over the call, which checks the
+    // tensor's dtype and size, holds the generator's lock, and lets no exception out.
+    let message = unsafe { tch_parity_set_rng_state(state.as_ptr(), device.is_cuda()) };
+    // SAFETY: null or the message of the call just made, on this thread.
+    unsafe { check(message) }
 }
 
 /// Makes the next backward passes keep (and add up) the gradient of the value that a tensor has now, in the grad of

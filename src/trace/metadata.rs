@@ -15,7 +15,7 @@ use super::strides::Strides;
 pub(super) const METADATA_KEY: &str = "tch-parity";
 
 /// The version of the format that `docs/format.md` describes.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// The value of the metadata key. `run` and `environment` are kept as they were written, since a trace does not
 /// know what they mean.

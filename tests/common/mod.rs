@@ -70,7 +70,7 @@ pub(crate) fn pytorch(script: &str, args: &[&str]) -> String {
     let output = output.unwrap_or_else(|err| {
         panic!(
             "no PyTorch to compare with ({err}): run scripts/setup, or name in TCH_PARITY_PYTHON a Python \
-             that has scripts/requirements.txt installed"
+             that has scripts/requirements.txt and python/ installed"
         )
     });
     stdout(&output)
@@ -79,11 +79,11 @@ pub(crate) fn pytorch(script: &str, args: &[&str]) -> String {
 /// Runs a Python program that uses the recorder.
 pub(crate) fn record(folder: &Path, program: &str) -> Output {
     let program = format!(
-        "import sys\nsys.path.insert(0, sys.argv[1])\nfrom recorder import Recorder, compute_with\n\
+        "import sys\nfrom tch_parity import Recorder, compute_with\n\
          import torch\nfrom torch import nn\ncompute_with('portable')\ntorch.manual_seed(0)\n{program}"
     );
     let mut command = python();
-    command.args(["-c", &program]).arg(Path::new(ROOT).join("scripts")).current_dir(folder);
+    command.args(["-c", &program]).current_dir(folder);
     command.output().unwrap()
 }
 

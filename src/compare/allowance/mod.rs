@@ -21,7 +21,10 @@ use super::{Criterion, TensorComparison, Verdict};
 use crate::trace::Trace;
 use optimizer::Steps;
 use outline::Outline;
-use place::{Part, after, place};
+use place::{Part, after, in_step, place};
+
+/// The states of PyTorch's optimizers that are made of the squares of gradients.
+const SQUARES: [&str; 4] = ["exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"];
 
 /// A difference that rounding may make of a tensor, given what the tensor was computed from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,6 +105,7 @@ impl<'a> Walk<'a> {
         match part {
             Part::Given => {}
             Part::Stepped(parameter) => self.judge_parameter(tensor, parameter, scaled),
+            Part::State(state, parameter) => self.judge_state(tensor, state, parameter, scaled),
             _ => self.judge_computed(tensor, part, scaled),
         }
         if tensor.passes {
@@ -120,6 +124,7 @@ impl<'a> Walk<'a> {
             // The sum takes another pass over the case, which a small difference does not need.
             Part::Gradient(_) if tensor.passes && found <= self.carried * own.size => own,
             Part::Gradient(name) => self.scale_of_gradient(name, &tensor.shape, own),
+            Part::Taken(name) => self.scale_of_taken(name, &tensor.shape, own),
             Part::Buffer(name) => self.scale_of_buffer(name, own),
             _ => own,
         };
@@ -145,6 +150,40 @@ impl<'a> Walk<'a> {
             let because = "the step follows the noise of the gradient".to_owned();
             settle(tensor, bounds.hold, Allowance { max_abs: bounds.nearest, because });
         }
+    }
+
+    /// Judges what an optimizer keeps of a parameter: a moving average, or a sum, of its gradients or of their squares.
+    fn judge_state(&self, tensor: &mut TensorComparison, state: &str, name: &str, scaled: f64) {
+        if tensor.passes {
+            return;
+        }
+        let (mut differ, mut squares_differ) = (0., 0.);
+        for step in 1..=self.step {
+            let taken = self.right.get(&*in_step(step, &format!("taken/{name}")));
+            let gradient =
+                taken.or_else(|| self.right.get(&*in_step(step, &format!("grad/{name}"))));
+            if let Some(&Difference { max_abs, max_expected }) = gradient {
+                differ += max_abs;
+                squares_differ += max_abs * (2. * max_expected + max_abs);
+            }
+        }
+        let found = &tensor.statistics;
+        let differ = if SQUARES.contains(&state) { squares_differ } else { differ };
+        let max_abs = scaled * found.max_expected + CARRIED * differ;
+        let because = "it adds up gradients that differ by rounding".to_owned();
+        settle(tensor, found.max_abs <= max_abs, Allowance { max_abs, because });
+    }
+
+    /// Returns the scale of a gradient as the optimizer took it: that of the gradient, as much shorter as it is.
+    fn scale_of_taken(&self, name: &str, shape: &[usize], own: Scale) -> Scale {
+        let gradient = self.right.get(&*in_step(self.step, &format!("grad/{name}")));
+        let Some(gradient) = gradient.filter(|gradient| gradient.max_expected > 0.) else {
+            return own;
+        };
+        let shorter = (own.size / gradient.max_expected).min(1.);
+        let whole = Scale { size: gradient.max_expected, ..own };
+        let scale = self.scale_of_gradient(name, shape, whole);
+        Scale { size: scale.size * shorter, ..scale }
     }
 
     /// Returns what the drift of a module's own parameters adds to the difference of its output.

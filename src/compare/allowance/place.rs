@@ -13,6 +13,10 @@ pub(super) enum Part<'a> {
     OutputGradient,
     /// The gradient of a parameter.
     Gradient(&'a str),
+    /// The gradient of a parameter as the optimizer took it, for example after clipping.
+    Taken(&'a str),
+    /// What the optimizer keeps of a parameter after the step: the name of the state, and the parameter.
+    State(&'a str, &'a str),
     /// A parameter after the step.
     Stepped(&'a str),
     /// A buffer after the step.
@@ -29,7 +33,12 @@ pub(super) fn place<'a>(full: &'a str, case: &Trace) -> Option<(u32, Part<'a>)> 
     let step = of_step.unwrap_or(1);
     let part = match name.split_once('/') {
         Some(("input", _)) => Part::Given,
-        Some(("param" | "buffer", _)) if of_step.is_none() => Part::Given,
+        Some(("param" | "buffer" | "state", _)) if of_step.is_none() => Part::Given,
+        Some(("state", rest)) => {
+            let (state, parameter) = rest.split_once('/')?;
+            Part::State(state, parameter)
+        }
+        Some(("taken", name)) if is("param", name) => Part::Taken(name),
         Some(("forward", output)) => Part::Output(output),
         Some(("grad", name)) if is("param", name) => Part::Gradient(name),
         Some(("grad", _)) => Part::OutputGradient,

@@ -1,0 +1,90 @@
+"""The names of what a case holds, and the parts of arguments and outputs. It knows no file and no model.
+
+A name that the format gives cannot be one that a module has: a module named `output` is recorded as `.output`, and
+characters that mean something in a name are escaped.
+"""
+
+import collections.abc
+import dataclasses
+import re
+
+import torch
+
+# What the format itself calls the model's output, the loss, and the loss's target.
+OUTPUT, LOSS, TARGET = "output", "L", "target"
+
+MAX_DEPTH = 32
+
+
+def escaped(name):
+    """A name in which `/`, `@`, `[`, `]` and `%` are percent-encoded."""
+    return re.sub(r"[/@\[\]%]", lambda found: f"%{ord(found[0]):02X}", name)
+
+
+def of_module(name):
+    """The name of a module, a parameter or a buffer of the model; the model itself is named "output"."""
+    if name == "":
+        return OUTPUT
+    return f".{name}" if name in (OUTPUT, LOSS) else escaped(name)
+
+
+def parts(name, value):
+    """The parts of a value and their names: NAME[0] of a tuple or list, NAME[key] of a dict or an object's fields.
+
+    A part is a tensor, or a value that is none: a number, a string, None, or an object without tensors.
+    """
+    yield from _parts(name, value, ())
+
+
+def _parts(name, value, outer):
+    inner = None
+    if not isinstance(value, torch.Tensor) and len(outer) < MAX_DEPTH and id(value) not in outer:
+        inner = _entries(value)
+    if inner is None:
+        yield name, value
+        return
+    for key, part in inner:
+        yield from _parts(f"{name}[{key}]", part, (*outer, id(value)))
+
+
+def _entries(value):
+    """What a value consists of, with keys, or None if it is one part."""
+    if isinstance(value, collections.abc.Mapping):
+        return [(escaped(str(key)), part) for key, part in value.items()]
+    if isinstance(value, (tuple, list)):
+        return list(enumerate(value))
+    if isinstance(value, torch.nn.utils.rnn.PackedSequence):
+        return list(zip(value._fields, value))
+    if isinstance(value, torch.nn.Module) or isinstance(value, type) or callable(value):
+        return None
+    if dataclasses.is_dataclass(value):
+        fields = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    else:
+        fields = list(getattr(value, "__dict__", {}).items())
+    return fields if any(_has_tensor(part) for _, part in fields) else None
+
+
+def _has_tensor(value, depth=0):
+    if isinstance(value, torch.Tensor) or depth == 4:
+        return isinstance(value, torch.Tensor)
+    if isinstance(value, collections.abc.Mapping):
+        return any(_has_tensor(part, depth + 1) for part in value.values())
+    if isinstance(value, (tuple, list)):
+        return any(_has_tensor(part, depth + 1) for part in value)
+    return any(_has_tensor(part, depth + 1) for part in getattr(value, "__dict__", {}).values())
+
+
+def plain(value):
+    """A value as JSON has it, or None if it is no plain value. Floats that JSON does not have become strings."""
+    if isinstance(value, float) and value - value != 0:
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (torch.dtype, torch.device, torch.layout, torch.memory_format)):
+        return str(value)
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return plain(value.detach().item())
+    if isinstance(value, (list, tuple)):
+        values = [plain(part) for part in value]
+        return None if any(part is None for part in values) else values
+    return None

@@ -1,0 +1,446 @@
+"""Records training steps of a model, whatever the loop. It knows modules, autograd and optimizers, and no file format."""
+
+import contextlib
+import fnmatch
+import inspect
+import os
+import stat
+import sys
+import weakref
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .checkpoints import checkpoints
+from .names import LOSS, OUTPUT, TARGET, escaped, of_module, parts, plain
+from .numerics import environment
+from .optimizers import Optimizer
+from .trace import CannotRecord, Trace, host_copy, strides_to_keep
+
+
+class Recorder:
+    """Records training steps of a model into a case file, which is written when the `with` ends well.
+
+    path       the file
+    model      any torch.nn.Module; each of its modules is recorded under its name in named_modules(), the
+               model itself as "output"; of several calls the second is NAME@2, of several outputs the first
+               is NAME[0]
+    optimizer  the optimizer, or a dict of several by name: their hyper-parameters and state are recorded
+    loss       loss(output, target) is what step() starts backward from; without one, the model's output is the loss
+    only, skip patterns of module names, such as "layers.*.norm?": those that are recorded, and those that
+               are not
+    on_error   "discard" writes no file if the `with` ends by an exception, "keep" one of the whole steps
+
+    What cannot be recorded is printed to stderr, and listed in the file's `run` under "not_recorded".
+    """
+
+    def __init__(self, path, model, *, optimizer=None, loss=None, only=("*",), skip=(), on_error="discard"):
+        self.path, self.model, self.loss_function, self.on_error = path, model, loss, on_error
+        ensure_writable(path)
+        if on_error not in ("discard", "keep"):
+            raise ValueError(f'on_error is {on_error!r}, and has to be "discard" or "keep"')
+        named = optimizer if isinstance(optimizer, dict) else {} if optimizer is None else {None: optimizer}
+        self.optimizers = [Optimizer(name, one) for name, one in named.items()]
+        only, skip = ([patterns] if isinstance(patterns, str) else patterns for patterns in (only, skip))
+
+        def wanted(name):
+            return any(fnmatch.fnmatchcase(name, p) for p in only) and not any(fnmatch.fnmatchcase(name, p) for p in skip)
+
+        modules = {of_module(name): module for name, module in model.named_modules()}
+        self.modules = {name: module for name, module in modules.items() if wanted(name)}
+        if not self.modules:
+            raise ValueError(f"no module of {type(model).__name__} is recorded: only={only}, skip={skip}")
+        self.not_recorded = [f"{name}: left out by only= or skip=" for name in modules if name not in self.modules]
+        uninitialized = [n for n, p in model.named_parameters() if isinstance(p, nn.parameter.UninitializedTensorMixin)]
+        if uninitialized:
+            raise ValueError(f"{uninitialized[0]} has no shape yet: run the model once before it is recorded")
+        self.trace = Trace()
+        self.steps = 0
+        self.step_open = False
+        self.values = {}
+        self.hooks = contextlib.ExitStack()
+        devices = {p.device for p in [*model.parameters(), *model.buffers()]}
+        if len(devices) > 1:
+            raise ValueError(f"the model is on several devices: {sorted(map(str, devices))}")
+        self.device = next(iter(devices), torch.device("cpu"))
+        self.environment = environment(device=self.device)
+
+    def __enter__(self):
+        self.hooked = weakref.WeakValueDictionary()  # parameters by id
+        self.prefix = ""
+        for section, tensors in (("param", self.model.named_parameters()), ("buffer", self.model.named_buffers())):
+            for name, tensor in tensors:
+                self._push(f"{section}/{of_module(name)}", tensor)
+        self._states("state/")
+        handle = self.model.register_forward_pre_hook(self._arguments, with_kwargs=True)
+        self.hooks.callback(handle.remove)
+        for name, module in self.modules.items():
+            handle = module.register_forward_hook(lambda module, args, output, name=name: self._output(name, output))
+            self.hooks.callback(handle.remove)
+        for optimizer in self.optimizers:
+            handle = optimizer.optimizer.register_step_pre_hook(lambda *_, optimizer=optimizer: self._taken(optimizer))
+            self.hooks.callback(handle.remove)
+        return self
+
+    def __exit__(self, error, *_):
+        self.hooks.close()
+        if error is not None and (self.on_error != "keep" or self.steps == 0):
+            return
+        if self.steps == 0:
+            raise RuntimeError(f"nothing was recorded into {self.path}: call watch(), step() or forward()")
+        run = {"model": type(self.model).__name__}
+        if self.loss_function is not None:
+            run["loss"] = getattr(self.loss_function, "__name__", type(self.loss_function).__name__)
+        names = self._names()
+        described = {o.name: o.described(names, [name for name, _ in self._parameters()]) for o in self.optimizers}
+        run.update({"optimizer": described[None]} if None in described else {"optimizers": described} if described else {})
+        run["steps"] = self.steps
+        if self.values:
+            run["values"] = self.values
+        if self.not_recorded:
+            run["not_recorded"] = self.not_recorded
+        self.trace.describe(run, self.environment)
+        self.trace.save(self.path)
+
+    @contextlib.contextmanager
+    def watch(self):
+        """Records one step of your own loop, whatever is in it."""
+        if self.step_open:
+            raise RuntimeError("watch() is within another watch()")
+        recorded = len(self.trace.tensors), dict(self.values)
+        self._begin()
+        try:
+            yield self
+            self._end()
+        except BaseException:
+            self.trace.forget_after(recorded[0])
+            self.values = recorded[1]
+            self.steps -= 1
+            raise
+        finally:
+            self.step_open = False
+            self.step_hooks.close()
+
+    def loss(self, loss, name=None):
+        """Records a loss of this step, of several each by a name of its own, and returns it."""
+        if not self.step_open:
+            raise RuntimeError("loss() is called outside of watch()")
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            raise TypeError("the loss is no tensor of one element")
+        name = LOSS if name is None else f"{LOSS}[{escaped(name)}]"
+        self._push(f"forward/{name}", loss)
+        self.losses[name] = loss.detach().clone()
+        return loss
+
+    def step(self, *args, **kwargs):
+        """zero_grad, forward, loss, backward, and the optimizer's step; returns the loss.
+
+        The last positional argument is the target where there is a loss; all others are the model's.
+        """
+        if self.loss_function is not None and not args:
+            raise TypeError("step(*inputs, target): the target is missing")
+        if len(self.optimizers) > 1:
+            raise TypeError("step() takes one optimizer: use watch() with several")
+        inputs, target = (args[:-1], args[-1:]) if self.loss_function is not None else (args, ())
+        with self.watch():
+            self.target = target
+            for _, tensor in [*self._parameters(), *parts("", [inputs, kwargs])]:
+                if isinstance(tensor, torch.Tensor) and tensor.is_leaf:
+                    tensor.grad = None
+            output = self.model(*inputs, **kwargs)
+            loss = self.loss_function(output, *target) if self.loss_function is not None else output
+            if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+                raise TypeError("the loss is no tensor of one element: give Recorder a loss=, or call forward()")
+            self.loss(loss)
+            if not loss.requires_grad:
+                raise RuntimeError("the loss depends on nothing that requires grad: call forward() instead of step()")
+            loss.backward()
+            for optimizer in self.optimizers:
+                optimizer.optimizer.step()
+        return loss.detach()
+
+    def forward(self, *inputs, **kwargs):
+        """A forward pass alone; returns the model's output."""
+        with self.watch(), torch.no_grad():
+            return self.model(*inputs, **kwargs)
+
+    def _begin(self):
+        self.steps += 1
+        self.step_open = True
+        self.step_hooks = contextlib.ExitStack()
+        self.prefix = "" if self.steps == 1 else f"step/{self.steps}/"
+        self.calls = {}
+        self.outputs = []  # of every call, in the order of execution
+        self.recomputed = {}  # by the node of a checkpoint: the calls in it, those still to be recomputed first
+        self.inputs = {}  # the leaves among the inputs that require a gradient, by name
+        self.losses = {}
+        self.target = ()
+        self.went_backward = False
+        self.gradients = {}  # of parameters and inputs, by name: the copy, and what it was copied from
+        self.taken = {}
+        self.copies = {}  # of outputs, by id
+        self.generators = self._generators()
+        for name, state in self.generators.items():
+            self.trace.keep(self.prefix + name, state)
+        for name, p in self._parameters():
+            self._watch_leaf(name, p, self.hooks)
+
+    def _end(self):
+        for name, state in self._generators().items():
+            if torch.equal(state, self.generators[name]):  # nothing was drawn
+                del self.trace.tensors[self.prefix + name]
+        if self.went_backward:
+            self._push_gradients()
+        after = f"step/{self.steps}/"
+        if not self.losses:
+            self._leave_out([f"forward/{LOSS}", f"step/{LOSS}"], "the loop does not name it: rec.loss(loss)", quiet=True)
+        for name, loss in self.losses.items():
+            self.trace.push(after + name, loss)
+        self.prefix = ""
+        for name, tensor in [*self.model.named_parameters(), *self.model.named_buffers()]:
+            self._push(after + of_module(name), tensor)
+        self._states(f"{after}state/")
+        self.copies = {}
+
+    def _generators(self):
+        """The states of the generators that the model can draw from."""
+        cpu = {"rng": torch.get_rng_state()}
+        return {**cpu, "rng[cuda]": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else cpu
+
+    def _parameters(self):
+        return [(of_module(name), p) for name, p in self.model.named_parameters()]
+
+    def _names(self):
+        """The parameters' names by id; a tied parameter has the first of its names."""
+        return {id(p): name for name, p in self._parameters()}
+
+    def _arguments(self, module, args, kwargs):
+        if not self.step_open or checkpoints()[1] is not None:
+            return
+        number = self.calls[None] = self.calls.get(None, 0) + 1
+        for name, value in arguments(module, args, kwargs):
+            known = (TARGET,) if self.loss_function is not None else ()
+            name = f".{name}" if name in known else escaped(name)
+            self._input(name if number == 1 else f"{name}@{number}", value)
+        if number == 1 and self.target:
+            self._input(TARGET, self.target[0])
+
+    def _input(self, name, value):
+        for path, leaf in parts(name, value):
+            if not isinstance(leaf, torch.Tensor):
+                self._value(f"input/{path}", leaf)
+            elif self._push(f"input/{path}", leaf) and leaf.requires_grad and leaf.is_leaf:
+                self.inputs[f"input/{path}"] = leaf
+                self._watch_leaf(f"input/{path}", leaf, self.step_hooks)
+
+    def _watch_leaf(self, name, leaf, hooks):
+        if not leaf.requires_grad or not leaf.is_leaf or (hooks is self.hooks and self.hooked.get(id(leaf)) is leaf):
+            return
+        reference = weakref.ref(leaf)
+
+        def accumulated(leaf):
+            if self.step_open and reference() is leaf:
+                self.went_backward = True
+                self._keep_gradient(name, leaf.grad)
+
+        hooks.callback(leaf.register_post_accumulate_grad_hook(accumulated).remove)
+        if hooks is self.hooks:
+            self.hooked[id(leaf)] = leaf
+
+    def _keep_gradient(self, name, gradient):
+        self.gradients[name] = (host_parts(name, gradient), weakref.ref(gradient), version(gradient))
+
+    def _taken(self, optimizer):
+        """The gradients as the optimizer takes them, where they are others than backward left."""
+        if not self.step_open:
+            return
+        optimizer.note(self.steps)
+        names = self._names()
+        for group in optimizer.optimizer.param_groups:
+            for p in group["params"]:
+                name = names.get(id(p))
+                if name is None or p.grad is None:
+                    continue
+                left = self.gradients.get(name)
+                if left is not None and left[1]() is p.grad and left[2] == version(p.grad):
+                    continue
+                now = host_parts(name, p.grad)
+                if left is None or not same(left[0], now):
+                    self.taken[name] = now
+
+    def _output(self, module, output):
+        if not self.step_open:
+            return
+        nodes, recomputes = checkpoints()
+        if recomputes is None:
+            number = self.calls[module] = self.calls.get(module, 0) + 1
+            call = Call(module, module if number == 1 else f"{module}@{number}")
+            self.outputs.append(call)
+            for name, tensor in parts(call.name, output):
+                if not isinstance(tensor, torch.Tensor):
+                    self._value(f"forward/{name}", tensor)
+                elif self._push_output(f"forward/{name}", tensor):
+                    call.recorded.append(name)
+        else:
+            # A recomputation is no call of its own. A checkpoint with a node of its own computes without a graph
+            # first, so that the gradients are those of what it recomputes.
+            calls = self.recomputed.get(recomputes)
+            if not calls or calls[0].module != module:
+                return
+            call = calls.pop(0)
+        for node in nodes:
+            self.recomputed.setdefault(node, []).append(call)
+        for name, tensor in parts(call.name, output):
+            if name in call.recorded and name not in call.gradients and tensor.requires_grad:
+                call.gradients[name] = None
+                self._watch_output(call, name, tensor)
+
+    def _watch_output(self, call, name, tensor):
+        """A hook gets the gradient of the value that the tensor has now, also if it is overwritten later.
+
+        https://github.com/pytorch/pytorch/blob/v2.13.0/docs/source/notes/autograd.rst#behavior-of-tensor-hooks
+        """
+        step = self.steps
+
+        def arrived(gradient):
+            if self.step_open and self.steps == step:
+                self.went_backward = True
+                # As retain_grad does, which keeps no strides.
+                now = [(part, copy, None) for part, copy, _ in host_parts(name, gradient)]
+                before = call.gradients[name]
+                if before is not None:  # of an earlier backward pass
+                    now = [(part, old + new, None) for (part, old, _), (_, new, _) in zip(before, now)]
+                call.gradients[name] = now
+
+        tensor.register_hook(arrived)
+
+    def _push_output(self, name, tensor):
+        """Containers return what their last module returned, which is copied once."""
+        known = self.copies.get(id(tensor))
+        if known is not None and known[0]() is tensor and known[1] == version(tensor):
+            self.trace.keep(self.prefix + name, *known[2:])
+            return True
+        if not self._push(name, tensor):
+            return False
+        strides = self.trace.strides.get(self.prefix + name)
+        if self.prefix + name in self.trace.tensors:
+            self.copies[id(tensor)] = weakref.ref(tensor), version(tensor), self.trace.tensors[self.prefix + name], strides
+        return True
+
+    def _push_gradients(self):
+        """In the order in which backward computes them: each output's, then its module's own parameters'."""
+        parameters = {name: p for name, p in self._parameters() if p.requires_grad}
+        for call in reversed(self.outputs):
+            for name, gradient in reversed(call.gradients.items()):
+                self._push_gradient(name, gradient)
+            for own in self.modules[call.module]._parameters:
+                full = of_module(own) if call.module == OUTPUT else f"{call.module.removeprefix('.')}.{escaped(own)}"
+                if parameters.pop(full, None) is not None:
+                    self._push_gradient(full, self.gradients.get(full, (None,))[0])
+        for name in [*parameters, *self.inputs]:
+            self._push_gradient(name, self.gradients.get(name, (None,))[0])
+        for name, gradient in self.taken.items():
+            for part, copy, strides in gradient:
+                self.trace.keep(f"{self.prefix}taken/{part}", copy, strides)
+
+    def _push_gradient(self, name, gradient):
+        if gradient is None:
+            self._leave_out([f"grad/{name}"], "the loss does not depend on it")
+            return
+        for part, copy, strides in gradient:
+            self.trace.keep(f"{self.prefix}grad/{part}", copy, strides)
+
+    def _states(self, prefix):
+        for optimizer in self.optimizers:
+            for name, value in optimizer.state(self._names()):
+                if isinstance(value, (bool, int, float)):
+                    value = torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
+                if isinstance(value, torch.Tensor):
+                    self._push(prefix + name, value)
+
+    def _value(self, name, value):
+        """A number, a string or None, which is no tensor and stands in the metadata."""
+        known = plain(value)
+        if known is None and value is not None:
+            self._leave_out([name], f"a case holds no {type(value).__name__}")
+        else:
+            self.values[self.prefix + name] = known
+
+    def _push(self, name, tensor):
+        try:
+            for part, tensor in dense_parts(name, tensor):
+                self.trace.push(self.prefix + part, tensor)
+        except CannotRecord as error:
+            self._leave_out([name], str(error).split(": ", 1)[1])
+            return False
+        return True
+
+    def _leave_out(self, names, why, quiet=False):
+        """Once, whichever the step."""
+        for name in names:
+            line = f"{name}: {why}"
+            if line not in self.not_recorded:
+                self.not_recorded.append(line)
+                if not quiet:
+                    print(f"recorder: not recorded: {line}", file=sys.stderr)
+
+
+class Call:
+    """A module's call: the names of its recorded outputs, and the gradients of those that require one."""
+
+    def __init__(self, module, name):
+        self.module, self.name, self.recorded, self.gradients = module, name, [], {}
+
+
+def ensure_writable(path):
+    """Raises an error unless a file can be written there. A link is followed."""
+    target = Path(path).resolve()
+    if target.exists() and not stat.S_ISREG(target.stat().st_mode):
+        raise ValueError(f"{path} is no regular file")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent}")
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(f"nothing can be written into {target.parent}")
+
+
+def arguments(module, args, kwargs):
+    """The arguments of a call of forward by name; of **kwargs each by its own."""
+    try:
+        signature = inspect.signature(module.forward)
+        named = dict(signature.bind(*args, **kwargs).arguments)
+    except (TypeError, ValueError):  # forward itself says what is wrong
+        return []
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            named.update(named.pop(name, {}))
+    return list(named.items())
+
+
+def dense_parts(name, tensor):
+    """A tensor as those that a file can hold: a sparse one is its indices and values, complex128 two of float64."""
+    if tensor.layout == torch.sparse_coo:
+        tensor = tensor.coalesce()
+        return [(f"{name}[indices]", tensor.indices()), (f"{name}[values]", tensor.values())]
+    if tensor.dtype == torch.complex128:
+        return [(f"{name}[real]", tensor.real), (f"{name}[imag]", tensor.imag)]
+    return [(name, tensor)]
+
+
+def host_parts(name, tensor):
+    """The same as copies, each with its strides where they are to be kept."""
+    return [(part, host_copy(part, tensor), strides_to_keep(tensor)) for part, tensor in dense_parts(name, tensor.detach())]
+
+
+def same(some, others):
+    """Whether two lists of parts hold the same bits."""
+    def bits(tensor):
+        return tensor.reshape(-1).view(torch.uint8)
+    return len(some) == len(others) and all(
+        a.dtype == b.dtype and a.shape == b.shape and torch.equal(bits(a), bits(b)) for (_, a, _), (_, b, _) in zip(some, others)
+    )
+
+
+def version(tensor):
+    """How often a tensor was written to; inference tensors do not say it."""
+    return None if tensor.is_inference() else tensor._version

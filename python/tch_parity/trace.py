@@ -1,0 +1,154 @@
+"""Named tensors and their safetensors file. It knows no model: what was run and where is plain data."""
+
+import ctypes
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+
+FORMAT = 2
+
+# As safetensors names them, in the order in which it lays tensors out, so that a file is the same bytes
+# whoever writes it.
+DTYPES = {
+    torch.uint64: "U64",
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.complex64: "C64",
+    torch.float32: "F32",
+    torch.uint32: "U32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint16: "U16",
+    torch.int16: "I16",
+    torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
+    torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
+    torch.float8_e8m0fnu: "F8_E8M0",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+# The most bytes of a header that safetensors reads.
+MAX_HEADER = 100_000_000
+
+# The most memory that strides may take: so many times the bytes of the elements, or so many bytes.
+MAX_SPREAD, MAX_SPAN = 16, 1 << 20
+
+
+class CannotRecord(ValueError):
+    """A tensor that a file cannot hold; the message says why."""
+
+
+class Trace:
+    """Named tensors in order, as they are when they come in; the same file as the crate's Trace."""
+
+    def __init__(self):
+        self.tensors = {}
+        self.strides = {}
+        self.about = {}
+        self.header = 0  # about as many bytes as the tensors take in the header
+
+    def push(self, name, tensor):
+        """Appends a copy of a tensor."""
+        self.keep(name, host_copy(name, tensor), strides_to_keep(tensor))
+
+    def keep(self, name, copy, strides=None):
+        """Appends what host_copy() returned."""
+        if name in self.tensors:
+            raise ValueError(f"two tensors named {name}")
+        self.header += 2 * len(name.encode()) + 16 * (copy.dim() + 1) + 80
+        if self.header > MAX_HEADER:
+            raise ValueError(
+                f"{name}: the header of the file would become larger than {MAX_HEADER} bytes, which is the most that"
+                " can be read: record fewer steps or modules, or several files"
+            )
+        self.tensors[name] = copy
+        if strides:
+            self.strides[name] = strides
+
+    def forget_after(self, count):
+        """Forgets all but the first `count` tensors."""
+        for name in list(self.tensors)[count:]:
+            del self.tensors[name]
+            self.strides.pop(name, None)
+
+    def describe(self, run, environment):
+        self.about = {"run": run, "environment": environment}
+
+    def save(self, path):
+        """Writes beside the file and renames; no tensor is copied once more. A link is followed."""
+        path = Path(path).resolve()
+        strides = {"strides": self.strides} if self.strides else {}
+        metadata = {"format": FORMAT, "order": list(self.tensors), **strides, **self.about}
+        header = {"__metadata__": {"tch-parity": compact(metadata)}}
+        offset = 0
+        rank = {dtype: i for i, dtype in enumerate(DTYPES)}
+        laid_out = sorted(self.tensors.items(), key=lambda item: (rank[item[1].dtype], item[0].encode()))
+        for name, tensor in laid_out:
+            end = offset + tensor.nbytes
+            header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+            offset = end
+        header = compact(header).encode()
+        header += b" " * (-len(header) % 8)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tch-parity.", delete=False, buffering=0) as file:
+            try:
+                write(file, len(header).to_bytes(8, "little") + header)
+                small = bytearray()  # tensors, of which each would cost a call of its own
+                for _, tensor in laid_out:
+                    if tensor.nbytes < 1 << 16:
+                        small += ctypes.string_at(tensor.data_ptr(), tensor.nbytes)
+                    if tensor.nbytes >= 1 << 16 or len(small) >= 1 << 20:
+                        write(file, small)
+                        small = bytearray()
+                    if tensor.nbytes >= 1 << 16:
+                        write(file, (ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr()))
+                write(file, small)
+                umask = os.umask(0)
+                os.umask(umask)
+                os.chmod(file.name, 0o666 & ~umask)  # as any new file, and not as a temporary one
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+
+
+def host_copy(name, tensor):
+    """A contiguous copy of a tensor in the CPU's memory.
+
+    Raises CannotRecord for what has no elements laid out by strides, or a dtype that safetensors does not have.
+    """
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.device.type == "meta":
+        what = "nested tensor" if tensor.is_nested else f"{tensor.layout} on {tensor.device}"
+        raise CannotRecord(f"{name}: a case holds no {what}")
+    if tensor.dtype not in DTYPES:
+        raise CannotRecord(f"{name}: a case holds no {tensor.dtype}")
+    copy = tensor.detach().resolve_neg().resolve_conj()
+    return copy.clone(memory_format=torch.contiguous_format) if copy.device.type == "cpu" else copy.cpu().contiguous()
+
+
+def strides_to_keep(tensor):
+    """The strides of a tensor, or None where they are those of a new one, or leave gaps that would be too large."""
+    strides, contiguous, stored = list(tensor.stride()), [], 1
+    for n in reversed(tensor.shape):
+        contiguous.insert(0, stored)
+        stored *= n
+    span = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, strides))
+    large = span * tensor.element_size() > max(MAX_SPREAD * tensor.nbytes, MAX_SPAN)
+    return None if tensor.numel() == 0 or strides == contiguous or large else strides
+
+
+def write(file, data):
+    """All of it: one call writes 2 GiB at most."""
+    data = memoryview(data).cast("B")
+    while data:
+        data = data[file.write(data):]
+
+
+def compact(value):
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -1,0 +1,102 @@
+//! What the Python package records: any loop, and what a port reads of it.
+
+#![cfg(feature = "libtorch")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{ROOT, python, recorded_file};
+use serde_json::json;
+use tch::nn::{self, OptimizerConfig};
+use tch::{Device, Kind};
+use tch_parity::{Case, Numerics, Parity, Recorder};
+
+#[test]
+fn of_sixty_loops_every_recorded_value_is_that_of_plain_autograd() {
+    let output = python()
+        .args(["-W", "ignore"])
+        .arg(Path::new(ROOT).join("python/tests/test_recorder.py"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.ends_with("\nOK\n"), "{said}");
+}
+
+/// A loop of its own with dropout, an argument that is no tensor, and a schedule.
+const DROPOUT: &str = r#"
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.drop, self.fc2 = nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, 1)
+
+    def forward(self, x, scale):
+        return self.fc2(self.drop(self.fc1(x)) * scale)
+
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+with Recorder('case.safetensors', net, optimizer=optimizer) as rec:
+    for scale in (2.0, 3.0):
+        torch.rand(3)  # something else draws between the steps
+        x = torch.randn(8, 4)
+        with rec.watch():
+            optimizer.zero_grad()
+            rec.loss(net(x, scale).square().mean()).backward()
+            optimizer.step()
+            schedule.step()
+"#;
+
+#[test]
+fn a_port_with_dropout_draws_the_recorded_numbers() {
+    Numerics::Portable.restart_with().unwrap();
+    let (file, said) = recorded_file("recording_dropout", DROPOUT);
+    assert_eq!(said, "");
+    let case = Case::load(file).unwrap();
+    let vs = nn::VarStore::new(Device::Cpu);
+    let fc1 = nn::linear(vs.root() / "fc1", 4, 16, Default::default());
+    let fc2 = nn::linear(vs.root() / "fc2", 16, 1, Default::default());
+    let port = |restore: bool| {
+        case.load_parameters(&vs).unwrap();
+        let mut optimizer = nn::Sgd::default().build(&vs, 0.1).unwrap();
+        let mut rec = Recorder::new();
+        for step in 1..=2 {
+            if restore {
+                case.restore_rng(step).unwrap();
+            }
+            optimizer.zero_grad();
+            let scale = case.argument(step, "scale").unwrap().as_f64().unwrap();
+            let x = rec.output("fc1", case.input(step, "x").unwrap().apply(&fc1)).unwrap();
+            let x = rec.output("drop", x.dropout(0.5, true)).unwrap() * scale;
+            let x = rec.output("fc2", x.apply(&fc2)).unwrap();
+            let loss = x.square().mean(Kind::Float);
+            loss.backward();
+            rec.gradients(&loss, &vs).unwrap();
+            optimizer.step();
+            rec.step(&vs).unwrap();
+            optimizer.set_lr(0.05);
+        }
+        Parity::default().report(&rec.into_trace(), &case).unwrap()
+    };
+    let report = port(true);
+    assert!(report.comparison.passes(), "{}", report.text());
+    assert!(!port(false).comparison.passes(), "other numbers are drawn");
+    assert_eq!(case.argument(2, "scale").unwrap(), json!(3.0));
+    let error = case.argument(3, "scale").unwrap_err().to_string();
+    assert_eq!(error, "no argument step/3/input/scale in this case");
+    assert!(case.restore_rng(3).is_ok(), "a step that drew nothing");
+}
+
+#[test]
+fn a_state_that_is_none_of_a_generator_is_an_error() {
+    let program = format!(
+        "{DROPOUT}\nfrom tch_parity import Trace\nt = Trace()\n\
+         t.push('rng', torch.zeros(7, dtype=torch.uint8))\nt.push('step/2/rng', torch.zeros(2))\n\
+         t.describe({{'model': 'Net'}}, rec.environment)\nt.save('case.safetensors')"
+    );
+    let (file, _) = recorded_file("recording_rng", &program);
+    let case = Case::load(file).unwrap();
+    for step in [1, 2] {
+        assert!(case.restore_rng(step).is_err());
+    }
+}
