@@ -23,7 +23,7 @@ impl Block {
         }
     }
 
-    fn forward(&self, rec: &mut Recorder, x: &Tensor) -> Result<Tensor> {
+    fn forward(&self, rec: &Recorder, x: &Tensor) -> Result<Tensor> {
         let [conv, norm, relu, pool] = &self.names;
         let x = rec.output(conv, self.conv.forward(x))?;
         let x = rec.output(norm, self.norm.forward_t(&x, true))?;
@@ -40,12 +40,12 @@ pub(crate) fn port(case: &Case) -> Result<Trace> {
     case.load_parameters(&vs)?;
     let mut optimizer = nn::Sgd::default().build(&vs, 0.05)?;
 
-    let mut rec = Recorder::new();
+    let rec = Recorder::new();
     for k in 1..=2 {
         optimizer.zero_grad();
         let mut x = case.input(k, "image")?;
         for block in &blocks {
-            x = block.forward(&mut rec, &x)?;
+            x = block.forward(&rec, &x)?;
         }
         let x = rec.output("features", x)?;
         let x = rec.output("classifier", classifier.forward(&x.flatten(1, -1)))?;

@@ -63,7 +63,7 @@ fn port(case: &Case) -> Result<Trace> {
     case.load_parameters(&vs)?;
     let mut optimizer = nn::Sgd::default().build(&vs, 0.1)?;
 
-    let mut rec = Recorder::new();
+    let rec = Recorder::new();
     for k in 1..=3 {
         optimizer.zero_grad();
         let x = case.input(k, "src")?;

@@ -16,17 +16,17 @@ fn port(case: &Case) -> Result<Trace> {
     case.load_parameters(&vs)?;
     let mut optimizer = nn::sgd(0.9, 0., 0.01, false).build(&vs, 0.1)?;
 
-    let forward = |rec: &mut Recorder, x: &Tensor| -> Result<Tensor> {
+    let forward = |rec: &Recorder, x: &Tensor| -> Result<Tensor> {
         let x = rec.output("fc1", fc1.forward(x))?;
         let x = rec.output("norm", norm.forward(&x))?;
         let x = rec.output("gelu", x.gelu("none"))?;
         let x = rec.output("fc2", fc2.forward(&x))?;
         rec.output("output", x)
     };
-    let mut rec = Recorder::new();
+    let rec = Recorder::new();
     for k in 1..=3 {
         optimizer.zero_grad();
-        let loss = forward(&mut rec, &case.input(k, "x")?)?
+        let loss = forward(&rec, &case.input(k, "x")?)?
             .cross_entropy_for_logits(&case.input(k, "target")?);
         loss.backward();
         rec.gradients(&loss, &vs)?;

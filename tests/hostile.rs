@@ -156,7 +156,7 @@ fn hand_around(tensor: &Tensor, name: &str) -> (bool, bool) {
     let vs = VarStore::new(Device::Cpu);
     let named = vec![("v".to_owned(), tensor.shallow_clone())];
     vs.variables_.lock().unwrap().named_variables.extend(named);
-    let mut recorder = Recorder::new();
+    let recorder = Recorder::new();
     let _ = recorder.output("t", tensor.shallow_clone());
     let _ = recorder.gradients(tensor, &vs);
     let _ = recorder.step(&vs);

@@ -52,7 +52,7 @@ fn port(case: &Case, in_place: bool) -> Trace {
     case.load_parameters(&vs).unwrap();
     let mut optimizer = nn::Sgd::default().build(&vs, 0.1).unwrap();
     let relu = |mut x: Tensor| if in_place { x.relu_() } else { x.relu() };
-    let mut rec = Recorder::new();
+    let rec = Recorder::new();
     for step in 1..=2 {
         optimizer.zero_grad();
         let x = case.input(step, "x").unwrap();
@@ -120,7 +120,7 @@ fn a_wrong_backward_is_found_where_the_value_is_overwritten() {
 fn gradient_of(y: impl Fn(&Tensor) -> Tensor, then: impl Fn(Tensor) -> Tensor) -> Trace {
     let vs = VarStore::new(Device::Cpu);
     let x = vs.root().add("x", Tensor::from_slice(&[1f32, 2., 3., 4.]), true);
-    let mut rec = Recorder::new();
+    let rec = Recorder::new();
     let loss = then(rec.output("y", y(&x)).unwrap()).sum(Kind::Float);
     loss.backward();
     rec.finish(&loss, &vs).unwrap()
@@ -193,7 +193,7 @@ fn a_view_that_was_overwritten_has_a_reason_and_no_gradient() {
 fn a_leaf_and_several_backward_passes_add_up() {
     let vs = VarStore::new(Device::Cpu);
     let x = vs.root().add("x", Tensor::from_slice(&[1f32, 2.]), true);
-    let mut rec = Recorder::new();
+    let rec = Recorder::new();
     let leaf = rec.output("leaf", x.shallow_clone()).unwrap();
     let y = rec.output("y", leaf * 2).unwrap();
     let same = rec.output("same", y.shallow_clone()).unwrap();

@@ -46,7 +46,7 @@ fn port(case: &Case, change: impl Fn(Tensor) -> Tensor) -> Trace {
     let fc = nn::linear(&root / "fc", 8, 3, Default::default());
     case.load_parameters(&vs).unwrap();
     let mut optimizer = nn::OptimizerConfig::build(nn::Sgd::default(), &vs, 0.1).unwrap();
-    let mut rec = Recorder::new();
+    let rec = Recorder::new();
     for step in 1..=2 {
         optimizer.zero_grad();
         let x = change(case.input(step, "image").unwrap());
@@ -120,7 +120,7 @@ fn a_layout_that_only_a_dimension_of_one_element_tells_is_kept() {
     let [weight, bias] = ["param/0.weight", "param/0.bias"].map(|name| case.trace.tensor(name));
     let conv = |x: &Tensor| {
         let (weight, bias) = (weight.as_ref().unwrap(), bias.as_ref().unwrap());
-        let mut rec = Recorder::new();
+        let rec = Recorder::new();
         let y = x.conv2d(weight, Some(bias), [1], [0], [1], 1);
         let _ = rec.output("0", y).unwrap();
         compared(&rec.into_trace(), &case).tensors.remove(0).layout

@@ -6,10 +6,10 @@ mod common;
 
 use std::path::Path;
 
-use common::{ROOT, python, recorded_file};
+use common::{ROOT, python, recorded_file, scratch, tch_parity};
 use serde_json::json;
 use tch::nn::{self, OptimizerConfig};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 use tch_parity::{Case, Numerics, Parity, Recorder};
 
 #[test]
@@ -59,7 +59,7 @@ fn a_port_with_dropout_draws_the_recorded_numbers() {
     let port = |restore: bool| {
         case.load_parameters(&vs).unwrap();
         let mut optimizer = nn::Sgd::default().build(&vs, 0.1).unwrap();
-        let mut rec = Recorder::new();
+        let rec = Recorder::new();
         for step in 1..=2 {
             if restore {
                 case.restore_rng(step).unwrap();
@@ -99,4 +99,61 @@ fn a_state_that_is_none_of_a_generator_is_an_error() {
     for step in [1, 2] {
         assert!(case.restore_rng(step).is_err());
     }
+}
+
+#[test]
+fn gradients_can_be_asked_for_again_after_backward() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let fc = nn::linear(vs.root() / "fc", 2, 1, Default::default());
+    let rec = Recorder::new();
+    let x = rec.output("fc", Tensor::ones([3, 2], (Kind::Float, Device::Cpu)).apply(&fc)).unwrap();
+    let loss = x.mean(Kind::Float);
+    let error = rec.gradients(&loss, &vs).unwrap_err().to_string();
+    assert!(error.contains("backward was never run"), "{error}");
+    loss.backward();
+    rec.gradients(&loss, &vs).unwrap();
+    let trace = rec.into_trace();
+    let names = trace.names().collect::<Vec<_>>();
+    assert_eq!(names, ["forward/fc", "forward/L", "grad/fc", "grad/fc.bias", "grad/fc.weight"]);
+}
+
+#[test]
+fn a_sparse_gradient_is_its_indices_and_values() {
+    Numerics::Portable.restart_with().unwrap();
+    let (file, said) = recorded_file(
+        "recording_sparse",
+        "net = nn.Embedding(7, 3, sparse=True)\nx = torch.tensor([5, 1, 5])\n\
+         with Recorder('case.safetensors', net) as rec, rec.watch():\n    \
+         rec.loss(net(x).square().mean()).backward()",
+    );
+    assert_eq!(said, "");
+    let case = Case::load(file).unwrap();
+    let vs = nn::VarStore::new(Device::Cpu);
+    let weight = vs.root().zeros("weight", &[7, 3]);
+    case.load_parameters(&vs).unwrap();
+    let rec = Recorder::new();
+    let embedded = Tensor::embedding(&weight, &case.input(1, "input").unwrap(), -1, false, true);
+    let loss = rec.output("output", embedded).unwrap().square().mean(Kind::Float);
+    loss.backward();
+    rec.gradients(&loss, &vs).unwrap();
+    rec.step(&vs).unwrap();
+    let trace = rec.into_trace();
+    assert_eq!(trace.get("grad/weight[indices]").unwrap().shape(), [1, 2]);
+    let report = Parity::default().report(&trace, &case).unwrap();
+    assert!(report.comparison.passes(), "{}", report.text());
+}
+
+#[test]
+fn the_file_of_a_port_says_where_it_was_computed() {
+    Numerics::Portable.restart_with().unwrap();
+    let case = Path::new(ROOT).join("examples/mlp.safetensors");
+    let vs = nn::VarStore::new(Device::Cpu);
+    let _ = vs.root().zeros("w", &[1]);
+    let rec = Recorder::new();
+    rec.step(&vs).unwrap();
+    let port = scratch("recording_environment").join("port.safetensors");
+    rec.into_trace().save(&port).unwrap();
+    let output = tch_parity().arg("compare").args([&port, &case]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.ends_with("bitwise required: both use portable numerics)\n"), "{text}");
 }

@@ -1,17 +1,22 @@
 //! The recorder of what a port computes. It uses the same names as the Python package.
 
+use std::cell::RefCell;
+
 use anyhow::{Context, Result, ensure};
-use tch::Tensor;
 use tch::nn::VarStore;
+use tch::{Device, Tensor};
 
 use crate::torch::{Gradient, Output};
-use crate::trace::Trace;
+use crate::trace::{Environment, Numerics, Trace};
 
 /// Why there is no gradient, in the words of the Python package.
 const OVERWRITTEN: &str =
     "overwritten in place after the module returned it, so that its gradient is another value's";
 
 /// A recorder of the steps of a model that is ported with tch.
+///
+/// Its methods take it by a shared reference, so that a port's own `forward` can take a `&Recorder` and calls of
+/// [`output`](Self::output) can stand in one another.
 ///
 /// ```
 /// use tch::nn::{self, OptimizerConfig};
@@ -21,7 +26,7 @@ const OVERWRITTEN: &str =
 /// let vs = nn::VarStore::new(Device::Cpu);
 /// let fc = nn::linear(vs.root() / "fc", 2, 1, Default::default());
 /// let mut opt = nn::Sgd::default().build(&vs, 0.1)?;
-/// let mut rec = Recorder::new();
+/// let rec = Recorder::new();
 /// for _ in 0..2 {
 ///     opt.zero_grad();
 ///     let loss = rec.output("fc", Tensor::ones([3, 2], (Kind::Float, Device::Cpu)).apply(&fc))?.mean(Kind::Float);
@@ -34,8 +39,13 @@ const OVERWRITTEN: &str =
 /// assert!(trace.get("step/2/forward/fc").is_some() && trace.get("grad/fc.weight").is_some());
 /// # Ok::<(), anyhow::Error>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Recorder {
+    recorded: RefCell<Recorded>,
+}
+
+#[derive(Debug)]
+struct Recorded {
     trace: Trace,
     /// The number of the current step, counted from 1.
     step: u32,
@@ -44,12 +54,14 @@ pub struct Recorder {
     loss: Option<Tensor>,
     /// What could not be recorded, with the reasons, as the Python package writes them.
     not_recorded: Vec<String>,
+    /// The device of the variables.
+    device: Device,
 }
 
-impl Default for Recorder {
-    fn default() -> Recorder {
+impl Default for Recorded {
+    fn default() -> Recorded {
         let (trace, outputs, not_recorded) = (Trace::new(), Vec::new(), Vec::new());
-        Recorder { trace, step: 1, outputs, loss: None, not_recorded }
+        Recorded { trace, step: 1, outputs, loss: None, not_recorded, device: Device::Cpu }
     }
 }
 
@@ -67,53 +79,66 @@ impl Recorder {
     ///
     /// # Errors
     /// Returns an error if the name has been used in this step, and libtorch's errors.
-    pub fn output(&mut self, name: &str, tensor: Tensor) -> Result<Tensor> {
-        self.push(&format!("forward/{name}"), &tensor)?;
-        if tensor.requires_grad() {
-            let output = Output::new(&tensor).with_context(|| format!("forward/{name}"))?;
-            self.outputs.push((name.to_owned(), output));
-        }
+    pub fn output(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
+        self.tap(name, &tensor)?;
         Ok(tensor)
+    }
+
+    /// Records what a module returns, as [`output`](Self::output) does, without taking it.
+    ///
+    /// # Errors
+    /// Returns the errors of [`output`](Self::output).
+    pub fn tap(&self, name: &str, tensor: &Tensor) -> Result<()> {
+        let mut recorded = self.recorded.borrow_mut();
+        recorded.push(&format!("forward/{name}"), tensor)?;
+        if tensor.requires_grad() {
+            let output = Output::new(tensor).with_context(|| format!("forward/{name}"))?;
+            recorded.outputs.push((name.to_owned(), output));
+        }
+        Ok(())
     }
 
     /// Records the loss, and the gradients of the outputs and of the trainable variables of `vs`. Call it between
     /// `loss.backward()` and the optimizer's step.
     ///
     /// # Errors
-    /// Returns an error if there is no gradient, since backward was never run.
-    pub fn gradients(&mut self, loss: &Tensor, vs: &VarStore) -> Result<()> {
-        self.push("forward/L", loss)?;
-        let outputs = std::mem::take(&mut self.outputs);
-        let mut found = false;
-        for (name, output) in outputs.into_iter().rev() {
+    /// Returns an error if there is no gradient, since backward was never run. Nothing is recorded then.
+    pub fn gradients(&self, loss: &Tensor, vs: &VarStore) -> Result<()> {
+        let mut recorded = self.recorded.borrow_mut();
+        recorded.device = vs.device();
+        let mut gradients = Vec::new();
+        let mut overwritten = Vec::new();
+        for (name, output) in recorded.outputs.iter().rev() {
             match output.gradient()? {
-                Gradient::Known(gradient) => {
-                    self.push(&format!("grad/{name}"), &gradient)?;
-                    found = true;
-                }
+                Gradient::Known(gradient) => gradients.push((name.clone(), gradient)),
                 Gradient::Absent => {}
-                Gradient::Overwritten => {
-                    let line = format!("grad/{name}: {OVERWRITTEN}");
-                    if !self.not_recorded.contains(&line) {
-                        self.not_recorded.push(line);
-                        self.trace.describe_not_recorded(&self.not_recorded)?;
-                    }
-                }
+                Gradient::Overwritten => overwritten.push(format!("grad/{name}: {OVERWRITTEN}")),
             }
         }
         for (name, variable) in sorted(vs).into_iter().filter(|(_, v)| v.requires_grad()) {
             let gradient = variable.f_grad()?;
             if gradient.defined() {
-                self.push(&format!("grad/{name}"), &gradient)?;
-                found = true;
+                gradients.push((name, gradient));
             }
         }
         ensure!(
-            found,
+            !gradients.is_empty(),
             "no gradient in step {}: backward was never run, or was run from another loss",
-            self.step
+            recorded.step
         );
-        self.loss = Some(loss.f_detach_copy()?);
+        recorded.outputs.clear();
+        recorded.push("forward/L", loss)?;
+        for (name, gradient) in gradients {
+            for (part, tensor) in parts(&name, gradient)? {
+                recorded.push(&format!("grad/{part}"), &tensor)?;
+            }
+        }
+        for line in overwritten {
+            if !recorded.not_recorded.contains(&line) {
+                recorded.not_recorded.push(line);
+            }
+        }
+        recorded.loss = Some(loss.f_detach_copy()?);
         Ok(())
     }
 
@@ -121,15 +146,18 @@ impl Recorder {
     ///
     /// # Errors
     /// Returns an error if two variables have the same name, and libtorch's errors.
-    pub fn step(&mut self, vs: &VarStore) -> Result<()> {
-        if let Some(loss) = self.loss.take() {
-            self.trace.push(format!("step/{}/L", self.step), &loss)?;
+    pub fn step(&self, vs: &VarStore) -> Result<()> {
+        let mut recorded = self.recorded.borrow_mut();
+        recorded.device = vs.device();
+        let step = recorded.step;
+        if let Some(loss) = recorded.loss.take() {
+            recorded.trace.push(format!("step/{step}/L"), &loss)?;
         }
         for (name, variable) in sorted(vs) {
-            self.trace.push(format!("step/{}/{name}", self.step), &variable)?;
+            recorded.trace.push(format!("step/{step}/{name}"), &variable)?;
         }
-        self.outputs.clear();
-        self.step += 1;
+        recorded.outputs.clear();
+        recorded.step += 1;
         Ok(())
     }
 
@@ -138,23 +166,41 @@ impl Recorder {
     ///
     /// # Errors
     /// Returns the errors of [`gradients`](Self::gradients).
-    pub fn finish(mut self, loss: &Tensor, vs: &VarStore) -> Result<Trace> {
+    pub fn finish(self, loss: &Tensor, vs: &VarStore) -> Result<Trace> {
         self.gradients(loss, vs)?;
-        Ok(self.trace)
+        Ok(self.into_trace())
     }
 
-    /// Returns all that was recorded. Of the run, the trace says only what could not be recorded, if there is
-    /// anything.
+    /// Returns all that was recorded, with the environment in which it was. Of the run, the trace says only what could
+    /// not be recorded, if there is anything.
     pub fn into_trace(self) -> Trace {
-        self.trace
+        let Recorded { mut trace, not_recorded, device, .. } = self.recorded.into_inner();
+        // A libtorch that does not say what it is leaves the environment unknown, as in any other file.
+        let environment = Environment::current(Numerics::in_use(), device).ok();
+        trace.describe_port(&not_recorded, environment.as_ref());
+        trace
     }
+}
 
+impl Recorded {
     fn push(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
         match self.step {
             1 => self.trace.push(name, tensor),
             k => self.trace.push(format!("step/{k}/{name}"), tensor),
         }
     }
+}
+
+/// Returns a gradient as the tensors that a trace can keep: a sparse one as its indices and values.
+fn parts(name: &str, gradient: Tensor) -> Result<Vec<(String, Tensor)>> {
+    if !gradient.is_sparse() {
+        return Ok(vec![(name.to_owned(), gradient)]);
+    }
+    let gradient = gradient.f_coalesce()?;
+    Ok(vec![
+        (format!("{name}[indices]"), gradient.f_indices()?),
+        (format!("{name}[values]"), gradient.f_values()?),
+    ])
 }
 
 /// Lists the variables in an order that does not change from run to run.

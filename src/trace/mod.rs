@@ -166,14 +166,18 @@ impl Trace {
         Ok(())
     }
 
-    /// Records nothing of a run but what it does not have, each as `NAME: REASON`.
-    ///
-    /// # Errors
-    /// Returns an error if that cannot be serialized to JSON.
-    pub fn describe_not_recorded(&mut self, reasons: &[String]) -> Result<()> {
-        let run = serde_json::json!({ "not_recorded": reasons });
-        self.run = Some(serde_json::value::to_raw_value(&run)?);
-        Ok(())
+    /// Records nothing of a run but what it does not have, each as `NAME: REASON`, and where it was made, where that
+    /// is known.
+    pub(crate) fn describe_port(
+        &mut self,
+        not_recorded: &[String],
+        environment: Option<&Environment>,
+    ) {
+        let run =
+            (!not_recorded.is_empty()).then(|| serde_json::json!({ "not_recorded": not_recorded }));
+        // Strings and numbers always become JSON.
+        self.run = run.and_then(|run| serde_json::value::to_raw_value(&run).ok());
+        self.environment = environment.and_then(|here| serde_json::value::to_raw_value(here).ok());
     }
 
     /// Returns the record of what was run, or `None` if there is none.
