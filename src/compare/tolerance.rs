@@ -51,6 +51,7 @@ pub enum Between {
 /// | output of a module | `max|expected|` | twice the largest `max|Δ|` of the module's parameters of one dimension, plus 8 times the largest `max|Δ| / max|expected|` of its others, times `max|expected|`; both at the beginning of the step |
 /// | gradient of an output | `max|expected|` | 0 |
 /// | gradient of a parameter | `max|expected|`, or what is summed up in it if that is more: `Σ|gradient of the module's output|` of a channel, for a weight times `max|input|` | 0 |
+/// | gradient as the optimizer took it | that of the gradient, times `max|taken| / max|gradient|` where clipping made it smaller | 0 |
 /// | buffer after a step | `max|expected|`; for `running_mean`, `max|input|` if that is more | its difference before the step; for `running_mean`, plus that of the input |
 ///
 /// An element of a parameter after step k is close if
@@ -64,6 +65,14 @@ pub enum Between {
 /// over steps 1 to k. In one of 100 elements, in which the optimizer's own terms may cancel, the last factor may be
 /// 1 and `2 m` left out. Only differences of tensors that are close count, so an error does not excuse what follows
 /// from it.
+///
+/// What the optimizer keeps of a parameter after step k adds up its gradients, with factors up to 1, or their squares.
+/// With `D`, the sum over steps 1 to k of `max|Δ|` of the gradients that it took, it is close if
+///
+/// ```text
+/// max|Δ| <= scaled max|expected| + 8 D                              exp_avg, momentum_buffer, and others
+/// max|Δ| <= scaled max|expected| + 8 D (D + 2 sqrt(max|expected|))  exp_avg_sq, max_exp_avg_sq, square_avg, sum
+/// ```
 ///
 /// The factors 8 and 4 are measured: `scripts/right_and_wrong.py` shows with them how many right runs are called
 /// different, and how many mistakes are missed (`docs/checking.md`).
