@@ -12,10 +12,12 @@ Every command takes --numerics portable (the default: the same bits on every mac
 import argparse
 import contextlib
 import random
+import sys
 from pathlib import Path
 
 import torch
 from tch_parity import Trace, compute_with
+from tch_parity.trace import ensure_writable
 from three_layer_net import ThreeLayerNet
 from torch import nn
 
@@ -230,10 +232,16 @@ def main():
     elif args.command == "random":
         record_random(args.count, args.seed, args.out, environment)
     else:
+        if args.record:
+            ensure_writable(args.record)
         trace = notebook(args.lr, args.steps, environment)
         if args.record:
             trace.save(args.record)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        print(f"reference.py: {error}", file=sys.stderr)
+        sys.exit(2)

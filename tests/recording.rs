@@ -157,3 +157,18 @@ fn the_file_of_a_port_says_where_it_was_computed() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.ends_with("bitwise required: both use portable numerics)\n"), "{text}");
 }
+
+#[test]
+fn the_reference_says_in_one_line_what_is_wrong() {
+    for (args, says) in [
+        (["--lr", "-1"], "Invalid learning rate: -1.0"),
+        (["--record", "/nonexistent/x"], "there is no folder /nonexistent"),
+        (["--record", "/dev/null"], "/dev/null is no regular file"),
+    ] {
+        let mut reference = python();
+        reference.arg(Path::new(ROOT).join("scripts/reference.py")).arg("notebook").args(args);
+        let output = reference.output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(String::from_utf8_lossy(&output.stderr), format!("reference.py: {says}\n"));
+    }
+}

@@ -3,11 +3,8 @@
 import contextlib
 import fnmatch
 import inspect
-import os
-import stat
 import sys
 import weakref
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -16,7 +13,7 @@ from .checkpoints import checkpoints
 from .names import LOSS, OUTPUT, TARGET, escaped, of_module, parts, plain
 from .numerics import environment
 from .optimizers import Optimizer
-from .trace import CannotRecord, Trace, host_copy, strides_to_keep
+from .trace import CannotRecord, Trace, ensure_writable, host_copy, strides_to_keep
 
 
 class Recorder:
@@ -391,17 +388,6 @@ class Call:
 
     def __init__(self, module, name):
         self.module, self.name, self.recorded, self.gradients = module, name, [], {}
-
-
-def ensure_writable(path):
-    """Raises an error unless a file can be written there. A link is followed."""
-    target = Path(path).resolve()
-    if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-        raise ValueError(f"{path} is no regular file")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {target.parent}")
-    if not os.access(target.parent, os.W_OK):
-        raise PermissionError(f"nothing can be written into {target.parent}")
 
 
 def arguments(module, args, kwargs):

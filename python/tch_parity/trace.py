@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -83,6 +84,7 @@ class Trace:
 
     def save(self, path):
         """Writes beside the file and renames; no tensor is copied once more. A link is followed."""
+        ensure_writable(path)
         path = Path(path).resolve()
         strides = {"strides": self.strides} if self.strides else {}
         metadata = {"format": FORMAT, "order": list(self.tensors), **strides, **self.about}
@@ -116,6 +118,17 @@ class Trace:
             except BaseException:
                 os.unlink(file.name)
                 raise
+
+
+def ensure_writable(path):
+    """Raises an error unless a file can be written there. A link is followed."""
+    target = Path(path).resolve()
+    if target.exists() and not stat.S_ISREG(target.stat().st_mode):
+        raise ValueError(f"{path} is no regular file")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent}")
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(f"nothing can be written into {target.parent}")
 
 
 def host_copy(name, tensor):

@@ -40,7 +40,10 @@ pub(super) fn parse_metadata(text: &str) -> Result<Metadata> {
     }
     let in_metadata = || format!("in the metadata under {METADATA_KEY}");
     let version = serde_json::from_str::<Version>(text).with_context(in_metadata)?.format;
-    ensure!(version == FORMAT, "format {version} is unknown: this program reads format {FORMAT}");
+    ensure!(
+        version == FORMAT,
+        "format {version} is unknown: this program reads format {FORMAT}, so record the run again with its recorder"
+    );
     serde_json::from_str::<NoNameTwice>(text).with_context(in_metadata)?;
     serde_json::from_str(text).with_context(in_metadata)
 }
