@@ -1,0 +1,115 @@
+"""Records two training steps of real architectures with random weights, each twice and in processes of their own.
+
+    zoo.py             prints a table; exits with 1 if two recordings differ or anything is left out
+    zoo.py NAME FILE   records one architecture
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SIZE = 64
+
+
+def vision(name):
+    import torchvision
+
+    def make():
+        options = {"image_size": SIZE} if name == "vit_b_16" else {"init_weights": True} if name == "googlenet" else {}
+        return getattr(torchvision.models, name)(num_classes=10, **options)
+
+    return make
+
+
+def text(config, model, **options):
+    import transformers
+
+    def make():
+        sizes = {"vocab_size": 50, **options}
+        return getattr(transformers, model)(getattr(transformers, config)(**sizes))
+
+    return make
+
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+KEYS = {"num_key_value_heads": 2}
+IMAGES = (
+    "resnet18", "mobilenet_v3_small", "densenet121", "googlenet", "shufflenet_v2_x0_5", "efficientnet_b0",
+    "convnext_tiny", "swin_t", "vit_b_16",
+)
+TEXTS = {
+    "BERT": ("BertConfig", "BertForMaskedLM", SMALL),
+    "GPT-2": ("GPT2Config", "GPT2LMHeadModel", {"n_embd": 32, "n_layer": 2, "n_head": 4}),
+    "Llama": ("LlamaConfig", "LlamaForCausalLM", {**SMALL, **KEYS}),
+    "Qwen3": ("Qwen3Config", "Qwen3ForCausalLM", {**SMALL, **KEYS, "head_dim": 8}),
+    "T5": ("T5Config", "T5ForConditionalGeneration", {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0, "pad_token_id": 0}),
+}
+
+
+def record(name, path):
+    import torch
+    from tch_parity import Recorder, compute_with
+
+    compute_with("portable")
+    torch.manual_seed(0)
+    if name in IMAGES:
+        model = vision(name)()
+        batches = [((torch.randn(2, 3, SIZE, SIZE),), torch.randint(10, (2,))) for _ in range(2)]
+
+        def loss_of(args, target):
+            output = model(*args)
+            outputs = [output] if isinstance(output, torch.Tensor) else output  # GoogLeNet's, with its two auxiliary ones
+            return sum(torch.nn.functional.cross_entropy(output, target) for output in outputs)
+    else:
+        config, kind, options = TEXTS[name]
+        model = text(config, kind, **options)()
+        model.train()
+        batches = [((torch.randint(1, 50, (2, 8)),), torch.randint(1, 50, (2, 8))) for _ in range(2)]
+
+        def loss_of(args, target):
+            return model(input_ids=args[0], labels=target, use_cache=False).loss
+
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    with Recorder(path, model, optimizer=optimizer) as rec:
+        for args, target in batches:
+            with rec.watch():
+                optimizer.zero_grad()
+                rec.loss(loss_of(args, target)).backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+
+
+def recorded(name, folder):
+    """The digest of a recording, how many tensors it has, its size in MiB, and what it lacks."""
+    path = Path(folder) / "case.safetensors"
+    subprocess.run([sys.executable, "-W", "ignore", __file__, name, path], check=True, stderr=subprocess.DEVNULL)
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    about = json.loads(header["__metadata__"]["tch-parity"])
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return digest, about["order"], path.stat().st_size / 2**20, about["run"].get("not_recorded", [])
+
+
+def main():
+    """Prints the table of docs/zoo.md."""
+    print("| architecture | tensors | gradients of outputs | MiB | twice the same bytes | left out |")
+    print("|---|---|---|---|---|---|")
+    well = True
+    for name in (*IMAGES, *TEXTS):
+        with tempfile.TemporaryDirectory() as folder:
+            (digest, order, size, lacks), again = recorded(name, folder), recorded(name, folder)[0]
+        outputs = {name.split("/", 1)[1] for name in order if name.startswith("forward/")}
+        gradients = sum(name.startswith("grad/") and name.split("/", 1)[1] in outputs for name in order)
+        same = "yes" if digest == again else "NO"
+        said = "; ".join(sorted(lacks)[:3]) + (f"; and {len(lacks) - 3} more" if len(lacks) > 3 else "") or "nothing"
+        print(f"| {name} | {len(order)} | {gradients} | {size:.0f} | {same} | {said} |", flush=True)
+        well &= digest == again and not lacks
+    sys.exit(not well)
+
+
+if __name__ == "__main__":
+    record(*sys.argv[1:]) if len(sys.argv) == 3 else main()
