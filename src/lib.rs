@@ -51,6 +51,8 @@ mod case;
 #[cfg(feature = "libtorch")]
 pub mod notebook;
 #[cfg(feature = "libtorch")]
+pub mod optim;
+#[cfg(feature = "libtorch")]
 mod torch;
 
 #[cfg(feature = "libtorch")]

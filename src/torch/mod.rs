@@ -18,6 +18,6 @@ pub use linear::Linear;
 pub use optim::Optimizer;
 pub(crate) use repr::elements;
 pub use repr::repr;
-pub(crate) use shim::ensure_dense;
 pub use shim::{RetainGrad, libtorch_version};
+pub(crate) use shim::{Scaled, clear_grad, ensure_dense};
 pub(crate) use tensors::span;

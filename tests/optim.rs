@@ -1,0 +1,169 @@
+//! The optimizers take PyTorch's steps: every bit of parameters and state, for random settings and gradients now.
+
+#![cfg(feature = "libtorch")]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{pytorch, scratch, seed};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, from_value};
+use tch::{Kind, Tensor};
+use tch_parity::Trace;
+use tch_parity::optim::*;
+
+const STEPS: i64 = 50;
+const CASES: &str = "40";
+
+/// The optimizers whose bits are not PyTorch's, each with its reason: none.
+const NOT_BITWISE: [(&str, &str); 0] = [];
+
+/// A case of `tests/optimizers.py`.
+#[derive(Deserialize)]
+struct Case {
+    optimizer: String,
+    groups: Vec<Value>,
+    first: usize,
+    shapes: Vec<Vec<i64>>,
+    sparse: bool,
+}
+
+/// Returns the elements of a dense tensor as bytes.
+fn bytes(tensor: &Tensor) -> Vec<u8> {
+    let mut trace = Trace::new();
+    trace.push("x", tensor).unwrap();
+    trace.get("x").unwrap().data().to_vec()
+}
+
+/// Replays a case, and returns the first step in which a parameter or its state has other bits.
+fn replay<O: Formula + DeserializeOwned>(trace: &Trace, key: &str, case: &Case) -> Option<String> {
+    let tensor = |name: &str| trace.tensor(&format!("{key}/{name}")).unwrap();
+    let (initial, gradients) = (tensor("param"), tensor("grad"));
+    let indices = case.sparse.then(|| tensor("index"));
+    let has = Vec::<i64>::try_from(tensor("has").to_kind(Kind::Int64)).unwrap();
+    let lengths = Vec::<i64>::try_from(tensor("length")).unwrap();
+    let after = trace.get(&format!("{key}/after")).unwrap();
+    let take = |from: &Tensor, at: &mut i64, shape: &[i64]| {
+        let n = shape.iter().product::<i64>();
+        *at += n;
+        from.narrow(0, *at - n, n).reshape(shape)
+    };
+    let mut at = 0;
+    let parameters = case.shapes.iter().enumerate().map(|(i, shape)| {
+        let p = take(&initial, &mut at, shape).copy().set_requires_grad(true);
+        (format!("p{i}"), p)
+    });
+    let parameters = parameters.collect::<Vec<_>>();
+    let mut options = case.groups.iter().map(|group| from_value::<O>(group.clone()).unwrap());
+    let named = |range: std::ops::Range<usize>| {
+        parameters[range].iter().map(|(name, p)| (name.as_str(), p)).collect::<Vec<_>>()
+    };
+    let mut optimizer = build(options.next().unwrap(), named(0..case.first));
+    optimizer.add_group(options.next().unwrap(), named(case.first..parameters.len())).unwrap();
+
+    let (mut at, mut at_index, mut at_after) = (0, 0, 0);
+    let mut has = has.into_iter();
+    for step in 0..STEPS {
+        if step == STEPS / 2 {
+            for group in &mut optimizer.groups {
+                *group.options.lr() *= 0.3;
+            }
+            // The run is taken up from the recorded state, as after a break.
+            let mut state = Trace::new();
+            optimizer.save_state(&mut state, "optimizer/").unwrap();
+            if state.names().next().is_some() {
+                optimizer.load_state(&state, "optimizer/").unwrap();
+            }
+        }
+        optimizer.zero_grad().unwrap();
+        for (_, p) in &parameters {
+            if has.next().unwrap() == 0 {
+                continue;
+            }
+            let loss = match &indices {
+                Some(indices) => {
+                    let n = take(indices, &mut at_index, &[1]).int64_value(&[0]);
+                    let index = take(indices, &mut at_index, &[n]);
+                    let gradient = take(&gradients, &mut at, &[n, p.size()[1]]);
+                    Tensor::embedding(p, &index, -1, false, true) * gradient
+                }
+                None => p * take(&gradients, &mut at, &p.size()),
+            };
+            loss.sum(None).backward();
+        }
+        optimizer.step().unwrap();
+        let mut now = parameters.iter().flat_map(|(_, p)| bytes(p)).collect::<Vec<_>>();
+        for (name, _) in &parameters {
+            let Some(state) = optimizer.state(name) else { continue };
+            now.extend(state.names().flat_map(|name| bytes(&state.get(name).unwrap())));
+        }
+        let end = at_after + lengths[step as usize] as usize;
+        let expected = &after.data()[at_after..end];
+        if now != expected {
+            let byte = now.iter().zip(expected).position(|(a, b)| a != b);
+            return Some(format!(
+                "{key} step {step}: byte {byte:?} of {} ({} here), {:?} {:?}",
+                expected.len(),
+                now.len(),
+                initial.kind(),
+                case.groups
+            ));
+        }
+        at_after = end;
+    }
+    None
+}
+
+/// Builds an optimizer of any kind, which the crate's `build_from` does for each.
+fn build<O: Formula>(options: O, parameters: Vec<(&str, &Tensor)>) -> Optimizer<O> {
+    let mut optimizer = Optimizer { groups: Vec::new() };
+    optimizer.add_group(options, parameters).unwrap();
+    optimizer
+}
+
+#[test]
+fn random_steps_have_the_bits_of_pytorch() {
+    let seed = seed();
+    tch::set_num_threads(1);
+    let file = scratch("optim").join("cases.safetensors");
+    pytorch("tests/optimizers.py", &[file.to_str().unwrap(), &seed, CASES]);
+    let trace = Trace::load(&file).unwrap();
+    let cases = trace.run::<Vec<Case>>().unwrap().unwrap();
+    let mut failures = BTreeMap::<&str, Vec<String>>::new();
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for case in &cases {
+        let count = counts.entry(&case.optimizer).or_default();
+        let key = format!("{}/{count}", case.optimizer);
+        *count += 1;
+        let replay = match case.optimizer.as_str() {
+            "SGD" => replay::<SGD>,
+            "Adam" => replay::<Adam>,
+            "AdamW" => replay::<AdamW>,
+            "NAdam" => replay::<NAdam>,
+            "RAdam" => replay::<RAdam>,
+            "Adamax" => replay::<Adamax>,
+            "Adadelta" => replay::<Adadelta>,
+            "Adagrad" => replay::<Adagrad>,
+            "RMSprop" => replay::<RMSprop>,
+            "Rprop" => replay::<Rprop>,
+            "ASGD" => replay::<ASGD>,
+            "Adafactor" => replay::<Adafactor>,
+            "SparseAdam" => replay::<SparseAdam>,
+            "Muon" => replay::<Muon>,
+            name => panic!("{name}"),
+        };
+        failures.entry(&case.optimizer).or_default().extend(replay(&trace, &key, case));
+    }
+    assert_eq!(counts.len(), 14, "optimizers");
+    let mut wrong = Vec::new();
+    for (name, failures) in &failures {
+        let listed = NOT_BITWISE.iter().any(|(listed, _)| listed == name);
+        if listed == failures.is_empty() {
+            let first = failures.first().map_or("", String::as_str);
+            wrong.push(format!("{name}: {} of {CASES} cases differ; {first}", failures.len()));
+        }
+    }
+    assert!(wrong.is_empty(), "seed {seed}:\n{}", wrong.join("\n"));
+}
