@@ -40,6 +40,7 @@ mod python;
 mod radam;
 mod rmsprop;
 mod rprop;
+mod schedule;
 mod sgd;
 mod sparse;
 mod sparse_adam;
@@ -66,6 +67,12 @@ pub use optimizer::{Group, Optimizer};
 pub use radam::RAdam;
 pub use rmsprop::RMSprop;
 pub use rprop::Rprop;
+pub use schedule::{
+    AnnealStrategy, ChainedScheduler, ConstantLR, CosineAnnealingLR, CosineAnnealingWarmRestarts,
+    CyclicLR, CyclicMode, ExponentialLR, LambdaLR, LinearLR, MultiStepLR, MultiplicativeLR,
+    OneCycleLR, ParamGroups, PerGroup, PlateauMode, PolynomialLR, ReduceLROnPlateau,
+    ReduceLROnPlateauScheduler, Scheduler, SequentialLR, StepLR, ThresholdMode,
+};
 pub use sgd::SGD;
 pub use sparse_adam::SparseAdam;
 pub use state::State;

@@ -26,6 +26,8 @@ pub struct Optimizer<O> {
 pub struct Group<O> {
     /// The arguments of the optimizer for this group.
     pub options: O,
+    /// The learning rate with which the first schedule began.
+    pub(super) initial_lr: Option<f64>,
     pub(super) parameters: Vec<Parameter>,
 }
 
@@ -98,7 +100,7 @@ impl<O: Options> Optimizer<O> {
             let state = if O::EARLY { Some(options.state(&tensor)?) } else { None };
             group.push(Parameter { name, tensor, state });
         }
-        self.groups.push(Group { options, parameters: group });
+        self.groups.push(Group { options, initial_lr: None, parameters: group });
         Ok(())
     }
 
