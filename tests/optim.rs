@@ -28,6 +28,8 @@ struct Case {
     first: usize,
     shapes: Vec<Vec<i64>>,
     sparse: bool,
+    /// What LBFGS minimizes.
+    function: Option<String>,
 }
 
 /// Returns the elements of a dense tensor as bytes.
@@ -116,6 +118,83 @@ fn replay<O: Formula + DeserializeOwned>(trace: &Trace, key: &str, case: &Case) 
     None
 }
 
+/// Replays a case of LBFGS, and returns the first step in which something has other bits.
+fn minimize(trace: &Trace, key: &str, case: &Case) -> Option<String> {
+    let tensor = |name: &str| trace.tensor(&format!("{key}/{name}")).unwrap();
+    let (initial, a, b) = (tensor("param"), tensor("a"), tensor("b"));
+    let mut at = 0;
+    let parameters = case.shapes.iter().enumerate().map(|(i, shape)| {
+        at += shape[0];
+        let p = initial.narrow(0, at - shape[0], shape[0]).copy().set_requires_grad(true);
+        (format!("p{i}"), p)
+    });
+    let parameters = parameters.collect::<Vec<_>>();
+    let x = || Tensor::cat(&parameters.iter().map(|(_, p)| p).collect::<Vec<_>>(), 0);
+    let function = |x: &Tensor| match case.function.as_deref() {
+        Some("rosenbrock") => {
+            let n = x.size()[0];
+            let square = |x: Tensor| x.pow_tensor_scalar(2);
+            // A slice is taken anew wherever Python does: gradients are added up in that order.
+            let this = || x.narrow(0, 0, n - 1);
+            let valley = square(x.narrow(0, 1, n - 1) - square(this())) * 100;
+            (valley + square(1 - this())).sum(None)
+        }
+        Some("quadratic") => (a.matmul(x) - &b).pow_tensor_scalar(2).sum(None),
+        Some("logistic") => (a.matmul(x).softplus() - &b * a.matmul(x)).mean(None),
+        Some("quartic") => {
+            a.matmul(x).pow_tensor_scalar(4).mean(None) - (&b * a.matmul(x)).sum(None)
+        }
+        function => panic!("{function:?}"),
+    };
+    let options = from_value::<LBFGS>(case.groups[0].clone()).unwrap();
+    let mut optimizer = options.build_from(parameters.iter().map(|(n, p)| (n, p))).unwrap();
+    for step in 0..8 {
+        let loss = optimizer.step_with(|optimizer| {
+            optimizer.zero_grad()?;
+            let loss = function(&x());
+            loss.f_backward()?;
+            Ok(loss)
+        });
+        let loss = match loss {
+            Ok(loss) => loss,
+            Err(err) => return Some(format!("{key} step {step}: {err:#}")),
+        };
+        let state = optimizer.state("p0").unwrap();
+        let prefix = format!("{key}/state/{step}/");
+        let expected = trace.iter().filter(|(name, _)| name.starts_with(&prefix));
+        let mut wrong = Vec::new();
+        for (name, view) in expected {
+            let name = &name[prefix.len()..];
+            let ours = state.get(name).map(|tensor| bytes(&tensor));
+            if ours.as_deref() != Some(view.data()) {
+                wrong.push(name.to_owned());
+            }
+        }
+        let known = trace.names().filter(|name| name.starts_with(&prefix)).count();
+        if state.names().count() != known {
+            wrong.push(format!("{:?}", state.names().collect::<Vec<_>>()));
+        }
+        for (name, ours) in [("loss", &loss), ("after", &x())] {
+            if bytes(ours) != bytes(&tensor(&format!("{name}/{step}"))) {
+                wrong.push(name.to_owned());
+            }
+        }
+        if !wrong.is_empty() {
+            let (function, group) = (&case.function, &case.groups[0]);
+            return Some(format!(
+                "{key} step {step}: {wrong:?} {:?} {function:?} {group}",
+                x().kind()
+            ));
+        }
+        if step == 3 {
+            let mut state = Trace::new();
+            optimizer.save_state(&mut state, "optimizer/").unwrap();
+            optimizer.load_state(&state, "optimizer/").unwrap();
+        }
+    }
+    None
+}
+
 /// Builds an optimizer of any kind, which the crate's `build_from` does for each.
 fn build<O: Formula>(options: O, parameters: Vec<(&str, &Tensor)>) -> Optimizer<O> {
     let mut optimizer = Optimizer { groups: Vec::new() };
@@ -152,11 +231,12 @@ fn random_steps_have_the_bits_of_pytorch() {
             "Adafactor" => replay::<Adafactor>,
             "SparseAdam" => replay::<SparseAdam>,
             "Muon" => replay::<Muon>,
+            "LBFGS" => minimize,
             name => panic!("{name}"),
         };
         failures.entry(&case.optimizer).or_default().extend(replay(&trace, &key, case));
     }
-    assert_eq!(counts.len(), 14, "optimizers");
+    assert_eq!(counts.len(), 15, "optimizers");
     let mut wrong = Vec::new();
     for (name, failures) in &failures {
         let listed = NOT_BITWISE.iter().any(|(listed, _)| listed == name);

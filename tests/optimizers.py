@@ -1,6 +1,7 @@
 """What torch.optim computes: random optimizers on random gradients, every parameter and all state after each step.
 
-optimizers.py FILE SEED CASES writes a safetensors file of CASES cases of each optimizer (tests/optim.rs).
+optimizers.py FILE SEED CASES writes a safetensors file of CASES cases of each optimizer (tests/optim.rs). LBFGS
+minimizes functions instead.
 """
 
 import random
@@ -8,7 +9,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-from recorder import Trace, environment
+from recorder import Trace, environment, flat
 
 import torch
 
@@ -178,12 +179,55 @@ def case(trace, name, key):
             "sparse": sparse}
 
 
+FUNCTIONS = {
+    "rosenbrock": lambda x, a, b: (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum(),
+    "quadratic": lambda x, a, b: ((a @ x - b) ** 2).sum(),
+    "logistic": lambda x, a, b: (torch.nn.functional.softplus(a @ x) - b * (a @ x)).mean(),
+    "quartic": lambda x, a, b: ((a @ x) ** 4).mean() - (b * (a @ x)).sum(),
+}
+
+
+def lbfgs(trace, key):
+    dtype = random.choice([torch.float32, torch.float64])
+    sizes = [random.randrange(1, 9) for _ in range(3)]
+    parameters = [torch.nn.Parameter(torch.randn(n, dtype=dtype)) for n in sizes]
+    a, b = torch.randn(11, sum(sizes), dtype=dtype), torch.rand(11, dtype=dtype)
+    options = {"lr": random.choice([1.0, magnitude(-3, 0)]), "max_iter": random.randrange(1, 25),
+               "max_eval": random.choice([None, random.randrange(3, 30)]), "history_size": random.randrange(1, 12),
+               "tolerance_grad": magnitude(-9, -3), "tolerance_change": magnitude(-12, -5),
+               "line_search_fn": random.choice([None, "strong_wolfe", "strong_wolfe"])}
+    function = random.choice(list(FUNCTIONS))
+    optimizer = torch.optim.LBFGS(parameters, **options)
+    trace.push(f"{key}/param", torch.cat([p.detach() for p in parameters]))
+    trace.push(f"{key}/a", a)
+    trace.push(f"{key}/b", b)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = FUNCTIONS[function](torch.cat(parameters), a, b)
+        loss.backward()
+        return loss
+
+    for step in range(8):
+        trace.push(f"{key}/loss/{step}", optimizer.step(closure))
+        trace.push(f"{key}/after/{step}", torch.cat([p.detach() for p in parameters]))
+        for name, value in optimizer.state[parameters[0]].items():
+            for path, leaf in flat(name, value):
+                if leaf is not None and not name.startswith("al"):
+                    dtype_of = torch.int64 if isinstance(leaf, int) and name != "H_diag" else torch.float64
+                    leaf = leaf if isinstance(leaf, torch.Tensor) else torch.tensor(leaf, dtype=dtype_of)
+                    trace.push(f"{key}/state/{step}/{path}", leaf)
+    return {"optimizer": "LBFGS", "groups": [options], "first": 0, "shapes": [[n] for n in sizes], "sparse": False,
+            "function": function}
+
+
 def main(path, seed, cases):
     random.seed(seed)
     torch.manual_seed(random.randrange(2**60))
     torch.set_num_threads(1)
     trace = Trace()
     run = [case(trace, name, f"{name}/{i}") for name in DRAW for i in range(int(cases))]
+    run += [lbfgs(trace, f"LBFGS/{i}") for i in range(int(cases))]
     trace.describe(run, environment())
     trace.save(path)
 

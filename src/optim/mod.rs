@@ -33,6 +33,7 @@ mod adamw;
 mod asgd;
 mod clip;
 mod formula;
+mod lbfgs;
 mod muon;
 mod nadam;
 mod optimizer;
@@ -61,6 +62,7 @@ pub use adamw::AdamW;
 pub use asgd::ASGD;
 pub use clip::{clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm};
 pub use formula::{Formula, Options};
+pub use lbfgs::{LBFGS, LineSearch};
 pub use muon::{AdjustLr, Muon};
 pub use nadam::NAdam;
 pub use optimizer::{Group, Optimizer};
@@ -104,5 +106,5 @@ macro_rules! build {
 }
 
 build! {
-    Adadelta Adafactor Adagrad Adam Adamax AdamW ASGD Muon NAdam RAdam RMSprop Rprop SGD SparseAdam
+    Adadelta Adafactor Adagrad Adam Adamax AdamW ASGD LBFGS Muon NAdam RAdam RMSprop Rprop SGD SparseAdam
 }
