@@ -202,17 +202,56 @@ fn build<O: Formula>(options: O, parameters: Vec<(&str, &Tensor)>) -> Optimizer<
     optimizer
 }
 
-#[test]
-fn random_steps_have_the_bits_of_pytorch() {
+/// What `tests/optimizers.py` writes.
+#[derive(Deserialize)]
+struct Run {
+    cases: Vec<Case>,
+    clips: Vec<Clip>,
+    refused: Vec<Refused>,
+}
+
+/// Gradients that are clipped.
+#[derive(Deserialize)]
+struct Clip {
+    shapes: Vec<Vec<i64>>,
+    limit: f64,
+    norm_type: String,
+    by_value: bool,
+    message: Option<String>,
+}
+
+/// Options, and the message with which PyTorch refuses them.
+#[derive(Deserialize)]
+struct Refused {
+    optimizer: String,
+    options: Value,
+    message: Option<String>,
+}
+
+fn recorded(name: &str) -> (String, Trace) {
     let seed = seed();
     tch::set_num_threads(1);
-    let file = scratch("optim").join("cases.safetensors");
+    let file = scratch(name).join("cases.safetensors");
     pytorch("tests/optimizers.py", &[file.to_str().unwrap(), &seed, CASES]);
-    let trace = Trace::load(&file).unwrap();
-    let cases = trace.run::<Vec<Case>>().unwrap().unwrap();
+    (seed, Trace::load(&file).unwrap())
+}
+
+#[test]
+fn random_steps_clippings_and_refusals_are_those_of_pytorch() {
+    let (seed, trace) = recorded("optim");
+    let run = trace.run::<Run>().unwrap().unwrap();
+    let mut wrong = steps(&trace, &run.cases);
+    wrong.extend(run.clips.iter().enumerate().filter_map(|(i, case)| clipped(&trace, i, case)));
+    wrong.extend(run.refused.iter().filter_map(refused));
+    assert!(run.refused.iter().filter(|case| case.message.is_some()).count() > 60);
+    assert!(wrong.is_empty(), "seed {seed}:\n{}", wrong.join("\n"));
+}
+
+/// Replays all cases, and returns a line for each optimizer that is not as [`NOT_BITWISE`] says.
+fn steps(trace: &Trace, cases: &[Case]) -> Vec<String> {
     let mut failures = BTreeMap::<&str, Vec<String>>::new();
     let mut counts = BTreeMap::<&str, usize>::new();
-    for case in &cases {
+    for case in cases {
         let count = counts.entry(&case.optimizer).or_default();
         let key = format!("{}/{count}", case.optimizer);
         *count += 1;
@@ -234,16 +273,137 @@ fn random_steps_have_the_bits_of_pytorch() {
             "LBFGS" => minimize,
             name => panic!("{name}"),
         };
-        failures.entry(&case.optimizer).or_default().extend(replay(&trace, &key, case));
+        failures.entry(&case.optimizer).or_default().extend(replay(trace, &key, case));
     }
     assert_eq!(counts.len(), 15, "optimizers");
-    let mut wrong = Vec::new();
-    for (name, failures) in &failures {
+    let unlike = |(name, failures): (&&str, &Vec<String>)| {
         let listed = NOT_BITWISE.iter().any(|(listed, _)| listed == name);
-        if listed == failures.is_empty() {
+        (listed == failures.is_empty()).then(|| {
             let first = failures.first().map_or("", String::as_str);
-            wrong.push(format!("{name}: {} of {CASES} cases differ; {first}", failures.len()));
-        }
+            format!("{name}: {} of {CASES} cases differ; {first}", failures.len())
+        })
+    };
+    failures.iter().filter_map(unlike).collect()
+}
+
+/// Clips the gradients of a case, and returns what is not as in PyTorch.
+fn clipped(trace: &Trace, i: usize, case: &Clip) -> Option<String> {
+    let tensor = |name: &str| trace.tensor(&format!("clip/{i}/{name}")).unwrap();
+    let gradients = tensor("grad");
+    let kind = gradients.kind();
+    let zeros =
+        |shape: &Vec<i64>| Tensor::zeros(shape, (kind, tch::Device::Cpu)).set_requires_grad(true);
+    let parameters = case.shapes.iter().map(zeros).collect::<Vec<_>>();
+    let mut at = 0;
+    for p in &parameters[1..] {
+        let n = p.numel() as i64;
+        (p * gradients.narrow(0, at, n).reshape(p.size())).sum(None).backward();
+        at += n;
     }
-    assert!(wrong.is_empty(), "seed {seed}:\n{}", wrong.join("\n"));
+    let norm_type = case.norm_type.parse::<f64>().unwrap();
+    let total = if case.by_value {
+        clip_grad_value_(&parameters, case.limit).unwrap();
+        Tensor::zeros([0i64; 0], (kind, tch::Device::Cpu))
+    } else {
+        clip_grad_norm_(&parameters, case.limit, norm_type).unwrap()
+    };
+    let clipped = parameters[1..].iter().map(Tensor::grad).collect::<Vec<_>>();
+    let message = get_total_norm(&clipped, norm_type, true).err().map(|err| err.to_string());
+    let flat = clipped.iter().map(|grad| grad.reshape([-1])).collect::<Vec<_>>();
+    let same = bytes(&Tensor::cat(&flat, 0)) == bytes(&tensor("clipped"));
+    let same = same && bytes(&total) == bytes(&tensor("total")) && message == case.message;
+    (!same).then(|| format!("clip/{i}: {kind:?} {} {} {message:?}", case.norm_type, case.by_value))
+}
+
+/// Builds an optimizer with odd options, and returns its message if it is not PyTorch's.
+fn refused(case: &Refused) -> Option<String> {
+    fn message<O: Options + DeserializeOwned>(options: Value) -> Option<String> {
+        let tensor = Tensor::zeros([2, 2], (Kind::Float, tch::Device::Cpu));
+        let mut optimizer = Optimizer { groups: Vec::new() };
+        let added = optimizer.add_group(from_value::<O>(options).unwrap(), [("p", tensor)]);
+        added.err().map(|err| err.root_cause().to_string())
+    }
+    let message = match case.optimizer.as_str() {
+        "SGD" => message::<SGD>,
+        "Adam" => message::<Adam>,
+        "AdamW" => message::<AdamW>,
+        "NAdam" => message::<NAdam>,
+        "RAdam" => message::<RAdam>,
+        "Adamax" => message::<Adamax>,
+        "Adadelta" => message::<Adadelta>,
+        "Adagrad" => message::<Adagrad>,
+        "RMSprop" => message::<RMSprop>,
+        "Rprop" => message::<Rprop>,
+        "ASGD" => message::<ASGD>,
+        "Adafactor" => message::<Adafactor>,
+        "SparseAdam" => message::<SparseAdam>,
+        "Muon" => message::<Muon>,
+        "LBFGS" => message::<LBFGS>,
+        name => panic!("{name}"),
+    };
+    let ours = message(case.options.clone());
+    let (theirs, options) = (&case.message, &case.options);
+    (&ours != theirs).then(|| format!("{}: {ours:?}, not {theirs:?}: {options}", case.optimizer))
+}
+
+#[test]
+fn what_cannot_be_built_or_loaded_is_named() {
+    let tensor = || Tensor::zeros([3], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
+    let error = |result: anyhow::Result<()>| format!("{:#}", result.unwrap_err());
+    let x = tensor();
+    let none: [(&str, Tensor); 0] = [];
+    let built = SGD::default().build_from(none).map(drop);
+    assert_eq!(error(built), "optimizer got an empty parameter list");
+    let built = SGD::default().build_from([("x", &x * 2)]).map(drop);
+    assert_eq!(error(built), "can't optimize a non-leaf Tensor: x");
+    let built = Muon::default().build_from([("x", &x)]).map(drop);
+    let size =
+        "Muon only supports 2D parameters whereas we found a parameter with size: torch.Size([3])";
+    assert_eq!(error(built), format!("x: {size}"));
+    let mut optimizer = AdamW::default().build_from([("x", &x)]).unwrap();
+    let again = optimizer.add_group(AdamW::default(), [("y", &x)]);
+    assert_eq!(error(again), "some parameters appear in more than one parameter group: y");
+    let again = optimizer.add_group(AdamW::default(), [("x", tensor())]);
+    assert_eq!(error(again), "two parameters are named x");
+    assert_eq!(optimizer.groups.len(), 1);
+
+    let state = |entries: &[(&str, Tensor)]| {
+        let mut trace = Trace::new();
+        entries.iter().for_each(|(name, value)| trace.push(format!("s/{name}"), value).unwrap());
+        trace
+    };
+    let (step, zeros) =
+        (|| Tensor::from(2f32), || Tensor::zeros([3], (Kind::Float, tch::Device::Cpu)));
+    let mut load = |entries: &[(&str, Tensor)]| error(optimizer.load_state(&state(entries), "s/"));
+    assert_eq!(load(&[]), "no tensor's name begins with \"s/\"");
+    assert_eq!(load(&[("x/step", step())]), "x: exp_avg is missing");
+    let all = |exp_avg: Tensor, name| {
+        [("x/step", step()), ("x/exp_avg", exp_avg), ("x/exp_avg_sq", zeros()), (name, zeros())]
+    };
+    assert_eq!(load(&all(zeros(), "y/z")), "the optimizer has no parameter y");
+    assert_eq!(load(&all(zeros(), "x/z")), "x: AdamW has no state z");
+    let long = Tensor::zeros([4], (Kind::Float, tch::Device::Cpu));
+    assert_eq!(load(&all(long, "x/z")), "x: exp_avg is of shape [4], not [3]");
+    let double = zeros().to_kind(Kind::Double);
+    assert_eq!(load(&all(double, "x/z")), "x: exp_avg is Double, not Float");
+    assert!(optimizer.state("x").is_none(), "nothing is set");
+}
+
+#[test]
+fn a_gradient_that_an_optimizer_does_not_take_is_refused() {
+    let table = Tensor::zeros([3, 2], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
+    let rows = Tensor::embedding(&table, &Tensor::from_slice(&[1i64]), -1, false, true);
+    rows.sum(None).backward();
+    let mut adam = Adam::default().build_from([("x", &table)]).unwrap();
+    let words = "Adam does not support sparse gradients, please consider SparseAdam instead";
+    assert_eq!(adam.step().unwrap_err().to_string(), words);
+    let mut muon = Muon::default().build_from([("x", &table)]).unwrap();
+    assert_eq!(muon.step().unwrap_err().to_string(), "Muon does not support sparse gradients");
+    let mut sparse = SparseAdam::default().build_from([("x", &table)]).unwrap();
+    sparse.step().unwrap();
+    sparse.zero_grad().unwrap();
+    assert!(!table.grad().defined());
+    (&table * 2).sum(None).backward();
+    let words = "SparseAdam does not support dense gradients, please consider Adam instead";
+    assert_eq!(sparse.step().unwrap_err().to_string(), words);
 }

@@ -221,6 +221,53 @@ def lbfgs(trace, key):
             "function": function}
 
 
+def clip(trace, key):
+    """Gradients before and after they are clipped, and their norm."""
+    dtype = random.choice([torch.float32, torch.float64, torch.bfloat16])
+    shapes = random.sample(SHAPES, 4)
+    parameters = [torch.nn.Parameter(torch.zeros(shape, dtype=dtype)) for shape in shapes]
+    for p in parameters[1:]:
+        p.grad = values(p.shape, dtype)
+    trace.push(f"{key}/grad", torch.cat([p.grad.reshape(-1) for p in parameters[1:]]))
+    limit = magnitude(-2, 2)
+    norm_type = random.choice([2.0, 2.0, 1.0, 3.0, 0.5, 0.0, float("inf"), float("-inf")])
+    by_value = random.random() < 0.3
+    if by_value:
+        torch.nn.utils.clip_grad_value_(parameters, limit)
+        total = torch.zeros((), dtype=dtype)
+    else:
+        total = torch.nn.utils.clip_grad_norm_(parameters, limit, norm_type)
+    trace.push(f"{key}/total", total)
+    trace.push(f"{key}/clipped", torch.cat([p.grad.reshape(-1) for p in parameters[1:]]))
+    try:
+        torch.nn.utils.get_total_norm([p.grad for p in parameters[1:]], norm_type, error_if_nonfinite=True)
+        message = None
+    except RuntimeError as error:
+        message = str(error)
+    return {"shapes": [list(shape) for shape in shapes], "limit": limit, "norm_type": str(norm_type),
+            "by_value": by_value, "message": message}
+
+
+def refused():
+    """Options at and beyond their limits, with PyTorch's message, or none where PyTorch takes them."""
+    for name, draw in {**DRAW, "LBFGS": lambda: {"tolerance_grad": 1e-7}}.items():
+        options = {**draw(), "lr": 0.1}
+        for key, value in options.items():
+            parts = range(len(value)) if isinstance(value, list) else [None]
+            for part in parts:
+                for odd in (-magnitude(-3, 3), 0.0, 1.0, random.uniform(1, 3)):
+                    if isinstance(value, (bool, int, str)) or value is None:
+                        continue
+                    changed = odd if part is None else [odd if i == part else v for i, v in enumerate(value)]
+                    changed = {**options, key: changed}
+                    try:
+                        getattr(torch.optim, name)([torch.nn.Parameter(torch.zeros(2, 2))], **changed)
+                        message = None
+                    except ValueError as error:
+                        message = str(error)
+                    yield {"optimizer": name, "options": changed, "message": message}
+
+
 def main(path, seed, cases):
     random.seed(seed)
     torch.manual_seed(random.randrange(2**60))
@@ -228,7 +275,8 @@ def main(path, seed, cases):
     trace = Trace()
     run = [case(trace, name, f"{name}/{i}") for name in DRAW for i in range(int(cases))]
     run += [lbfgs(trace, f"LBFGS/{i}") for i in range(int(cases))]
-    trace.describe(run, environment())
+    clips = [clip(trace, f"clip/{i}") for i in range(200)]
+    trace.describe({"cases": run, "clips": clips, "refused": list(refused())}, environment())
     trace.save(path)
 
 
