@@ -26,10 +26,10 @@ pub fn clip_grad_norm_<T: Borrow<Tensor>>(
     parameters: &[T],
     max_norm: f64,
     norm_type: f64,
-) -> Result<Tensor> {
+) -> Result<f64> {
     let total_norm = get_total_norm(&gradients(parameters)?, norm_type, false)?;
     clip_grads_with_norm_(parameters, max_norm, &total_norm)?;
-    Ok(total_norm)
+    Ok(total_norm.f_double_value(&[])?)
 }
 
 /// Returns the norm of the norms of the tensors.
