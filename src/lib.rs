@@ -59,9 +59,8 @@ mod torch;
 pub use {
     case::{Case, Parity, Recorder, assert_parity, is_given},
     notebook::{Intermediate, Loss, Model, Replay, Run, ThreeLayerNet, dataflow, train, worksheet},
-    torch::{
-        DeviceChoice, Linear, Optimizer, RetainGrad, libtorch_version, load_cuda, open_device, repr,
-    },
+    optim::recorded::Optimizer,
+    torch::{DeviceChoice, Linear, RetainGrad, libtorch_version, load_cuda, open_device, repr},
 };
 
 /// Compiles and runs the Rust of the README and of the pages in `docs/`.

@@ -39,6 +39,7 @@ mod nadam;
 mod optimizer;
 mod python;
 mod radam;
+pub(crate) mod recorded;
 mod rmsprop;
 mod rprop;
 mod schedule;
