@@ -108,9 +108,11 @@ DRAW = {**PLAIN, **CYCLES, "ReduceLROnPlateau": plateau, "SequentialLR": sequent
 def build(optimizer, name, **options):
     if "functions" in options:
         functions = [callable_of(function) for function in options["functions"]]
-        return getattr(lr_scheduler, name)(optimizer, functions if len(functions) == 2 else functions[0])
+        return getattr(lr_scheduler, name)(optimizer, functions if len(functions) > 1 else functions[0])
     if "schedulers" in options:
         options["schedulers"] = [build(optimizer, **part) for part in options["schedulers"]]
+    if name == "ChainedScheduler":
+        return lr_scheduler.ChainedScheduler(**options, optimizer=optimizer)
     return getattr(lr_scheduler, name)(optimizer=optimizer, **options)
 
 
@@ -126,6 +128,30 @@ def record(optimizer_name, lrs, name, options, metrics):
         optimizer.step()
         scheduler.step(metric) if name == "ReduceLROnPlateau" else scheduler.step()
     return torch.tensor(seen, dtype=torch.float64)
+
+
+REFUSED = [
+    ("ConstantLR", {"factor": 1.5}), ("ConstantLR", {"factor": -0.1}), ("LinearLR", {"start_factor": 0.0}),
+    ("LinearLR", {"start_factor": 1.5}), ("LinearLR", {"end_factor": -0.5}), ("LinearLR", {"end_factor": 2.0}),
+    ("CosineAnnealingWarmRestarts", {"T_0": 0, "T_mult": 1}), ("CosineAnnealingWarmRestarts", {"T_0": 3, "T_mult": 0}),
+    ("OneCycleLR", {"max_lr": 0.1, "total_steps": 0}), ("OneCycleLR", {"max_lr": 0.1, "total_steps": -3}),
+    ("OneCycleLR", {"max_lr": 0.1, "total_steps": 9, "pct_start": 2.5}),
+    ("OneCycleLR", {"max_lr": [0.1, 0.2, 0.3], "total_steps": 9}), ("CyclicLR", {"base_lr": [0.1], "max_lr": 0.2}),
+    ("CyclicLR", {"base_lr": 0.1, "max_lr": 0.2, "base_momentum": [0.1, 0.2, 0.3]}),
+    ("ReduceLROnPlateau", {"factor": 1.0}), ("ReduceLROnPlateau", {"min_lr": [0.1, 0.2, 0.3]}),
+    ("LambdaLR", {"functions": [{"base": 0.9}] * 3}), ("MultiplicativeLR", {"functions": [{"base": 0.9}] * 3}),
+    ("ChainedScheduler", {"schedulers": []}), ("SequentialLR", {"schedulers": [], "milestones": []}),
+    ("SequentialLR", {"schedulers": [{"name": "ExponentialLR", "gamma": 0.9}], "milestones": [3, 5]}),
+]
+
+
+def refused():
+    """Options that PyTorch refuses, with its messages."""
+    for name, options in REFUSED:
+        try:
+            record("SGD", [0.1, 0.2], name, dict(options), [])
+        except ValueError as error:
+            yield {"optimizer": "SGD", "lrs": [0.1, 0.2], "name": name, "options": options, "message": str(error)}
 
 
 def main(path, seed, cases):
@@ -147,7 +173,7 @@ def main(path, seed, cases):
             trace.push(f"{len(run)}/metrics", torch.tensor(metrics, dtype=torch.float64))
             run.append(case)
             done += 1
-    trace.describe(run, environment())
+    trace.describe({"cases": run, "refused": list(refused())}, environment())
     trace.save(path)
 
 

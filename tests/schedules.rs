@@ -23,6 +23,16 @@ struct Case {
     lrs: Vec<f64>,
     name: String,
     options: Value,
+    /// The message with which PyTorch refuses the options.
+    #[serde(default)]
+    message: String,
+}
+
+/// What `tests/schedules.py` writes.
+#[derive(Deserialize)]
+struct Run {
+    cases: Vec<Case>,
+    refused: Vec<Case>,
 }
 
 fn parameter(i: usize) -> [(String, Tensor); 1] {
@@ -154,12 +164,19 @@ fn replay(trace: &Trace, key: usize, case: &Case) -> Result<Option<String>> {
 }
 
 #[test]
-fn random_schedules_have_the_bits_of_pytorch() {
+fn random_schedules_and_refusals_are_those_of_pytorch() {
     let seed = seed();
     let file = scratch("schedules").join("cases.safetensors");
     pytorch("tests/schedules.py", &[file.to_str().unwrap(), &seed, CASES]);
     let trace = Trace::load(&file).unwrap();
-    let cases = trace.run::<Vec<Case>>().unwrap().unwrap();
+    let Run { cases, refused } = trace.run::<Run>().unwrap().unwrap();
+    assert!(refused.len() > 20, "{}", refused.len());
+    for case in &refused {
+        let mut optimizer = optimizer(&case.optimizer, &case.lrs);
+        let built = build(&case.name, &case.options, &mut *optimizer);
+        let message = built.err().map(|err| err.to_string());
+        assert_eq!(message.as_deref(), Some(case.message.as_str()), "{}", case.options);
+    }
     let mut wrong = BTreeMap::<&str, Vec<String>>::new();
     for (key, case) in cases.iter().enumerate() {
         let failure = replay(&trace, key, case)
@@ -172,4 +189,22 @@ fn random_schedules_have_the_bits_of_pytorch() {
         wrong.map(|(name, failures)| format!("{name}: {} differ; {}", failures.len(), failures[0]));
     let wrong = wrong.collect::<Vec<_>>();
     assert!(wrong.is_empty(), "seed {seed}:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_schedule_that_does_not_fit_its_optimizer_is_refused() {
+    let message = |result: Result<()>| result.unwrap_err().to_string();
+    let mut adagrad = Adagrad::default().build_from(parameter(0)).unwrap();
+    let cycle = OneCycleLR { max_lr: 0.1.into(), total_steps: 3, ..Default::default() };
+    let words = "optimizer must support momentum or beta1 with `cycle_momentum` option enabled";
+    assert_eq!(message(cycle.clone().build(&mut adagrad).map(drop)), words);
+    let mut schedule = OneCycleLR { cycle_momentum: false, ..cycle }.build(&mut adagrad).unwrap();
+    (0..3).for_each(|_| schedule.step(&mut adagrad).unwrap());
+    let words = "Tried to step 4 times. The specified number of total steps is 3";
+    assert_eq!(message(schedule.step(&mut adagrad)), words);
+
+    let mut schedule = ExponentialLR { gamma: 0.5 }.build(&mut adagrad).unwrap();
+    adagrad.add_group(Adagrad::default(), parameter(1)).unwrap();
+    let words = "a schedule of 1 groups, for an optimizer of 2";
+    assert_eq!(message(schedule.step(&mut adagrad)), words);
 }
