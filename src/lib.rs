@@ -3,7 +3,7 @@
 //!
 //! [`Trace`] holds the named tensors of a run, [`compare`](compare()) judges one by another, and [`report`] shows
 //! the result; none of them knows a model or libtorch. [`Case`] is a recorded run of any model, and [`Recorder`]
-//! and [`assert_parity`] compare a port with it. [`ThreeLayerNet`], [`train`] and [`notebook`] are the first run
+//! and [`assert_parity`] compare a port with it. [`optim`] is `torch.optim`, bit for bit. [`ThreeLayerNet`], [`train`] and [`notebook`] are the first run
 //! that they were made for, and [`notebook::worksheet`] explains such a run. `docs/source.md` maps the source.
 //!
 //! Without the default feature `libtorch` the crate compares, reports and prints files, and nothing else.
@@ -51,15 +51,16 @@ mod case;
 #[cfg(feature = "libtorch")]
 pub mod notebook;
 #[cfg(feature = "libtorch")]
+pub mod optim;
+#[cfg(feature = "libtorch")]
 mod torch;
 
 #[cfg(feature = "libtorch")]
 pub use {
     case::{Case, Parity, Recorder, assert_parity, is_given},
     notebook::{Intermediate, Loss, Model, Replay, Run, ThreeLayerNet, dataflow, train, worksheet},
-    torch::{
-        DeviceChoice, Linear, Optimizer, RetainGrad, libtorch_version, load_cuda, open_device, repr,
-    },
+    optim::recorded::Optimizer,
+    torch::{DeviceChoice, Linear, RetainGrad, libtorch_version, load_cuda, open_device, repr},
 };
 
 /// Compiles and runs the Rust of the README and of the pages in `docs/`.
@@ -69,6 +70,8 @@ mod pages {
     struct Readme;
     #[doc = include_str!("../docs/gpu.md")]
     struct Gpu;
+    #[doc = include_str!("../docs/optim.md")]
+    struct Optim;
     #[doc = include_str!("../docs/porting.md")]
     struct Porting;
 }

@@ -129,7 +129,7 @@ fn net_of(inputs: i64) -> Replay {
 fn a_learning_rate_that_float32_cannot_hold() {
     assert_args_refused(
         &["notebook", "--lr", "1e300"],
-        "error: step 1: value cannot be converted to type float without overflow",
+        "error: step 1: fc1.weight: value cannot be converted to type float without overflow",
     );
 }
 

@@ -130,6 +130,13 @@ class Recorder:
         self.losses[name] = loss.detach().clone()
         return loss
 
+    def input(self, name, value):
+        """Records something else that the step starts from, such as the loss's target, and returns it."""
+        if not self.step_open:
+            raise RuntimeError("input() is called outside of watch()")
+        self._input(escaped(name), value)
+        return value
+
     def step(self, *args, **kwargs):
         """zero_grad, forward, loss, backward, and the optimizer's step; returns the loss.
 

@@ -119,6 +119,14 @@ impl Case {
         Ok(())
     }
 
+    /// Lists the variables of `vs` that are parameters of the case, in the order of `named_parameters()` in Python. An
+    /// optimizer that is built from them has PyTorch's order.
+    pub fn named_parameters(&self, vs: &VarStore) -> Vec<(String, Tensor)> {
+        let mut variables = vs.variables();
+        let names = self.trace.names().filter_map(|name| name.strip_prefix("param/"));
+        names.filter_map(|name| variables.remove_entry(name)).collect()
+    }
+
     /// Sets every variable of `vs` to the recorded initial parameter or buffer of its name, with the recorded
     /// strides. A variable that is a slice of a larger tensor keeps its own strides.
     ///

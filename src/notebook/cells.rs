@@ -1,9 +1,10 @@
 //! The notebook's code cells that compute something, in the notebook's order and in its words.
 
 use anyhow::Result;
-use tch::{COptimizer, Device, Reduction, TchError, Tensor};
+use tch::{Device, Reduction, TchError, Tensor};
 
 use super::three_layer_net::{Intermediate, ThreeLayerNet};
+use crate::optim::{Optimizer, SGD};
 
 /// The learning rate of the notebook's `torch.optim.SGD`.
 pub const LR: f64 = 0.1;
@@ -42,13 +43,13 @@ pub(super) fn forward(
 }
 
 /// Clears the gradients, and computes the backward pass.
-pub(super) fn backward(optimizer: &COptimizer, loss: &Tensor) -> Result<(), TchError> {
+pub(super) fn backward(optimizer: &Optimizer<SGD>, loss: &Tensor) -> Result<()> {
     optimizer.zero_grad()?;
-    loss.f_backward()
+    Ok(loss.f_backward()?)
 }
 
 /// Updates the parameters by a step of the optimizer. The notebook itself ends before this step.
-pub(super) fn step(optimizer: &COptimizer) -> Result<(), TchError> {
+pub(super) fn step(optimizer: &mut Optimizer<SGD>) -> Result<()> {
     optimizer.step()
 }
 

@@ -24,7 +24,7 @@ use std::io::Write;
 use anyhow::Result;
 use tch::Device;
 
-use crate::torch::Optimizer;
+use crate::optim::recorded::Optimizer;
 use crate::trace::Trace;
 pub use cells::LR;
 use printed::Printed;

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::torch::Optimizer;
+use crate::optim::recorded::Optimizer;
 
 /// A description of what is run, apart from the numbers that go in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,10 +1,11 @@
 //! The notebook's cells in a loop, forward, backward and step, with every tensor recorded.
 
 use anyhow::{Context, Result, ensure};
-use tch::{COptimizer, Tensor};
+use tch::Tensor;
 
 use super::run::Run;
 use super::{ThreeLayerNet, cells};
+use crate::optim::{Optimizer, SGD};
 use crate::trace::Trace;
 
 /// Trains `model` in place on one batch, and returns every tensor of the run.
@@ -17,7 +18,7 @@ use crate::trace::Trace;
 /// arguments that the optimizer refuses.
 pub fn train(model: &ThreeLayerNet, x: &Tensor, y: &Tensor, run: &Run) -> Result<Trace> {
     ensure!(run.steps > 0, "a run of 0 steps");
-    let optimizer = run.optimizer.build(model.named_parameters().map(|(_, p)| p))?;
+    let mut optimizer = run.optimizer.build(model.named_parameters())?;
     let mut trace = Trace::new();
     trace.push("input/x", x)?;
     trace.push("input/y", y)?;
@@ -25,7 +26,7 @@ pub fn train(model: &ThreeLayerNet, x: &Tensor, y: &Tensor, run: &Run) -> Result
         trace.push(format!("param/{name}"), p)?;
     }
     for k in 1..=run.steps {
-        step(model, x, y, &optimizer, k, &mut trace).with_context(|| format!("step {k}"))?;
+        step(model, x, y, &mut optimizer, k, &mut trace).with_context(|| format!("step {k}"))?;
     }
     Ok(trace)
 }
@@ -34,7 +35,7 @@ fn step(
     model: &ThreeLayerNet,
     x: &Tensor,
     y: &Tensor,
-    optimizer: &COptimizer,
+    optimizer: &mut Optimizer<SGD>,
     k: u32,
     trace: &mut Trace,
 ) -> Result<()> {

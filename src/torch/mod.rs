@@ -1,5 +1,4 @@
-//! What PyTorch does on libtorch and tch does not do, or does otherwise: `retain_grad`, `nn.Linear`, `torch.optim`,
-//! `repr`, CUDA loaded on demand, numerics.
+//! What PyTorch does on libtorch and tch does not do, or does otherwise: `retain_grad`, `nn.Linear`, `repr`, CUDA loaded on demand, numerics.
 //!
 //! This room knows libtorch, plain data and how it is printed. It does not know cases or any model. All unsafe calls
 //! into C++ are in `shim.rs`, and the C++ is in `shim.cpp`.
@@ -8,7 +7,6 @@ mod device;
 mod environment;
 mod linear;
 mod numerics;
-mod optim;
 mod output;
 mod repr;
 mod shim;
@@ -17,11 +15,10 @@ mod tensors;
 
 pub use device::{DeviceChoice, load_cuda, open_device};
 pub use linear::Linear;
-pub use optim::Optimizer;
 pub(crate) use output::{Gradient, Output};
 pub(crate) use repr::elements;
 pub use repr::repr;
 pub use shim::{RetainGrad, libtorch_version};
-pub(crate) use shim::{ensure_dense, set_rng_state};
+pub(crate) use shim::{Scaled, clear_grad, ensure_dense, set_rng_state};
 pub(crate) use strided::{is_copied_into, set};
 pub(crate) use tensors::span;

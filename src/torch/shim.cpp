@@ -3,9 +3,14 @@
 // call on the same thread.
 
 #include <ATen/Context.h>
+#include <ATen/ScalarOps.h>
 #include <ATen/core/Generator.h>
 #include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/add.h>
+#include <ATen/ops/addcdiv.h>
+#include <ATen/ops/addcmul.h>
+#include <ATen/ops/addmm.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/headeronly/version.h>
 
@@ -90,6 +95,46 @@ extern "C" const char *tch_parity_copy_bytes(const at::Tensor *tensor, void *to,
     if (plain.is_neg()) plain = plain.resolve_neg();
     plain = plain.contiguous();
     std::memcpy(to, plain.const_data_ptr(), size);
+  });
+}
+
+// Makes the tensor one without a gradient, as `tensor.grad = None` in Python.
+extern "C" const char *tch_parity_clear_grad(const at::Tensor *tensor) {
+  return message_of([&] {
+    if (tensor->grad().defined()) tensor->mutable_grad() = at::Tensor();
+  });
+}
+
+// `self + alpha * other` and the like, written to `to`, which may be `self`. tch binds them without the factor.
+extern "C" const char *tch_parity_add(const at::Tensor *to, const at::Tensor *self, const at::Tensor *other,
+                                      double alpha) {
+  return message_of([&] {
+    at::Tensor out = *to;
+    if (to == self) out.add_(*other, alpha);
+    else at::add_out(out, *self, *other, alpha);
+  });
+}
+// `tensor.mul_(number)` of Python, which multiplies in float whatever the dtype; C++'s rounds the number first.
+extern "C" const char *tch_parity_mul_(const at::Tensor *self, double number) {
+  return message_of([&] { at::Tensor(*self).mul_(at::native::wrapped_scalar_tensor(number)); });
+}
+extern "C" const char *tch_parity_addcmul(const at::Tensor *to, const at::Tensor *self, const at::Tensor *a,
+                                          const at::Tensor *b, double value) {
+  return message_of([&] {
+    at::Tensor out = *to;
+    if (to == self) out.addcmul_(*a, *b, value);
+    else at::addcmul_out(out, *self, *a, *b, value);
+  });
+}
+extern "C" const char *tch_parity_addcdiv_(const at::Tensor *self, const at::Tensor *a, const at::Tensor *b,
+                                           double value) {
+  return message_of([&] { at::Tensor(*self).addcdiv_(*a, *b, value); });
+}
+extern "C" const char *tch_parity_addmm(const at::Tensor *to, const at::Tensor *self, const at::Tensor *a,
+                                        const at::Tensor *b, double beta, double alpha) {
+  return message_of([&] {
+    at::Tensor out = *to;
+    at::addmm_out(out, *self, *a, *b, beta, alpha);
   });
 }
 

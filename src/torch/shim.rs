@@ -27,6 +27,35 @@ unsafe extern "C" {
     ) -> *const c_char;
     fn tch_parity_grad_fn_name(tensor: *const C_tensor, name: *mut *const c_char) -> *const c_char;
     fn tch_parity_set_rng_state(state: *const C_tensor, cuda: bool) -> *const c_char;
+    fn tch_parity_clear_grad(tensor: *const C_tensor) -> *const c_char;
+    fn tch_parity_add(
+        to: *const C_tensor,
+        tensor: *const C_tensor,
+        other: *const C_tensor,
+        alpha: f64,
+    ) -> *const c_char;
+    fn tch_parity_mul_(tensor: *const C_tensor, number: f64) -> *const c_char;
+    fn tch_parity_addcmul(
+        to: *const C_tensor,
+        tensor: *const C_tensor,
+        a: *const C_tensor,
+        b: *const C_tensor,
+        value: f64,
+    ) -> *const c_char;
+    fn tch_parity_addcdiv_(
+        tensor: *const C_tensor,
+        a: *const C_tensor,
+        b: *const C_tensor,
+        value: f64,
+    ) -> *const c_char;
+    fn tch_parity_addmm(
+        to: *const C_tensor,
+        tensor: *const C_tensor,
+        a: *const C_tensor,
+        b: *const C_tensor,
+        beta: f64,
+        alpha: f64,
+    ) -> *const c_char;
     fn tch_parity_show_config(config: *mut *const c_char) -> *const c_char;
     fn tch_parity_uses_onednn_or_nnpack() -> bool;
     fn tch_parity_use_onednn_and_nnpack(use_it: bool);
@@ -83,6 +112,95 @@ pub(crate) fn set_rng_state(state: &Tensor, device: Device) -> Result<(), TchErr
     // SAFETY: `as_ptr` points to the at::Tensor that `state` owns and keeps alive over the call, which checks the
     // tensor's dtype and size, holds the generator's lock, and lets no exception out.
     let message = unsafe { tch_parity_set_rng_state(state.as_ptr(), device.is_cuda()) };
+    // SAFETY: null or the message of the call just made, on this thread.
+    unsafe { check(message) }
+}
+
+/// The operations that take a factor, which tch binds without it. In place where their names end with `_`.
+pub(crate) trait Scaled {
+    /// Computes `self *= number`, and returns `self`.
+    fn scale_(&mut self, number: f64) -> Result<&mut Tensor, TchError>;
+    /// Computes `self += alpha * other`.
+    fn add_scaled_(&mut self, other: &Tensor, alpha: f64) -> Result<(), TchError>;
+    /// Computes `self + alpha * other`.
+    fn add_scaled(&self, other: &Tensor, alpha: f64) -> Result<Tensor, TchError>;
+    /// Computes `self += value * a * b`.
+    fn addcmul_scaled_(&mut self, a: &Tensor, b: &Tensor, value: f64) -> Result<(), TchError>;
+    /// Computes `self + value * a * b`.
+    fn addcmul_scaled(&self, a: &Tensor, b: &Tensor, value: f64) -> Result<Tensor, TchError>;
+    /// Computes `self += value * a / b`.
+    fn addcdiv_scaled_(&mut self, a: &Tensor, b: &Tensor, value: f64) -> Result<(), TchError>;
+    /// Computes `beta * self + alpha * (a @ b)`.
+    fn addmm_scaled(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        beta: f64,
+        alpha: f64,
+    ) -> Result<Tensor, TchError>;
+}
+
+// SAFETY of all calls below: each pointer is that of an at::Tensor which a reference keeps alive over the call. The
+// call lets no exception out, and what it returns is null or the message of that call, on this thread.
+impl Scaled for Tensor {
+    fn scale_(&mut self, number: f64) -> Result<&mut Tensor, TchError> {
+        // SAFETY: as above.
+        unsafe { check(tch_parity_mul_(self.as_ptr(), number))? };
+        Ok(self)
+    }
+
+    fn add_scaled_(&mut self, other: &Tensor, alpha: f64) -> Result<(), TchError> {
+        let this = self.as_ptr();
+        // SAFETY: as above.
+        unsafe { check(tch_parity_add(this, this, other.as_ptr(), alpha)) }
+    }
+
+    fn add_scaled(&self, other: &Tensor, alpha: f64) -> Result<Tensor, TchError> {
+        let to = self.f_empty_like()?;
+        // SAFETY: as above.
+        unsafe { check(tch_parity_add(to.as_ptr(), self.as_ptr(), other.as_ptr(), alpha))? };
+        Ok(to)
+    }
+
+    fn addcmul_scaled_(&mut self, a: &Tensor, b: &Tensor, value: f64) -> Result<(), TchError> {
+        let this = self.as_ptr();
+        // SAFETY: as above.
+        unsafe { check(tch_parity_addcmul(this, this, a.as_ptr(), b.as_ptr(), value)) }
+    }
+
+    fn addcmul_scaled(&self, a: &Tensor, b: &Tensor, value: f64) -> Result<Tensor, TchError> {
+        let to = self.f_empty_like()?;
+        let [this, a, b] = [self, a, b].map(Tensor::as_ptr);
+        // SAFETY: as above.
+        unsafe { check(tch_parity_addcmul(to.as_ptr(), this, a, b, value))? };
+        Ok(to)
+    }
+
+    fn addcdiv_scaled_(&mut self, a: &Tensor, b: &Tensor, value: f64) -> Result<(), TchError> {
+        // SAFETY: as above.
+        unsafe { check(tch_parity_addcdiv_(self.as_ptr(), a.as_ptr(), b.as_ptr(), value)) }
+    }
+
+    fn addmm_scaled(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        beta: f64,
+        alpha: f64,
+    ) -> Result<Tensor, TchError> {
+        // Not like `self`, whose layout would decide how the product is computed.
+        let to = Tensor::f_empty(self.size(), (self.f_kind()?, self.device()))?;
+        let [this, a, b] = [self, a, b].map(Tensor::as_ptr);
+        // SAFETY: as above.
+        unsafe { check(tch_parity_addmm(to.as_ptr(), this, a, b, beta, alpha))? };
+        Ok(to)
+    }
+}
+
+/// Takes away the gradient of a tensor, as `tensor.grad = None` does in Python.
+pub(crate) fn clear_grad(tensor: &Tensor) -> Result<(), TchError> {
+    // SAFETY: as in `retain_grad`.
+    let message = unsafe { tch_parity_clear_grad(tensor.as_ptr()) };
     // SAFETY: null or the message of the call just made, on this thread.
     unsafe { check(message) }
 }

@@ -168,11 +168,7 @@ impl Trace {
 
     /// Records nothing of a run but what it does not have, each as `NAME: REASON`, and where it was made, where that
     /// is known.
-    pub(crate) fn describe_port(
-        &mut self,
-        not_recorded: &[String],
-        environment: Option<&Environment>,
-    ) {
+    pub fn describe_port(&mut self, not_recorded: &[String], environment: Option<&Environment>) {
         let run =
             (!not_recorded.is_empty()).then(|| serde_json::json!({ "not_recorded": not_recorded }));
         // Strings and numbers always become JSON.

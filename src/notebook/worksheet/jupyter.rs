@@ -17,8 +17,8 @@ use super::markdown::{escape, markdown};
 use super::notation::Notation;
 use crate::notebook::ThreeLayerNet;
 use crate::notebook::printed::Printed;
+use crate::optim::recorded::Optimizer;
 use crate::repr::repr_float;
-use crate::torch::Optimizer;
 use crate::trace::Numerics;
 
 const TITLE: &str = "# Backpropagation in a three-layer net, filled in\n\n";

@@ -1,10 +1,11 @@
-//! `torch.optim`: what an optimizer is made with, and libtorch's own of the same steps.
+//! The optimizer of a recorded run, as the metadata of a case has it.
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
-use tch::nn::{self, OptimizerConfig};
-use tch::{COptimizer, TchError, Tensor};
+use tch::Tensor;
 
+use super::{Optimizer as Built, SGD};
 use crate::repr::repr_float;
 
 /// An optimizer that can be run, with the arguments that it has in PyTorch.
@@ -47,13 +48,10 @@ impl Optimizer {
     /// Builds the optimizer of these parameters.
     pub(crate) fn build<'a>(
         &self,
-        parameters: impl IntoIterator<Item = &'a Tensor>,
-    ) -> Result<COptimizer, TchError> {
+        parameters: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+    ) -> Result<Built<SGD>> {
         let Optimizer::SGD { lr, momentum, dampening, weight_decay, nesterov } = *self;
-        let mut optimizer = nn::sgd(momentum, dampening, weight_decay, nesterov).build_copt(lr)?;
-        for p in parameters {
-            optimizer.add_parameters(p, 0)?;
-        }
-        Ok(optimizer)
+        let maximize = false;
+        SGD { lr, momentum, dampening, weight_decay, nesterov, maximize }.build_from(parameters)
     }
 }
