@@ -11,6 +11,9 @@ use std::process::Command;
 use common::{Random, data, seed};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
+use tch_parity::optim::{
+    Adafactor, AdamW, LBFGS, SGD, clip_grad_norm_, clip_grad_value_, get_total_norm,
+};
 use tch_parity::{
     Case, Linear, Loss, Model, Optimizer, Recorder, RetainGrad, Run, ThreeLayerNet, Trace, repr,
     train,
@@ -141,6 +144,23 @@ fn assert_right(trace: &Trace, tensor: &Tensor, name: &str) {
     }
 }
 
+/// Steps a tensor by optimizers of several kinds, with a gradient that an operation gives it, and clips it.
+fn step_and_clip(tensor: &Tensor) {
+    let leaf = tensor.f_detach().and_then(|leaf| leaf.f_set_requires_grad(true));
+    for tensor in [Some(tensor.shallow_clone()), leaf.ok()].into_iter().flatten() {
+        let sum = (|| tensor.f_mul(&tensor)?.f_sum(Kind::Float)?.f_backward())();
+        let named = || [("t", &tensor)];
+        let _ = SGD { momentum: 0.9, ..SGD::default() }.build_from(named()).map(|mut o| o.step());
+        let _ = AdamW::default().build_from(named()).map(|mut o| (o.step(), o.zero_grad()));
+        let _ = Adafactor::default().build_from(named()).map(|mut o| o.step());
+        let _ = LBFGS::default()
+            .build_from(named())
+            .map(|mut o| o.step_with(|_| Ok(tensor.f_sum(Kind::Float)?)).map(drop));
+        let _ = (sum, clip_grad_norm_(&[&tensor], 1., 2.), clip_grad_value_(&[&tensor], 0.1));
+        let _ = get_total_norm(&[&tensor], f64::INFINITY, false);
+    }
+}
+
 /// Hands a tensor to every public function, and returns whether a trace took it, and whether it could be set to a
 /// recorded parameter.
 fn hand_around(tensor: &Tensor, name: &str) -> (bool, bool) {
@@ -169,6 +189,7 @@ fn hand_around(tensor: &Tensor, name: &str) -> (bool, bool) {
     if name.starts_with("as large as") || name.starts_with("of windows") {
         return (pushed.is_ok(), set); // what libtorch is asked to compute, it computes
     }
+    step_and_clip(tensor);
     let _ = linear.forward(tensor);
     let good = Tensor::ones([1, 2], (Kind::Float, Device::Cpu));
     let _ = linear.forward(&good);

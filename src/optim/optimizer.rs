@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Context, Result, ensure};
 use tch::nn::VarStore;
-use tch::{Tensor, no_grad, with_grad};
+use tch::{Kind, Tensor, no_grad, with_grad};
 
 use super::formula::{Formula, Options};
 use super::state::State;
-use crate::torch::clear_grad;
+use crate::torch::{clear_grad, ensure_dense};
 use crate::trace::Trace;
+
+/// The dtypes that the formulas can compute with.
+pub(super) const FLOATS: [Kind; 4] = [Kind::Half, Kind::BFloat16, Kind::Float, Kind::Double];
 
 /// An optimizer of `torch.optim` with its parameters. `O` holds its arguments.
 ///
@@ -89,8 +92,11 @@ impl<O: Options> Optimizer<O> {
         let mut places = there.filter_map(|p| of_data(&p.tensor)).collect::<HashSet<_>>();
         for (name, tensor) in parameters {
             let (name, tensor) = (name.into(), tensor.borrow().shallow_clone());
+            ensure_dense(&tensor).with_context(|| name.clone())?;
             ensure!(tensor.f_is_leaf()?, "can't optimize a non-leaf Tensor: {name}");
             ensure!(!tensor.f_is_complex()?, "{name} is complex, which is not supported");
+            let kind = tensor.f_kind()?;
+            ensure!(FLOATS.contains(&kind), "{name} is {kind:?}, which is not supported");
             options.check_parameter(&tensor).with_context(|| name.clone())?;
             ensure!(names.insert(name.clone()), "two parameters are named {name}");
             ensure!(
