@@ -3,6 +3,7 @@
 import contextlib
 import fnmatch
 import inspect
+import itertools
 import sys
 import weakref
 
@@ -105,14 +106,14 @@ class Recorder:
         """Records one step of your own loop, whatever is in it."""
         if self.step_open:
             raise RuntimeError("watch() is within another watch()")
-        recorded = len(self.trace.tensors), dict(self.values)
+        tensors, values = len(self.trace.tensors), len(self.values)
         self._begin()
         try:
             yield self
             self._end()
         except BaseException:
-            self.trace.forget_after(recorded[0])
-            self.values = recorded[1]
+            self.trace.forget_after(tensors)
+            self.values = dict(itertools.islice(self.values.items(), values))
             self.steps -= 1
             raise
         finally:
@@ -177,7 +178,7 @@ class Recorder:
         self.calls = {}
         self.outputs = []  # of every call, in the order of execution
         self.recomputed = {}  # by the node of a checkpoint: the calls in it, those still to be recomputed first
-        self.inputs = {}  # the leaves among the inputs that require a gradient, by name
+        self.inputs = []  # the names of the leaves among the inputs that require a gradient
         self.losses = {}
         self.target = ()
         self.went_backward = False
@@ -224,8 +225,8 @@ class Recorder:
             return
         number = self.calls[None] = self.calls.get(None, 0) + 1
         for name, value in arguments(module, args, kwargs):
-            known = (TARGET,) if self.loss_function is not None else ()
-            name = f".{name}" if name in known else escaped(name)
+            clashes = name == TARGET and self.loss_function is not None
+            name = f".{name}" if clashes else escaped(name)
             self._input(name if number == 1 else f"{name}@{number}", value)
         if number == 1 and self.target:
             self._input(TARGET, self.target[0])
@@ -235,7 +236,7 @@ class Recorder:
             if not isinstance(leaf, torch.Tensor):
                 self._value(f"input/{path}", leaf)
             elif self._push(f"input/{path}", leaf) and leaf.requires_grad and leaf.is_leaf:
-                self.inputs[f"input/{path}"] = leaf
+                self.inputs.append(f"input/{path}")
                 self._watch_leaf(f"input/{path}", leaf, self.step_hooks)
 
     def _watch_leaf(self, name, leaf, hooks):
@@ -281,7 +282,8 @@ class Recorder:
             number = self.calls[module] = self.calls.get(module, 0) + 1
             call = Call(module, module if number == 1 else f"{module}@{number}")
             self.outputs.append(call)
-            for name, tensor in parts(call.name, output):
+            leaves = list(parts(call.name, output))
+            for name, tensor in leaves:
                 if not isinstance(tensor, torch.Tensor):
                     self._value(f"forward/{name}", tensor)
                 elif self._push_output(f"forward/{name}", tensor):
@@ -293,9 +295,10 @@ class Recorder:
             if not calls or calls[0].module != module:
                 return
             call = calls.pop(0)
+            leaves = parts(call.name, output)
         for node in nodes:
             self.recomputed.setdefault(node, []).append(call)
-        for name, tensor in parts(call.name, output):
+        for name, tensor in leaves:
             if name in call.recorded and name not in call.gradients and tensor.requires_grad:
                 call.gradients[name] = None
                 self._watch_output(call, name, tensor)

@@ -15,7 +15,7 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
 use crate::torch::{ensure_dense, is_copied_into, set, set_rng_state, span};
-use crate::trace::{Environment, Names, Trace};
+use crate::trace::{Environment, Names, Trace, in_step, split_step};
 pub use parity::{Parity, assert_parity};
 pub use recorder::Recorder;
 
@@ -73,8 +73,8 @@ impl Case {
         Ok(Case { trace: self.trace.renamed(names)?, ..self })
     }
 
-    /// Returns an input of step `step`, counted from 1, on the CPU, with the strides that it had. Its name is that of an argument of the model's
-    /// `forward`, or `target`.
+    /// Returns an input of step `step`, counted from 1, on the CPU, with the strides that it had. Its name is that of
+    /// an argument of the model's `forward`, or `target`.
     ///
     /// # Errors
     /// Returns an error if the step has no such input. The message lists the inputs that it has.
@@ -205,15 +205,10 @@ impl Case {
     }
 }
 
-/// Returns the name of a tensor of a step: the first step's have no prefix.
-fn in_step(step: u32, name: &str) -> String {
-    if step == 1 { name.to_owned() } else { format!("step/{step}/{name}") }
-}
-
 /// Returns whether a tensor of a case is an input, an initial parameter, buffer or state of the optimizer, or the state
 /// of a generator of random numbers. A port loads these, and need not record them.
 pub fn is_given(name: &str) -> bool {
-    let of_step = name.strip_prefix("step/").and_then(|rest| rest.split_once('/'));
+    let of_step = split_step(name);
     let name = of_step.map_or(name, |(_, name)| name);
     let initial = ["param/", "buffer/", "state/"];
     name.starts_with("input/")

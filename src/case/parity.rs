@@ -9,7 +9,7 @@ use super::{Case, is_given};
 use crate::compare::run::shortened;
 use crate::compare::{Accepted, Required, Side, compare};
 use crate::report::Report;
-use crate::trace::{Environment, Numerics, Trace};
+use crate::trace::{Environment, Numerics, Trace, split_step};
 
 /// The largest number of characters in which steps are listed.
 const MAX_STEPS: usize = 100;
@@ -150,13 +150,11 @@ pub fn assert_parity(actual: &Trace, case: &Case) -> Result<Report> {
 
 /// Returns whether a tensor is a gradient as the optimizer took it, or what the optimizer keeps of a parameter.
 fn is_of_optimizer(name: &str) -> bool {
-    let of_step = name.strip_prefix("step/").and_then(|rest| rest.split_once('/'));
-    let name = of_step.map_or(name, |(_, name)| name);
+    let name = split_step(name).map_or(name, |(_, name)| name);
     name.starts_with("taken/") || name.starts_with("state/")
 }
 
 /// Returns the step in which a tensor of a case was computed, counted from 1.
 fn step_of(name: &str) -> u32 {
-    let step = name.strip_prefix("step/").and_then(|rest| rest.split_once('/'));
-    step.and_then(|(step, _)| step.parse().ok()).unwrap_or(1)
+    split_step(name).and_then(|(step, _)| step.parse().ok()).unwrap_or(1)
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use crate::trace::{split_call, split_step};
+
 /// The options of an optimizer that choose between implementations of one formula
 /// ([Adam's](https://github.com/pytorch/pytorch/blob/v2.13.0/torch/optim/adam.py#L349)). An implementation may round
 /// otherwise, as the fused one does: then the tensors show it.
@@ -51,7 +53,7 @@ impl<'a> Reasons<'a> {
         let name = without_step(name);
         let of_module = || {
             let output = name.strip_prefix("forward/").or_else(|| name.strip_prefix("grad/"))?;
-            self.0.get(&output[..output.find(['@', '[']).unwrap_or(output.len())])
+            self.0.get(split_call(output).0)
         };
         // A name without a section is a module's, and stands for no tensor of that name.
         let of_itself = self.0.get(&*name).filter(|_| name.contains('/'));
@@ -66,7 +68,7 @@ pub(super) fn only_lacks(run: &Value) -> bool {
 
 /// Returns the name of a tensor without the number of its step: what is there after a step begins with `step/` then.
 fn without_step(name: &str) -> Cow<'_, str> {
-    match name.strip_prefix("step/").and_then(|rest| rest.split_once('/')) {
+    match split_step(name) {
         Some((_, name)) if name.contains('/') && !name.starts_with("state/") => name.into(),
         Some((_, name)) => format!("step/{name}").into(),
         None => name.into(),

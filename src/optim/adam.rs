@@ -2,7 +2,7 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::formula::{Formula, Options, decayed, require_like_adam};
+use super::formula::{Formula, Options, average, decayed_or_decoupled, require_like_adam};
 use super::python::pow;
 use super::state::State;
 use crate::torch::Scaled;
@@ -86,15 +86,9 @@ impl Formula for Adam {
         let step = state.count()?;
         let (mut exp_avg, mut exp_avg_sq) = (state.tensor("exp_avg")?, state.tensor("exp_avg_sq")?);
         let (beta1, beta2) = self.betas;
-        let grad = if self.weight_decay != 0. && self.decoupled_weight_decay {
-            p.scale_(1. - self.lr * self.weight_decay)?;
-            grad.shallow_clone()
-        } else {
-            decayed(grad, p, self.weight_decay)?
-        };
-        let _ = exp_avg.f_lerp_(&grad, 1. - beta1)?;
-        exp_avg_sq.scale_(beta2)?;
-        exp_avg_sq.addcmul_scaled_(&grad, &grad, 1. - beta2)?;
+        let decay = (self.lr, self.weight_decay, self.decoupled_weight_decay);
+        let grad = decayed_or_decoupled(grad, p, decay)?;
+        average(&mut exp_avg, &mut exp_avg_sq, &grad, self.betas)?;
         let step_size = self.lr / (1. - pow(beta1, step));
         let bias_correction2_sqrt = pow(1. - pow(beta2, step), 0.5);
         let root = if self.amsgrad {

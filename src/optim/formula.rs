@@ -107,6 +107,32 @@ pub(super) fn decayed(grad: &Tensor, p: &Tensor, weight_decay: f64) -> Result<Te
     }
 }
 
+/// Applies weight decay as Adam's family does: the parameter shrinks if it is decoupled, else the gradient grows.
+/// Returns the gradient.
+pub(super) fn decayed_or_decoupled(
+    grad: &Tensor,
+    p: &mut Tensor,
+    (lr, weight_decay, decoupled): (f64, f64, bool),
+) -> Result<Tensor> {
+    if weight_decay != 0. && decoupled {
+        p.scale_(1. - lr * weight_decay)?;
+        return Ok(grad.shallow_clone());
+    }
+    decayed(grad, p, weight_decay)
+}
+
+/// Takes a gradient into Adam's two moving averages, in place: `exp_avg` and `exp_avg_sq`.
+pub(super) fn average(
+    exp_avg: &mut Tensor,
+    exp_avg_sq: &mut Tensor,
+    grad: &Tensor,
+    (beta1, beta2): (f64, f64),
+) -> Result<()> {
+    let _ = exp_avg.f_lerp_(grad, 1. - beta1)?;
+    exp_avg_sq.scale_(beta2)?;
+    Ok(exp_avg_sq.addcmul_scaled_(grad, grad, 1. - beta2)?)
+}
+
 /// Refuses a value as `if not VALID: raise ValueError(f"{what}: {value}")` does.
 pub(super) fn require(valid: bool, what: &str, value: f64) -> Result<()> {
     ensure!(valid, "{what}: {}", repr_float(value));

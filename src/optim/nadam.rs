@@ -2,7 +2,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::formula::{Formula, Options, decayed, require, require_like_adam};
+use super::formula::{Formula, Options, average, decayed_or_decoupled, require, require_like_adam};
 use super::python::pow;
 use super::state::State;
 use crate::torch::Scaled;
@@ -83,21 +83,15 @@ impl Formula for NAdam {
         let step = state.count()?;
         let (mut exp_avg, mut exp_avg_sq) = (state.tensor("exp_avg")?, state.tensor("exp_avg_sq")?);
         let (lr, (beta1, beta2)) = (self.lr, self.betas);
-        let grad = if self.weight_decay != 0. && self.decoupled_weight_decay {
-            p.scale_(1. - lr * self.weight_decay)?;
-            grad.shallow_clone()
-        } else {
-            decayed(grad, p, self.weight_decay)?
-        };
+        let decay = (lr, self.weight_decay, self.decoupled_weight_decay);
+        let grad = decayed_or_decoupled(grad, p, decay)?;
         let mu_of = |step: f64| beta1 * (1. - 0.5 * pow(0.96, step * self.momentum_decay));
         let (mu, mu_next) = (mu_of(step), mu_of(step + 1.));
         let (product, kind) = state.number("mu_product")?;
         let factor = if kind == Kind::Float { f64::from(mu as f32) } else { mu };
         state.set_number("mu_product", product * factor, kind);
         let product = state.number("mu_product")?.0;
-        let _ = exp_avg.f_lerp_(&grad, 1. - beta1)?;
-        exp_avg_sq.scale_(beta2)?;
-        exp_avg_sq.addcmul_scaled_(&grad, &grad, 1. - beta2)?;
+        average(&mut exp_avg, &mut exp_avg_sq, &grad, self.betas)?;
         let mean = exp_avg_sq.f_div_scalar(1. - pow(beta2, step))?;
         let denom = { mean }.f_sqrt_()?.f_add_scalar_(self.eps)?;
         p.addcdiv_scaled_(&grad, &denom, -lr * (1. - mu) / (1. - product))?;

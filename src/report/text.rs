@@ -10,6 +10,7 @@ use super::{Report, one_line};
 use crate::compare::run::shortened;
 use crate::compare::{Comparison, Criterion, MAX_ULP, TensorComparison, Verdict};
 use crate::repr::float::exponential;
+use crate::trace::split_step;
 
 /// The largest number of rows of differing tensors, and of names that were not compared.
 const MAX_ROWS: usize = 20;
@@ -166,7 +167,7 @@ impl Report {
 
 /// Returns the name with a `*` in place of the number of the step.
 fn of_any_step(name: &str) -> String {
-    match name.strip_prefix("step/").and_then(|rest| rest.split_once('/')) {
+    match split_step(name) {
         Some((_, name)) => format!("step/*/{name}"),
         None => name.to_owned(),
     }

@@ -4,6 +4,7 @@
 //! same bits. It does not know libtorch, any model, or what anybody does with a trace.
 
 mod bytes;
+mod case_name;
 mod environment;
 mod file;
 mod foreign;
@@ -23,6 +24,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use bytes::Bytes;
+pub(crate) use case_name::{in_step, split_call, split_step};
 pub use environment::{CudaEnvironment, Environment, Numerics};
 use metadata::parse_part;
 pub use names::Names;

@@ -1,5 +1,7 @@
 //! Patterns of tensor names.
 
+use super::case_name::{split_call, split_step};
+
 /// A pattern of names. A `*` matches one part of a dotted name.
 ///
 /// A pattern without a slash matches a module, in whichever section and step, and all that is below it. One with a
@@ -44,8 +46,8 @@ impl Pattern {
             // Sections end in a slash, and no module's name has one.
             return self.from(name, name.rfind('/').map_or(0, |slash| slash + 1));
         }
-        let step = name.strip_prefix("step/").and_then(|rest| rest.find('/'));
-        self.from(name, 0).or_else(|| self.from(name, "step/".len() + step? + 1))
+        let without_step = || self.from(name, name.len() - split_step(name)?.1.len());
+        self.from(name, 0).or_else(without_step)
     }
 
     fn from<'a>(&self, name: &'a str, start: usize) -> Option<Match<'a>> {
@@ -53,7 +55,7 @@ impl Pattern {
         if rest == self.text {
             return Some(Match { before, stars: Vec::new(), below: Vec::new(), call: "" });
         }
-        let (rest, call) = rest.split_at(rest.find(['@', '[']).unwrap_or(rest.len()));
+        let (rest, call) = split_call(rest);
         let parts = rest.split('.').collect::<Vec<_>>();
         let (matched, below) = parts.split_at_checked(self.parts.len())?;
         let pairs = || self.parts.iter().zip(matched);

@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use super::tolerance::{CARRIED, DRIFTED};
 use super::{Criterion, TensorComparison, Verdict};
-use crate::trace::Trace;
+use crate::trace::{Trace, in_step};
 use optimizer::Steps;
 use outline::Outline;
-use place::{Part, after, in_step, place};
+use place::{Part, after, place};
 
 /// The states of PyTorch's optimizers that are made of the squares of gradients.
 const SQUARES: [&str; 4] = ["exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"];

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use super::numbers::elements;
-use super::place::{after, in_step};
+use super::place::after;
 use crate::compare::tolerance::NOISE;
-use crate::trace::Trace;
+use crate::trace::{Trace, in_step};
 
 /// In how many elements, one of so many, the optimizer's own terms may cancel, such as weight decay and gradient.
 const ONE_IN: usize = 100;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::numbers::{max_channel_sum, max_magnitude};
-use super::place::{Part, in_step, module_of, place};
-use crate::trace::Trace;
+use super::place::{Part, place};
+use crate::trace::{Trace, in_step, split_call};
 
 pub(super) struct Outline<'a> {
     case: &'a Trace,
@@ -37,7 +37,7 @@ impl<'a> Outline<'a> {
 
     /// Returns the parameters of the module that returned `output`, and of the modules below it.
     pub(super) fn parameters_of(&self, output: &str) -> &[&'a str] {
-        self.parameters.get(module_of(output)).map_or(&[], Vec::as_slice)
+        self.parameters.get(split_call(output).0).map_or(&[], Vec::as_slice)
     }
 
     fn outputs(&self, step: u32) -> &[(&'a str, &'a str)] {
@@ -46,7 +46,7 @@ impl<'a> Outline<'a> {
 
     /// Returns the place of the first output of a module among the outputs of a step.
     fn position(&self, step: u32, module: &str) -> Option<usize> {
-        self.outputs(step).iter().position(|(_, output)| module_of(output) == module)
+        self.outputs(step).iter().position(|(_, output)| split_call(output).0 == module)
     }
 
     /// Returns an upper bound of the sum of the magnitudes that are added up in an element of a parameter's
@@ -64,7 +64,7 @@ impl<'a> Outline<'a> {
         let module =
             modules_above(parameter).find(|module| self.position(step, module).is_some())?;
         let position = self.position(step, module)?;
-        let calls = self.outputs(step).iter().filter(|(_, output)| module_of(output) == module);
+        let calls = self.outputs(step).iter().filter(|(_, output)| split_call(output).0 == module);
         let gradients = calls
             .filter_map(|(_, output)| self.case.get(&in_step(step, &format!("grad/{output}"))));
         let sum = gradients.map(|gradient| max_channel_sum(&gradient, channels)).sum::<f64>();

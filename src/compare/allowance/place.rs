@@ -1,6 +1,6 @@
 //! What the name of a case's tensor says: in which step it was computed, and what it is (`docs/format.md`).
 
-use crate::trace::Trace;
+use crate::trace::{Trace, split_step};
 
 /// What a tensor of a case is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,7 +26,7 @@ pub(super) enum Part<'a> {
 /// Returns the step of a tensor, counted from 1, and what it is, or `None` if its name is not one of a case.
 pub(super) fn place<'a>(full: &'a str, case: &Trace) -> Option<(u32, Part<'a>)> {
     let is = |section: &str, name: &str| case.get(&format!("{section}/{name}")).is_some();
-    let (of_step, name) = match full.strip_prefix("step/").and_then(|rest| rest.split_once('/')) {
+    let (of_step, name) = match split_step(full) {
         Some((step, name)) => (Some(step.parse().ok()?), name),
         None => (None, full),
     };
@@ -51,17 +51,7 @@ pub(super) fn place<'a>(full: &'a str, case: &Trace) -> Option<(u32, Part<'a>)> 
     Some((step, part))
 }
 
-/// Returns the name of a tensor of a step: the first step's have no prefix.
-pub(super) fn in_step(step: u32, name: &str) -> String {
-    if step == 1 { name.to_owned() } else { format!("step/{step}/{name}") }
-}
-
 /// Returns the name of a parameter or buffer after so many steps.
 pub(super) fn after(steps: u32, section: &str, name: &str) -> String {
     if steps == 0 { format!("{section}/{name}") } else { format!("step/{steps}/{name}") }
-}
-
-/// Returns the module of an output such as `fc1`, `fc1@2` or `attention[0]`.
-pub(super) fn module_of(output: &str) -> &str {
-    &output[..output.find(['@', '[']).unwrap_or(output.len())]
 }
