@@ -8,7 +8,7 @@ use std::env;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use common::{data, pytorch, scratch, stdout, tch_parity};
 use serde_json::Value;
@@ -56,23 +56,31 @@ fn chromium() -> Option<PathBuf> {
 }
 
 /// Opens a page in Chromium, and returns the resulting page and Chromium's complaints.
+///
+/// Chromium itself sometimes dies of a signal when it has barely started. Such a death says nothing about the page, so
+/// the page is opened again, in a new profile. A page that kills it every time is a failure.
 fn opened(chromium: &Path, page: &Path, dark: bool) -> (String, Vec<String>) {
+    let mut runs = (0..4).map(|attempt| run(chromium, page, dark, &format!("profile{attempt}")));
+    let output = runs.find(|output| output.status.code().is_some());
+    let output = output.expect("Chromium died of a signal four times in a row");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let complaints = stderr.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned);
+    let complaints = complaints.collect();
+    (stdout(&output), complaints)
+}
+
+fn run(chromium: &Path, page: &Path, dark: bool, profile: &str) -> Output {
     let scheme = format!("--blink-settings=preferredColorScheme={}", u8::from(!dark));
-    let profile = page.with_extension("profile");
-    let output = Command::new(chromium)
+    Command::new(chromium)
         .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=940,900"])
         // A container may have little shared memory, and no network for what a browser does by itself.
         .args(["--disable-dev-shm-usage", "--disable-background-networking", "--disable-sync"])
         .args(["--disable-component-update", "--no-first-run"])
         .args(["--enable-logging=stderr", "--dump-dom", &scheme])
-        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(format!("--user-data-dir={}", page.with_extension(profile).display()))
         .arg(format!("file://{}", page.display()))
         .output()
-        .unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    let complaints = stderr.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned);
-    let complaints = complaints.collect();
-    (stdout(&output), complaints)
+        .unwrap()
 }
 
 fn measured(chromium: &Path, page: &Path, dark: bool) -> Value {
