@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from tch_parity import Trace, compute_with
+from tch_parity.optimizers import Optimizer
 from tch_parity.trace import ensure_writable
 from three_layer_net import ThreeLayerNet
 from torch import nn
@@ -49,21 +50,44 @@ def sgd(lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
     return dict(name="SGD", lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
 
 
+def build(args, model):
+    """The optimizer that a run says it has."""
+    named = dict(model.named_parameters())
+    groups = [
+        {"params": [named[name] for name in names], **own}
+        for names, own in ((group.pop("parameters"), group) for group in map(dict, args.get("groups", [])))
+    ]
+    arguments = {key: value for key, value in args.items() if key not in ("name", "groups")}
+    return getattr(torch.optim, args["name"])(groups or named.values(), **arguments)
+
+
+def described(args, noted, model, scheduled):
+    """What a run says of its optimizer after the steps: its arguments as they were given, or, where there are groups or
+    a schedule, as the recorder of any model writes them."""
+    if not scheduled and "groups" not in args:
+        return args
+    names = {id(p): name for name, p in model.named_parameters()}
+    return noted.described(names, [*names.values()])
+
+
 def moved(model, x, y, device):
     """All that a run computes with, on that device: x is a leaf there too."""
     return model.to(device), x.detach().to(device).requires_grad_(), y.to(device)
 
 
-def train(model, x, y, optimizer_args, steps, environment, show=lambda *_: None):
-    """zero_grad, forward, backward and step, `steps` times; shows what the notebook's cells print."""
+def train(model, x, y, optimizer_args, steps, environment, show=lambda *_: None, schedule=None):
+    """zero_grad, forward, backward and step, `steps` times; shows what the notebook's cells print.
+
+    `schedule` makes a scheduler of the optimizer, which is stepped after it.
+    """
     # Of the parameters that the model has now. The notebook's own optimizer holds those that were there
     # before the weights were set: its step would change nothing.
     model, x, y = moved(model, x, y, environment["device"])
-    optimizer = torch.optim.SGD(model.parameters(), **{k: v for k, v in optimizer_args.items() if k != "name"})
+    optimizer = build(optimizer_args, model)
+    noted = Optimizer(None, optimizer)
+    scheduler = schedule(optimizer) if schedule else None
     criterion = nn.BCELoss()
     trace = Trace()
-    run = {"model": "ThreeLayerNet", "loss": "BCELoss", "optimizer": optimizer_args, "steps": steps}
-    trace.describe(run, environment)
 
     show(model)
     trace.push("input/x", x)
@@ -73,6 +97,12 @@ def train(model, x, y, optimizer_args, steps, environment, show=lambda *_: None)
         show(p.data)
         show()
         trace.push(f"param/{name}", p)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = criterion(model(x)[0], y)
+        loss.backward()
+        return loss
 
     for k in range(1, steps + 1):
         optimizer.zero_grad()
@@ -93,7 +123,13 @@ def train(model, x, y, optimizer_args, steps, environment, show=lambda *_: None)
                 show(p.grad)
                 show()
                 trace.push(f"grad/{name}", p.grad)
-        optimizer.step()
+        noted.note(k)
+        if isinstance(optimizer, torch.optim.LBFGS):
+            optimizer.step(closure)
+        else:
+            optimizer.step()
+        if scheduler:
+            scheduler.step()
         trace.push(f"step/{k}/L", loss)
         for name, p in model.named_parameters():
             trace.push(f"step/{k}/{name}", p)
@@ -102,6 +138,9 @@ def train(model, x, y, optimizer_args, steps, environment, show=lambda *_: None)
         show("Updated", name)
         show(p.data)
         show()
+    optimizer_args = described(optimizer_args, noted, model, schedule is not None)
+    run = {"model": "ThreeLayerNet", "loss": "BCELoss", "optimizer": optimizer_args, "steps": steps}
+    trace.describe(run, environment)
     return trace
 
 
@@ -145,6 +184,57 @@ def with_edge(name, model, x):
 EDGES = ["saturated", "dead", "zero", "subnormal"]
 
 
+def random_sgd(rng):
+    momentum = rng.choice([0.0, 0.9, rng.random()])
+    nesterov = momentum > 0 and rng.random() < 0.5
+    return sgd(
+        lr=rng.choice([0.1, 10 ** rng.uniform(-6, 0), 0.0]),
+        momentum=momentum,
+        dampening=0.0 if nesterov else rng.choice([0.0, 0.5, rng.random()]),
+        weight_decay=rng.choice([0.0, 0.01, rng.random()]),
+        nesterov=nesterov,
+    )
+
+
+# SparseAdam is left out, since it takes no gradient of this net.
+OPTIMIZERS = {
+    "Adadelta": dict(rho=0.8),
+    "Adafactor": dict(d=1.5),
+    "Adagrad": dict(lr_decay=0.1),
+    "Adam": dict(amsgrad=True),
+    "AdamW": dict(betas=(0.8, 0.99)),
+    "Adamax": dict(eps=1e-7),
+    "ASGD": dict(t0=3.0),
+    "LBFGS": dict(max_iter=4, line_search_fn="strong_wolfe"),
+    "Muon": dict(ns_steps=3),
+    "NAdam": dict(momentum_decay=0.01),
+    "RAdam": dict(decoupled_weight_decay=True),
+    "RMSprop": dict(centered=True, momentum=0.5),
+    "Rprop": dict(etas=(0.4, 1.3)),
+}
+WEIGHTS, BIASES = ([f"fc{i}.{kind}" for i in (1, 2, 3)] for kind in ("weight", "bias"))
+
+
+def random_optimizer(rng):
+    """Any other optimizer, with arguments of its own in half of the runs, and in two groups in a third of them."""
+    name = rng.choice([*OPTIMIZERS])
+    args = dict(name=name, lr=rng.choice([1e-2, 10 ** rng.uniform(-5, -1)]))
+    if rng.random() < 0.5:
+        args |= OPTIMIZERS[name]
+    if name == "Muon":  # it takes matrices alone
+        args["groups"] = [dict(parameters=WEIGHTS)]
+    elif name != "LBFGS" and rng.random() < 0.3:
+        args["groups"] = [dict(parameters=BIASES), dict(parameters=WEIGHTS, lr=args["lr"] / 3)]
+    return args
+
+
+SCHEDULES = [
+    lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
+    lambda optimizer: torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=3),
+    lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=30, cycle_momentum=False),
+]
+
+
 def random_case(rng, environment, largest):
     def size():
         return rng.choice([rng.randint(1, 4), rng.randint(1, largest)])
@@ -157,16 +247,9 @@ def random_case(rng, environment, largest):
     )
     edge = rng.choice([None] * 6 + EDGES)
     with_edge(edge, model, x)
-    momentum = rng.choice([0.0, 0.9, rng.random()])
-    nesterov = momentum > 0 and rng.random() < 0.5
-    optimizer = sgd(
-        lr=rng.choice([0.1, 10 ** rng.uniform(-6, 0), 0.0]),
-        momentum=momentum,
-        dampening=0.0 if nesterov else rng.choice([0.0, 0.5, rng.random()]),
-        weight_decay=rng.choice([0.0, 0.01, rng.random()]),
-        nesterov=nesterov,
-    )
-    return train(model, x, y, optimizer, rng.randint(1, 20), environment), edge
+    optimizer = random_sgd(rng) if rng.random() < 0.5 else random_optimizer(rng)
+    schedule = rng.choice([None, None, *SCHEDULES])
+    return train(model, x, y, optimizer, rng.randint(1, 20), environment, schedule=schedule), edge
 
 
 def record_random(count, seed, out, environment, largest=64):

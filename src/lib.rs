@@ -59,7 +59,7 @@ mod torch;
 pub use {
     case::{Case, Parity, Recorder, assert_parity, is_given},
     notebook::{Intermediate, Loss, Model, Replay, Run, ThreeLayerNet, dataflow, train, worksheet},
-    optim::recorded::Optimizer,
+    optim::RecordedOptimizer,
     torch::{DeviceChoice, Linear, RetainGrad, libtorch_version, load_cuda, open_device, repr},
 };
 

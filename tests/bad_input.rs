@@ -409,8 +409,27 @@ fn cases_that_are_whole_files_but_no_cases_are_named_for_what_is_wrong() {
     let same = |name: &str, tensor: Tensor| Some((name.to_owned(), tensor));
     check(with("/model", "Net".into()), &same, "unknown variant `Net`");
     check(with("/loss", "MSELoss".into()), &same, "unknown variant `MSELoss`");
-    check(with("/optimizer/name", "Adam".into()), &same, "unknown variant `Adam`");
+    check(with("/optimizer/name", "Lion".into()), &same, "unknown optimizer \"Lion\"");
+    check(with("/optimizer/name", "Adam".into()), &same, "unknown field `dampening`");
     check(with("/optimizer/lr", Value::Null), &same, "invalid type: null, expected f64");
+    check(with("/optimizer/lr", (-1.).into()), &same, "Invalid learning rate: -1.0");
+    let more = |key: &str, json: Value| {
+        let mut run = run.clone();
+        run["optimizer"][key] = json;
+        run
+    };
+    let groups = |json| more("groups", json);
+    let one = |of: &str| serde_json::json!([{ "parameters": [of], "lr": 0.5 }]);
+    check(groups(one("fc4.bias")), &same, "group 0 of the optimizer: no parameter \"fc4.bias\"");
+    check(groups(one("../\u{1b}[1m")), &same, "no parameter \"../\\u{1b}[1m\"");
+    let twice = serde_json::json!([{ "parameters": ["fc1.bias", "fc1.bias"] }]);
+    check(groups(twice), &same, "two parameters are named fc1.bias");
+    let changes = |json| more("changes", serde_json::json!([json]));
+    let other = serde_json::json!({ "step": 2, "group": 1, "lr": 0.5 });
+    check(changes(other), &same, "the change of group 1 in step 2: there are 1 groups");
+    let negative = serde_json::json!({ "step": 2, "group": 0, "lr": -0.5 });
+    check(changes(negative), &same, "in step 2: Invalid learning rate: -0.5");
+    check(changes(serde_json::json!(3)), &same, "invalid type: integer `3`");
     check(with("/optimizer", serde_json::json!({"name": "SGD"})), &same, "missing field `lr`");
     check(with("/steps", 4.into()), &same, "step/4/L is missing");
     check(with("/steps", 4_000_000_000u32.into()), &same, "step/4/L is missing");

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -13,7 +14,8 @@ use common::{data, pytorch, scratch, seed, stdout, tch_parity};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tch_parity::{
-    Environment, Linear, Loss, Model, Numerics, Optimizer, Run, ThreeLayerNet, Trace, train,
+    Environment, Linear, Loss, Model, Numerics, RecordedOptimizer, Replay, Run, ThreeLayerNet,
+    Trace, train,
 };
 
 fn last_line(text: &str) -> &str {
@@ -35,6 +37,14 @@ fn random_cases_that_pytorch_records_now_replay_bitwise() {
     assert_eq!(first, None, "to repeat: TCH_PARITY_SEED={seed}\n{report}");
     assert_eq!(last_line(&report), "320 cases: 320 same, 0 differ, 0 could not be compared");
     assert_eq!(output.status.code(), Some(0), "to repeat: TCH_PARITY_SEED={seed}");
+
+    // Half of the cases are of SGD, and the others of 13 optimizers. Some have groups, and some a schedule.
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let runs = files.map(|file| Replay::load(file).unwrap().run.optimizer).collect::<Vec<_>>();
+    let names = runs.iter().map(|optimizer| optimizer.name.as_str()).collect::<HashSet<_>>();
+    assert!(names.len() >= 10, "{names:?}");
+    assert!(runs.iter().any(|optimizer| optimizer.groups.len() == 2));
+    assert!(runs.iter().any(|optimizer| !optimizer.changes.is_empty()));
 }
 
 /// Returns a command that checks the stored cases as another machine would, as far as one machine can imitate
@@ -165,7 +175,7 @@ fn a_nan_for_a_nan_is_no_damage_and_a_nan_for_a_number_is() {
         |inputs, outputs| Linear { weight: ones(&[outputs, inputs]), bias: ones(&[outputs]) };
     let model = ThreeLayerNet { fc1: layer(2, 2), fc2: layer(2, 3), fc3: layer(3, 1) };
     let x = Tensor::from_slice2(&[[f32::INFINITY, 1.]]).set_requires_grad(true);
-    let optimizer = Optimizer::sgd(0.1);
+    let optimizer = RecordedOptimizer::sgd(0.1);
     let run = Run { model: Model::ThreeLayerNet, loss: Loss::BCELoss, optimizer, steps: 1 };
     let mut trace = train(&model, &x, &Tensor::from_slice2(&[[1f32]]), &run).unwrap();
     // A gradient of 0 is multiplied by an input of inf.
@@ -327,7 +337,7 @@ fn the_control_takes_no_longer_than_the_tensors_are_large() {
     };
     let model = ThreeLayerNet { fc1: layer(1 << 62, 0), fc2: layer(0, 1), fc3: layer(1, 1) };
     let x = parameter([0, 1 << 62]).set_requires_grad(true);
-    let optimizer = Optimizer::sgd(0.1);
+    let optimizer = RecordedOptimizer::sgd(0.1);
     let run = Run { model: Model::ThreeLayerNet, loss: Loss::BCELoss, optimizer, steps: 1 };
     let mut trace = train(&model, &x, &parameter([0, 1]), &run).unwrap();
     trace.describe(&run, &Environment::current(Numerics::Portable, Device::Cpu).unwrap()).unwrap();

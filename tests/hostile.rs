@@ -15,8 +15,8 @@ use tch_parity::optim::{
     Adafactor, AdamW, LBFGS, SGD, clip_grad_norm_, clip_grad_value_, get_total_norm,
 };
 use tch_parity::{
-    Case, Linear, Loss, Model, Optimizer, Recorder, RetainGrad, Run, ThreeLayerNet, Trace, repr,
-    train,
+    Case, Linear, Loss, Model, RecordedOptimizer, Recorder, RetainGrad, Run, ThreeLayerNet, Trace,
+    repr, train,
 };
 
 /// Set in the process that the tensors are handed around in, so that a signal ends that one alone.
@@ -194,7 +194,7 @@ fn hand_around(tensor: &Tensor, name: &str) -> (bool, bool) {
     let good = Tensor::ones([1, 2], (Kind::Float, Device::Cpu));
     let _ = linear.forward(&good);
     let model = ThreeLayerNet::new(2, 2, 3).unwrap();
-    let optimizer = Optimizer::sgd(0.1);
+    let optimizer = RecordedOptimizer::sgd(0.1);
     let run = Run { model: Model::ThreeLayerNet, loss: Loss::BCELoss, optimizer, steps: 1 };
     let _ = (model.forward(tensor), train(&model, tensor, &good, &run));
     let x = good.set_requires_grad(true);

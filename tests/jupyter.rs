@@ -6,7 +6,7 @@ mod common;
 
 use std::path::PathBuf;
 
-use common::{data, pytorch, scratch, stdout, tch_parity};
+use common::{data, pytorch, scratch, seed, stdout, tch_parity};
 
 #[test]
 fn notebooks_execute_to_the_outputs_that_they_hold() {
@@ -28,7 +28,27 @@ fn notebooks_execute_to_the_outputs_that_they_hold() {
     assert_eq!(pytorch("tests/notebook.py", &names), expected.collect::<String>());
 }
 
-/// Checks, as a control, that the test above detects a changed output.
+/// Checks the line that builds the optimizer, which PyTorch has to accept.
+#[test]
+fn notebooks_of_runs_of_any_optimizer_execute() {
+    let (folder, seed) = (scratch("jupyter_optimizers"), seed());
+    println!("to repeat: TCH_PARITY_SEED={seed}");
+    let out = folder.to_str().unwrap();
+    pytorch("scripts/reference.py", &["random", "--count", "6", "--seed", &seed, "--out", out]);
+    let cases = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let cases = cases.collect::<Vec<_>>();
+    let files = cases.iter().map(|case| case.with_extension("ipynb")).collect::<Vec<_>>();
+    for (case, file) in cases.iter().zip(&files) {
+        let mut command = tch_parity();
+        command.args(["worksheet", "--format", "ipynb", "--output"]).args([file, case]);
+        assert_eq!(stdout(&command.output().unwrap()), "");
+    }
+    let names = files.iter().map(|file| file.to_str().unwrap()).collect::<Vec<_>>();
+    let said = pytorch("tests/notebook.py", &names);
+    assert_eq!(said.matches(": 15 cells, 11 of code, 5 with outputs\n").count(), 6, "{said}");
+}
+
+/// Checks, as a control, that the first test detects a changed output.
 #[test]
 fn an_output_that_is_not_what_comes_out_is_seen() {
     let file = scratch("jupyter_control").join("changed.ipynb");

@@ -4,7 +4,7 @@ use anyhow::Result;
 use tch::{Device, Reduction, TchError, Tensor};
 
 use super::three_layer_net::{Intermediate, ThreeLayerNet};
-use crate::optim::{Optimizer, SGD};
+use crate::optim::AnyOptimizer;
 
 /// The learning rate of the notebook's `torch.optim.SGD`.
 pub const LR: f64 = 0.1;
@@ -43,14 +43,24 @@ pub(super) fn forward(
 }
 
 /// Clears the gradients, and computes the backward pass.
-pub(super) fn backward(optimizer: &Optimizer<SGD>, loss: &Tensor) -> Result<()> {
+pub(super) fn backward(optimizer: &dyn AnyOptimizer, loss: &Tensor) -> Result<()> {
     optimizer.zero_grad()?;
     Ok(loss.f_backward()?)
 }
 
 /// Updates the parameters by a step of the optimizer. The notebook itself ends before this step.
-pub(super) fn step(optimizer: &mut Optimizer<SGD>) -> Result<()> {
-    optimizer.step()
+///
+/// An optimizer that searches for its step, as LBFGS does, computes the two passes again.
+pub(super) fn step(
+    optimizer: &mut dyn AnyOptimizer,
+    model: &ThreeLayerNet,
+    x: &Tensor,
+    y: &Tensor,
+) -> Result<()> {
+    optimizer.step(&mut |optimizer| {
+        let loss = forward(model, x, y)?.1;
+        backward(optimizer, &loss).map(|()| loss)
+    })
 }
 
 fn parameter(data: Tensor, device: Device) -> Result<Tensor, TchError> {

@@ -8,8 +8,7 @@
 //! | what the cells print | `printed.rs` |
 //! | the formulas to fill in | `worksheet/` |
 //!
-//! `run.rs` describes a run, and `replay/` runs a recorded one again. This room knows no other
-//! model.
+//! `run.rs` describes a run, and `replay/` runs a recorded one again. This room knows no other model.
 
 mod cells;
 mod printed;
@@ -24,7 +23,7 @@ use std::io::Write;
 use anyhow::Result;
 use tch::Device;
 
-use crate::optim::recorded::Optimizer;
+use crate::optim::RecordedOptimizer;
 use crate::trace::Trace;
 pub use cells::LR;
 use printed::Printed;
@@ -57,7 +56,7 @@ impl Notebook {
     pub fn run(lr: f64, steps: u32, device: Device) -> Result<Notebook> {
         let model = cells::model(device)?;
         let (x, y) = cells::data(device)?;
-        let optimizer = Optimizer::sgd(lr);
+        let optimizer = RecordedOptimizer::sgd(lr);
         let run = Run { model: Model::ThreeLayerNet, loss: Loss::BCELoss, optimizer, steps };
         let trace = train(&model, &x, &y, &run)?;
         Ok(Notebook { model, run, trace, device })

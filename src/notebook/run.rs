@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::optim::recorded::Optimizer;
+use crate::optim::RecordedOptimizer;
 
 /// A description of what is run, apart from the numbers that go in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,7 +14,7 @@ pub struct Run {
     /// The loss between the net's output and the labels.
     pub loss: Loss,
     /// The optimizer that steps the parameters.
-    pub optimizer: Optimizer,
+    pub optimizer: RecordedOptimizer,
     /// The number of times that forward, zero_grad, backward and step are repeated.
     pub steps: u32,
 }

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::run::Run;
 use super::{ThreeLayerNet, cells};
-use crate::optim::{Optimizer, SGD};
+use crate::optim::AnyOptimizer;
 use crate::trace::Trace;
 
 /// Trains `model` in place on one batch, and returns every tensor of the run.
@@ -26,7 +26,8 @@ pub fn train(model: &ThreeLayerNet, x: &Tensor, y: &Tensor, run: &Run) -> Result
         trace.push(format!("param/{name}"), p)?;
     }
     for k in 1..=run.steps {
-        step(model, x, y, &mut optimizer, k, &mut trace).with_context(|| format!("step {k}"))?;
+        run.optimizer.begin_step(k, &mut *optimizer)?;
+        step(model, x, y, &mut *optimizer, k, &mut trace).with_context(|| format!("step {k}"))?;
     }
     Ok(trace)
 }
@@ -35,7 +36,7 @@ fn step(
     model: &ThreeLayerNet,
     x: &Tensor,
     y: &Tensor,
-    optimizer: &mut Optimizer<SGD>,
+    optimizer: &mut dyn AnyOptimizer,
     k: u32,
     trace: &mut Trace,
 ) -> Result<()> {
@@ -53,7 +54,7 @@ fn step(
             trace.push(format!("grad/{name}"), &p.f_grad()?)?;
         }
     }
-    cells::step(optimizer)?;
+    cells::step(optimizer, model, x, y)?;
     trace.push(format!("step/{k}/L"), &loss)?;
     for (name, p) in model.named_parameters() {
         trace.push(format!("step/{k}/{name}"), p)?;

@@ -1,57 +1,93 @@
-//! The optimizer of a recorded run, as the metadata of a case has it.
+//! The optimizer of a recorded run, as the metadata of a case describes it. It is plain data: `any.rs` builds it.
 
-use anyhow::Result;
+use indexmap::IndexMap;
+use serde::ser::{Error, SerializeMap};
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use tch::Tensor;
 
-use super::{Optimizer as Built, SGD};
 use crate::repr::repr_float;
+
+/// Arguments of an optimizer, under PyTorch's names.
+pub type Arguments = IndexMap<String, Value>;
 
 /// An optimizer that can be run, with the arguments that it has in PyTorch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name")]
-#[serde(deny_unknown_fields)]
-pub enum Optimizer {
-    /// Stochastic gradient descent:
-    /// [`torch.optim.SGD`](https://docs.pytorch.org/docs/2.13/generated/torch.optim.SGD.html).
-    SGD {
-        /// The learning rate.
-        #[serde(serialize_with = "as_python_writes_it")]
-        lr: f64,
-        /// The share of the last step that is repeated.
-        #[serde(serialize_with = "as_python_writes_it")]
-        momentum: f64,
-        /// How much of the gradient does not enter the momentum.
-        #[serde(serialize_with = "as_python_writes_it")]
-        dampening: f64,
-        /// The share of a parameter that is added to its gradient.
-        #[serde(serialize_with = "as_python_writes_it")]
-        weight_decay: f64,
-        /// Whether to use Nesterov momentum.
-        nesterov: bool,
-    },
+pub struct RecordedOptimizer {
+    /// The name of its class in
+    /// [`torch.optim`](https://docs.pytorch.org/docs/2.13/optim.html#algorithms), such as `AdamW`.
+    pub name: String,
+    /// The arguments of the first group in the first step. What is not there has PyTorch's default.
+    #[serde(flatten, serialize_with = "as_python_writes_them")]
+    pub arguments: Arguments,
+    /// The groups of parameters. If there are none, one group has all parameters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<RecordedGroup>,
+    /// The arguments that changed between the steps, for example by a schedule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
 }
 
-/// Writes a number as Python does, so that both sides write the same bytes for the same numbers.
-fn as_python_writes_it<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    let text = RawValue::from_string(repr_float(*value));
-    text.map_err(serde::ser::Error::custom)?.serialize(serializer)
+/// A group of parameters of a recorded optimizer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordedGroup {
+    /// The names of the parameters.
+    pub parameters: Vec<String>,
+    /// The arguments that are others than the first group's.
+    #[serde(flatten, serialize_with = "as_python_writes_them")]
+    pub arguments: Arguments,
 }
 
-impl Optimizer {
+/// Arguments of one group that are others from one step on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// The first step that used them, counted from 1.
+    pub step: u32,
+    /// The group, counted from 0.
+    pub group: usize,
+    /// The arguments that changed.
+    #[serde(flatten, serialize_with = "as_python_writes_them")]
+    pub arguments: Arguments,
+}
+
+impl RecordedOptimizer {
     /// Returns plain SGD, which subtracts `lr * p.grad` from each parameter `p`.
-    pub fn sgd(lr: f64) -> Optimizer {
-        Optimizer::SGD { lr, momentum: 0., dampening: 0., weight_decay: 0., nesterov: false }
+    pub fn sgd(lr: f64) -> RecordedOptimizer {
+        let numbers = [("lr", lr), ("momentum", 0.), ("dampening", 0.), ("weight_decay", 0.)];
+        let numbers = numbers.map(|(name, value)| (name.to_owned(), value.into()));
+        let nesterov = ("nesterov".to_owned(), false.into());
+        RecordedOptimizer {
+            name: "SGD".to_owned(),
+            arguments: numbers.into_iter().chain([nesterov]).collect(),
+            groups: Vec::new(),
+            changes: Vec::new(),
+        }
     }
+}
 
-    /// Builds the optimizer of these parameters.
-    pub(crate) fn build<'a>(
-        &self,
-        parameters: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
-    ) -> Result<Built<SGD>> {
-        let Optimizer::SGD { lr, momentum, dampening, weight_decay, nesterov } = *self;
-        let maximize = false;
-        SGD { lr, momentum, dampening, weight_decay, nesterov, maximize }.build_from(parameters)
+/// Writes numbers as Python does, so that both sides write the same bytes for the same numbers.
+fn as_python_writes_them<S: Serializer>(
+    arguments: &Arguments,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(arguments.len()))?;
+    for (name, value) in arguments {
+        map.serialize_entry(name, &Python(value))?;
+    }
+    map.end()
+}
+
+struct Python<'a>(&'a Value);
+
+impl Serialize for Python<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Number(number) if number.is_f64() => {
+                let text = repr_float(number.as_f64().unwrap_or(f64::NAN));
+                RawValue::from_string(text).map_err(S::Error::custom)?.serialize(serializer)
+            }
+            Value::Array(values) => serializer.collect_seq(values.iter().map(Python)),
+            other => other.serialize(serializer),
+        }
     }
 }

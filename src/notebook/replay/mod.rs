@@ -58,7 +58,9 @@ impl Replay {
         let other = compare_run("run", &written, &serde_json::to_value(&run)?);
         ensure!(other.is_empty(), "in its metadata {}", other.join("; "));
         validate(&case.trace, run.steps)?;
-        Ok(Replay { run, case })
+        let replay = Replay { run, case };
+        replay.run.optimizer.build(replay.model(Device::Cpu)?.named_parameters())?;
+        Ok(replay)
     }
 
     /// Runs the case again on `device`, from the recorded inputs and initial parameters.

@@ -17,7 +17,6 @@ use super::markdown::{escape, markdown};
 use super::notation::Notation;
 use crate::notebook::ThreeLayerNet;
 use crate::notebook::printed::Printed;
-use crate::optim::recorded::Optimizer;
 use crate::repr::repr_float;
 use crate::trace::Numerics;
 
@@ -131,24 +130,55 @@ impl Worksheet {
         for (name, p) in model.named_parameters() {
             code += &format!("model.{name} = nn.Parameter({})\n", literal(p, "")?);
         }
-        let Optimizer::SGD { lr, momentum, dampening, weight_decay, nesterov } =
-            self.replay.run.optimizer;
-        let mut arguments = format!("lr={}", repr_float(lr));
-        let others =
-            [("momentum", momentum), ("dampening", dampening), ("weight_decay", weight_decay)];
-        for (name, value) in others.into_iter().filter(|(_, value)| *value != 0.) {
-            arguments += &format!(", {name}={}", repr_float(value));
+        Ok(code + "\n" + &self.optimizer()?)
+    }
+
+    /// Returns the line that builds the optimizer.
+    fn optimizer(&self) -> Result<String> {
+        let optimizer = &self.replay.run.optimizer;
+        let arguments = |given, separator| {
+            let written = optimizer.written_out(given)?.into_iter();
+            let one = |(name, value)| match separator {
+                "=" => format!(", {name}={}", python_value(&value)),
+                _ => format!(", \"{name}\": {}", python_value(&value)),
+            };
+            anyhow::Ok(written.map(one).collect::<String>())
+        };
+        let mut groups = Vec::new();
+        for group in &optimizer.groups {
+            let names = group.parameters.iter().map(|name| format!("model.{name}"));
+            let names = names.collect::<Vec<_>>().join(", ");
+            groups.push(format!(
+                "    {{\"params\": [{names}]{}}},\n",
+                arguments(&group.arguments, ": ")?
+            ));
         }
-        if nesterov {
-            arguments += ", nesterov=True";
-        }
-        Ok(code + &format!("\noptimizer = torch.optim.SGD(model.parameters(), {arguments})"))
+        let parameters = match groups.is_empty() {
+            true => "model.parameters()".to_owned(),
+            false => format!("[\n{}]", groups.concat()),
+        };
+        let shared = arguments(&optimizer.arguments, "=")?;
+        Ok(format!("optimizer = torch.optim.{}({parameters}{shared})", optimizer.name))
     }
 
     fn data_cell(&self) -> Result<String> {
         let trace = &self.replay.case.trace;
         let x = literal(&trace.tensor("input/x")?, ", requires_grad=True")?;
         Ok(format!("x = {x}\ny = {}", literal(&trace.tensor("input/y")?, "")?))
+    }
+}
+
+/// Returns a value of JSON as Python's source has it.
+fn python_value(value: &Value) -> String {
+    match value {
+        Value::Null => "None".to_owned(),
+        Value::Bool(true) => "True".to_owned(),
+        Value::Bool(false) => "False".to_owned(),
+        Value::Number(number) if number.is_f64() => repr_float(number.as_f64().unwrap_or(f64::NAN)),
+        Value::Array(values) => {
+            format!("({})", values.iter().map(python_value).collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
     }
 }
 
