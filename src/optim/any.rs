@@ -25,6 +25,9 @@ const NO_ARGUMENTS: [&str; 9] = [
     "max_momentum",
 ];
 
+/// The most iterations of LBFGS in a step. A file must not be able to ask for a step that never ends.
+const MAX_ITER: i64 = 10_000;
+
 /// An optimizer of any kind.
 pub(crate) trait AnyOptimizer {
     /// Takes away all gradients.
@@ -81,6 +84,8 @@ fn change<O: Options + Serialize + DeserializeOwned>(
 
 /// Returns the arguments of an optimizer with others in the place of some.
 fn with<O: Options + Serialize + DeserializeOwned>(options: &O, others: &Arguments) -> Result<O> {
+    let iterations = others.get("max_iter").and_then(Value::as_i64).unwrap_or(0);
+    ensure!(iterations <= MAX_ITER, "max_iter is {iterations}: at most {MAX_ITER} are replayed");
     let Value::Object(mut all) = serde_json::to_value(options)? else {
         bail!("{} has no arguments", O::NAME);
     };
