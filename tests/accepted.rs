@@ -123,12 +123,12 @@ fn rules_stand_in_a_file() {
         assert!(report.contains(line), "{line}{report}");
     }
     for (text, says) in [
-        ("[[tolerance]]\npattern = \"a\"\natol = 1\n", "missing field `reason`"),
+        ("[[tolerance]]\npattern = \"a\"\natol = 1\n", "line 1: missing field `reason`"),
         ("[[tolerance]]\npattern = \"a\"\nreason = \"r\"\n", "at least one of"),
         ("[[ignore]]\npattern = \"a\"\natol = 1.0\nreason = \"r\"\n", "none to be ignored"),
         ("[[ignore]]\npattern = \"a\"\nreason = \" \"\n", "has no reason"),
         ("[[tolerance]]\npattern = \"a\"\natol = nan\nreason = \"r\"\n", "not a number from 0 on"),
-        ("[[tolerence]]\n", "unknown field `tolerence`"),
+        ("\n[[tolerence]]\n", "line 2: unknown field `tolerence`"),
         ("=", "tolerances.toml"),
     ] {
         let (code, _, error) = with(text);

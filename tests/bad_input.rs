@@ -414,7 +414,11 @@ fn cases_that_are_whole_files_but_no_cases_are_named_for_what_is_wrong() {
     check(with("/optimizer/lr", Value::Null), &same, "invalid type: null, expected f64");
     check(with("/optimizer/lr", (-1.).into()), &same, "Invalid learning rate: -1.0");
     let endless = serde_json::json!({"name": "LBFGS", "lr": 1.0, "max_iter": 1i64 << 40});
-    check(with("/optimizer", endless), &same, "max_iter is 1099511627776: at most 10000 are replayed");
+    check(
+        with("/optimizer", endless),
+        &same,
+        "max_iter is 1099511627776: at most 10000 are replayed",
+    );
     let more = |key: &str, json: Value| {
         let mut run = run.clone();
         run["optimizer"][key] = json;

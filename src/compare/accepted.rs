@@ -1,6 +1,6 @@
 //! The differences that the reader accepts, each with a reason.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 
 use super::statistics::statistics;
@@ -111,7 +111,11 @@ impl Accepted {
     /// # Errors
     /// Returns an error if the text is of another form. The message says where.
     pub fn toml(mut self, text: &str) -> Result<Accepted> {
-        let file = toml::from_str::<File>(text)?;
+        let file = toml::from_str::<File>(text).map_err(|err| {
+            // The parser's own text has several lines.
+            let before = err.span().and_then(|at| text.get(..at.start)).unwrap_or_default();
+            anyhow!("line {}: {}", before.matches('\n').count() + 1, err.message())
+        })?;
         let tolerances = file.tolerance.into_iter().map(|entry| (entry, false));
         for (entry, any) in tolerances.chain(file.ignore.into_iter().map(|entry| (entry, true))) {
             self = self.add(entry.pattern.clone(), entry, any)?;
