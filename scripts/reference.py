@@ -50,15 +50,18 @@ def sgd(lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
     return dict(name="SGD", lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
 
 
+def without(values, *keys):
+    return {key: value for key, value in values.items() if key not in keys}
+
+
 def build(args, model):
     """The optimizer that a run says it has."""
     named = dict(model.named_parameters())
     groups = [
-        {"params": [named[name] for name in names], **own}
-        for names, own in ((group.pop("parameters"), group) for group in map(dict, args.get("groups", [])))
+        {"params": [named[name] for name in group["parameters"]], **without(group, "parameters")}
+        for group in args.get("groups", [])
     ]
-    arguments = {key: value for key, value in args.items() if key not in ("name", "groups")}
-    return getattr(torch.optim, args["name"])(groups or named.values(), **arguments)
+    return getattr(torch.optim, args["name"])(groups or named.values(), **without(args, "name", "groups"))
 
 
 def described(args, noted, model, scheduled):

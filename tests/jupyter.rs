@@ -6,6 +6,9 @@ mod common;
 
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
+use tch_parity::{Environment, Trace};
+
 use common::{data, pytorch, scratch, seed, stdout, tch_parity};
 
 #[test]
@@ -46,6 +49,36 @@ fn notebooks_of_runs_of_any_optimizer_execute() {
     let names = files.iter().map(|file| file.to_str().unwrap()).collect::<Vec<_>>();
     let said = pytorch("tests/notebook.py", &names);
     assert_eq!(said.matches(": 15 cells, 11 of code, 5 with outputs\n").count(), 6, "{said}");
+}
+
+/// A group may take back what all groups share, so it writes out what is PyTorch's default, too.
+#[test]
+fn a_group_writes_out_what_it_has_of_its_own() {
+    let stored = Trace::load(data("cases/nesterov.safetensors")).unwrap();
+    let mut run = stored.run::<Value>().unwrap().unwrap();
+    run["optimizer"]["groups"] = json!([
+        { "parameters": ["fc1.weight", "fc2.weight"] },
+        { "parameters": ["fc1.bias"], "momentum": 0.0, "nesterov": false, "foreach": true },
+    ]);
+    let mut trace = Trace::new();
+    trace.describe(&run, &stored.environment::<Environment>().unwrap().unwrap()).unwrap();
+    for (name, view) in stored.iter() {
+        trace.push_view(name, &view).unwrap();
+    }
+    let file = scratch("jupyter_groups").join("groups.safetensors");
+    trace.save(&file).unwrap();
+    let mut command = tch_parity();
+    command.args(["worksheet", "--format", "ipynb"]).arg(&file);
+    let notebook = serde_json::from_str::<Value>(&stdout(&command.output().unwrap())).unwrap();
+    let cells = notebook["cells"].as_array().unwrap().iter();
+    let lines = cells.flat_map(|cell| cell["source"].as_array().unwrap());
+    let source = lines.map(|line| line.as_str().unwrap()).collect::<String>();
+    // In the order of the metadata, which `json!` sorts by name.
+    let expected = "optimizer = torch.optim.SGD([\n    \
+         {\"params\": [model.fc1.weight, model.fc2.weight]},\n    \
+         {\"params\": [model.fc1.bias], \"momentum\": 0.0, \"nesterov\": False},\n\
+         ], lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01)";
+    assert!(source.contains(expected), "{source}");
 }
 
 /// Checks, as a control, that the first test detects a changed output.

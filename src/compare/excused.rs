@@ -5,12 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::trace::{split_call, split_step};
-
-/// The options of an optimizer that choose between implementations of one formula
-/// ([Adam's](https://github.com/pytorch/pytorch/blob/v2.13.0/torch/optim/adam.py#L349)). An implementation may round
-/// otherwise, as the fused one does: then the tensors show it.
-const IMPLEMENTATIONS: [&str; 4] = ["foreach", "fused", "capturable", "differentiable"];
+use crate::trace::{IMPLEMENTATIONS, split_call, split_step};
 
 /// Removes the fields that never decide a verdict from two runs, and returns in words how the options differ.
 pub(super) fn take_without_effect(actual: &mut Value, expected: &mut Value) -> Vec<String> {

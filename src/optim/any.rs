@@ -5,25 +5,15 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tch::Tensor;
 
 use super::recorded::{Arguments, RecordedOptimizer};
 use super::*;
+use crate::trace::IMPLEMENTATIONS;
 
-/// What a group has in Python beside the arguments of the formula: the choice of another implementation, and what
-/// schedules keep there.
-const NO_ARGUMENTS: [&str; 9] = [
-    "foreach",
-    "fused",
-    "capturable",
-    "differentiable", //
-    "initial_lr",
-    "max_lr",
-    "min_lr",
-    "base_momentum",
-    "max_momentum",
-];
+/// What schedules keep in a group, in Python.
+const OF_SCHEDULES: [&str; 5] = ["initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"];
 
 /// The most iterations of LBFGS in a step. A file must not be able to ask for a step that never ends.
 const MAX_ITER: i64 = 10_000;
@@ -86,20 +76,21 @@ fn change<O: Options + Serialize + DeserializeOwned>(
 fn with<O: Options + Serialize + DeserializeOwned>(options: &O, others: &Arguments) -> Result<O> {
     let iterations = others.get("max_iter").and_then(Value::as_i64).unwrap_or(0);
     ensure!(iterations <= MAX_ITER, "max_iter is {iterations}: at most {MAX_ITER} are replayed");
-    let Value::Object(mut all) = serde_json::to_value(options)? else {
-        bail!("{} has no arguments", O::NAME);
-    };
-    all.extend(formula_arguments::<O>(others).map(|(name, value)| (name.clone(), value.clone())));
-    let options: O = serde_json::from_value(Value::Object(all))?;
+    let mut all = serde_json::to_value(options)?;
+    for (name, value) in formula_arguments::<O>(others) {
+        all[name] = value.clone();
+    }
+    let options: O = serde_json::from_value(all)?;
     options.check()?;
     Ok(options)
 }
 
+/// Lists the arguments that the formula has, and not what a group holds in Python beside them.
 fn formula_arguments<O: Options>(arguments: &Arguments) -> impl Iterator<Item = (&String, &Value)> {
     arguments.iter().filter(|(name, value)| {
         // AdamW is an Adam of which this is always true.
         let fixed = O::NAME == "AdamW" && *name == "decoupled_weight_decay" && **value == true;
-        !fixed && !NO_ARGUMENTS.contains(&name.as_str())
+        !fixed && !IMPLEMENTATIONS.iter().chain(&OF_SCHEDULES).any(|beside| beside == name)
     })
 }
 
@@ -179,23 +170,30 @@ impl RecordedOptimizer {
         taken.with_context(|| format!("step {k}"))
     }
 
-    /// Lists the arguments in `given` that a program in Python has to write out: the learning rate, and all that are
-    /// others than PyTorch's default.
+    /// Lists the arguments that a program in Python has to write out: for all groups the learning rate and what is
+    /// other than PyTorch's default, and for one group all that it has of its own.
     ///
     /// # Errors
     /// Returns an error if the optimizer is unknown.
-    pub(crate) fn written_out(&self, given: &Arguments) -> Result<Vec<(String, Value)>> {
-        dispatch!(self, others_than_default(given))
+    pub(crate) fn written_out<'a>(
+        &'a self,
+        group: Option<&'a RecordedGroup>,
+    ) -> Result<Vec<(&'a String, &'a Value)>> {
+        dispatch!(self, others_than_default(group))
     }
 
-    fn others_than_default<O: Options + Default + Serialize>(
-        &self,
-        given: &Arguments,
-    ) -> Result<Vec<(String, Value)>> {
-        let default: Map<String, Value> =
-            serde_json::from_value(serde_json::to_value(O::default())?)?;
-        let others = formula_arguments::<O>(given)
-            .filter(|(name, value)| *name == "lr" || default.get(*name) != Some(value));
-        Ok(others.map(|(name, value)| (name.clone(), value.clone())).collect())
+    fn others_than_default<'a, O: Options + Default + Serialize>(
+        &'a self,
+        group: Option<&'a RecordedGroup>,
+    ) -> Result<Vec<(&'a String, &'a Value)>> {
+        let Some(group) = group else {
+            let default = serde_json::to_value(O::default())?;
+            let shared = formula_arguments::<O>(&self.arguments);
+            let other = |(name, value): &(&String, &Value)| {
+                *name == "lr" || default.get(name.as_str()) != Some(*value)
+            };
+            return Ok(shared.filter(other).collect());
+        };
+        Ok(formula_arguments::<O>(&group.arguments).collect())
     }
 }

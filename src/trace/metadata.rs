@@ -17,6 +17,11 @@ pub(super) const METADATA_KEY: &str = "tch-parity";
 /// The version of the format that `docs/format.md` describes.
 pub(super) const FORMAT: u32 = 2;
 
+/// The options of the optimizer in `run` that choose between implementations of one formula
+/// ([Adam's](https://github.com/pytorch/pytorch/blob/v2.13.0/torch/optim/adam.py#L349)). An implementation may round
+/// otherwise, as the fused one does: then the tensors show it.
+pub(crate) const IMPLEMENTATIONS: [&str; 4] = ["foreach", "fused", "capturable", "differentiable"];
+
 /// The value of the metadata key. `run` and `environment` are kept as they were written, since a trace does not
 /// know what they mean.
 #[derive(Serialize, Deserialize)]

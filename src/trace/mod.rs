@@ -26,6 +26,7 @@ use serde_json::value::RawValue;
 use bytes::Bytes;
 pub(crate) use case_name::{in_step, split_call, split_step};
 pub use environment::{CudaEnvironment, Environment, Numerics};
+pub(crate) use metadata::IMPLEMENTATIONS;
 use metadata::parse_part;
 pub use names::Names;
 pub(crate) use pattern::Pattern;

@@ -136,29 +136,25 @@ impl Worksheet {
     /// Returns the line that builds the optimizer.
     fn optimizer(&self) -> Result<String> {
         let optimizer = &self.replay.run.optimizer;
-        let arguments = |given, separator| {
-            let written = optimizer.written_out(given)?.into_iter();
-            let one = |(name, value)| match separator {
-                "=" => format!(", {name}={}", python_value(&value)),
-                _ => format!(", \"{name}\": {}", python_value(&value)),
-            };
-            anyhow::Ok(written.map(one).collect::<String>())
-        };
-        let mut groups = Vec::new();
+        let mut groups = String::new();
         for group in &optimizer.groups {
             let names = group.parameters.iter().map(|name| format!("model.{name}"));
             let names = names.collect::<Vec<_>>().join(", ");
-            groups.push(format!(
-                "    {{\"params\": [{names}]{}}},\n",
-                arguments(&group.arguments, ": ")?
-            ));
+            groups += &format!("    {{\"params\": [{names}]");
+            for (name, value) in optimizer.written_out(Some(group))? {
+                groups += &format!(", \"{name}\": {}", python_value(value));
+            }
+            groups += "},\n";
         }
-        let parameters = match groups.is_empty() {
+        let mut code = format!("optimizer = torch.optim.{}(", optimizer.name);
+        code += &match groups.is_empty() {
             true => "model.parameters()".to_owned(),
-            false => format!("[\n{}]", groups.concat()),
+            false => format!("[\n{groups}]"),
         };
-        let shared = arguments(&optimizer.arguments, "=")?;
-        Ok(format!("optimizer = torch.optim.{}({parameters}{shared})", optimizer.name))
+        for (name, value) in optimizer.written_out(None)? {
+            code += &format!(", {name}={}", python_value(value));
+        }
+        Ok(code + ")")
     }
 
     fn data_cell(&self) -> Result<String> {
