@@ -142,6 +142,7 @@ MISTAKES = [
     "an optimizer that forgets its state at step 3",
     "no clipping of the gradients",
     "a parameter that is not updated",
+    "one row of a weight that is not updated",
     "the learning rate of the next step",
     "one target that is wrong",
     "label smoothing of 0.001",
@@ -225,7 +226,11 @@ def run(path, seed, numerics, mistake=None):
                     model.head.bias.grad = None
                 for group in used.param_groups:
                     group["lr"] = lr * 0.9 ** (number + (mistake == "the learning rate of the next step"))
+                row = model.fc2.weight[0].detach().clone()
                 used.step()
+                if mistake == "one row of a weight that is not updated":
+                    with torch.no_grad():
+                        model.fc2.weight[0] = row
 
 
 def normal(shape, draw):

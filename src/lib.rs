@@ -42,8 +42,8 @@ pub use compare::{
 };
 pub use repr::{repr_float, repr_view};
 pub use trace::{
-    AtomicFile, CudaEnvironment, Environment, Names, Numerics, Trace, remove_unfinished_files,
-    write_atomically,
+    AtomicFile, CudaEnvironment, Environment, Names, Numerics, Trace, is_given,
+    remove_unfinished_files, write_atomically,
 };
 
 #[cfg(feature = "libtorch")]
@@ -57,7 +57,7 @@ mod torch;
 
 #[cfg(feature = "libtorch")]
 pub use {
-    case::{Case, Parity, Recorder, assert_parity, is_given},
+    case::{Case, Parity, Recorder, assert_parity},
     notebook::{Intermediate, Loss, Model, Replay, Run, ThreeLayerNet, dataflow, train, worksheet},
     optim::RecordedOptimizer,
     torch::{DeviceChoice, Linear, RetainGrad, libtorch_version, load_cuda, open_device, repr},

@@ -128,6 +128,10 @@ fn rules_stand_in_a_file() {
         ("[[ignore]]\npattern = \"a\"\natol = 1.0\nreason = \"r\"\n", "none to be ignored"),
         ("[[ignore]]\npattern = \"a\"\nreason = \" \"\n", "has no reason"),
         ("[[tolerance]]\npattern = \"a\"\natol = nan\nreason = \"r\"\n", "not a number from 0 on"),
+        (
+            "[[ignore]]\npattern = \"a\"\nreason = \"r\"\n\n[[ignore]]\npattern = \"b\"\nreason = \"\"\n",
+            "line 5: \"b\" has no reason",
+        ),
         ("\n[[tolerence]]\n", "line 2: unknown field `tolerence`"),
         ("=", "tolerances.toml"),
     ] {
@@ -135,6 +139,10 @@ fn rules_stand_in_a_file() {
         assert_eq!(code, Some(2), "{text}");
         assert!(error.contains(says) && error.lines().count() == 1, "{says}\n{error}");
     }
+    fs::write(&rules, b"# \xe9\n\n# \xff").unwrap();
+    let (code, _, error) = run(&files, &["--tolerances", rules.to_str().unwrap()]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("line 1: it is not UTF-8"), "{error}");
     let missing = run(&files, &["--tolerances", Path::new("missing.toml").to_str().unwrap()]);
     assert_eq!(missing.0, Some(2));
     assert!(missing.2.contains("cannot read missing.toml"), "{}", missing.2);
@@ -163,10 +171,24 @@ fn a_rule_of_another_form_is_an_error() {
 }
 
 #[test]
+fn the_option_that_a_report_proposes_works_for_every_name() {
+    for (at, name) in ["a=b", "a=atol:1", "a,b", "x*", "forward/fc[0]"].iter().enumerate() {
+        let (_, files) = files(&format!("accepted_proposed_{at}"), &[(name, 1.5)], &[(name, 1.)]);
+        let (code, report, _) = run(&files, &[]);
+        assert_eq!(code, Some(1));
+        let rule = report.lines().find_map(|line| line.split_once("--tolerance "));
+        let (code, report, error) = run(&files, &["--tolerance", rule.unwrap().1]);
+        assert_eq!(code, Some(0), "{name}: {report}{error}");
+    }
+}
+
+#[test]
 fn names_with_slashes_are_renamed_and_a_rule_without_a_tensor_is_an_error() {
     let (_, files) = files("accepted_rename", &[("enc.w", 1.)], &[("encoder/layer/w", 1.)]);
     assert_eq!(run(&files, &["--rename", "encoder/layer/w=enc.w"]).0, Some(0));
     let (code, _, error) = run(&files, &["--rename", "encoder/layer/w=enc.w", "--rename", "x=y"]);
     assert_eq!(code, Some(2));
     assert!(error.contains("the renaming rule \"x=y\" matches no tensor"), "{error}");
+    let shadowed = run(&files, &["--rename", "*/*/*=*", "--rename", "encoder/layer/w=enc.w"]);
+    assert_eq!(shadowed.0, Some(2));
 }

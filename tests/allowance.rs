@@ -12,6 +12,7 @@ use std::path::Path;
 
 use common::{ROOT, python, seed, stdout};
 use safetensors::tensor::{Dtype, TensorView};
+use serde_json::json;
 use tch_parity::{Case, Criterion, Parity, Required, Trace, Verdict, compare};
 
 fn stored_case() -> Case {
@@ -58,7 +59,7 @@ fn of_random_nets_right_runs_pass_and_each_mistake_is_found() {
     script.args(["--verbose", "--seeds", &format!("{first}:{}", first + 1)]);
     let output = script.output().unwrap();
     let table = stdout(&output);
-    assert_eq!(table.matches("1 of 1").count(), 20, "seed {seed}: {table}");
+    assert_eq!(table.matches("1 of 1").count(), 21, "seed {seed}: {table}");
 }
 
 #[test]
@@ -84,6 +85,36 @@ fn a_gradient_is_measured_against_what_is_summed_up_in_it() {
     assert_eq!(with(1e-9, 1.1), [true, true, true, true, false], "a step without noise");
     assert_eq!(with(1e-5, 1.1), [true, true, true, false, false], "an error explains no other");
     assert_eq!(with(f32::NAN, 0.9), [true, true, true, false, true]);
+}
+
+#[test]
+fn an_element_is_stepped_like_its_gradient_which_weight_decay_can_cancel() {
+    // Two rows of a weight, of which the first is left out of the step, and a gradient that decay cancels.
+    let (before, right) = ([1f32, 1., 1.], [0.9f32, 0.9, 1.]);
+    let gradients = [0.5f32, 0.5, -0.01];
+    let with = |noise: f32, after: &[f32], decay: f64| {
+        let noisy = gradients.map(|gradient| gradient + noise);
+        let made = |gradients: &[f32], after: &[f32]| {
+            let mut trace = trace(&[
+                ("param/w", &before),
+                ("forward/w", &[1.]),
+                ("grad/w", gradients),
+                ("step/1/w", after),
+            ]);
+            let run = json!({ "optimizer": { "groups": [{ "weight_decay": decay }] } });
+            trace.describe(&run, &json!({})).unwrap();
+            trace
+        };
+        let (actual, expected) = (made(&noisy, after), made(&gradients, &right));
+        compare(&actual, &expected, Criterion::Close).passes()
+    };
+    assert!(with(0., &right, 0.));
+    for noise in [0., 1e-7] {
+        assert!(!with(noise, &[1., 0.9, 1.], 0.01), "an element that is not stepped");
+    }
+    assert!(!with(1e-9, &[0.9, 0.9, 1.1], 0.), "without decay");
+    assert!(with(1e-9, &[0.9, 0.9, 1.1], 0.01), "with decay, the step follows the noise");
+    assert!(!with(0., &[0.9, 0.9, 1.1], 0.01), "but not without noise");
 }
 
 #[test]

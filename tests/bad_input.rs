@@ -296,6 +296,7 @@ fn files_of_another_kind_are_named() {
         (b"PK\x03\x04\x00\x00\x08\x08\x00\x00", "such as a PyTorch checkpoint (.pt)"),
         (b"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9", "such as an old PyTorch checkpoint"),
         (b"<!DOCTYPE html><html></html>", "an HTML page"),
+        (b"\xef\xbb\xbf\r\n  <html>", "an HTML page"),
         (b"\x93NUMPY\x01\x00v\x00", "a NumPy array"),
         (
             br#"{"metadata": {"total_size": 8}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}"#,

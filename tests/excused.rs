@@ -71,6 +71,24 @@ fn an_option_that_chooses_an_implementation_is_named_and_decides_nothing() {
     assert!(comparison.passes());
     let note = "optimizer.foreach is true, not false: this chooses another implementation of the same step";
     assert_eq!(comparison.noted, [note]);
+    for place in [
+        |options: Value| json!({ "optimizers": { "generator": options } }),
+        |options| json!({ "optimizer": { "groups": [{ "parameters": ["a"] }, options] } }),
+        |options| json!({ "optimizers": { "generator": { "groups": [options] } } }),
+    ] {
+        let with = |value| trace(&["a"], place(json!({ "lr": 0.1, "fused": value })));
+        let [off, on] = [false, true].map(with);
+        let unsaid = trace(&["a"], place(json!({ "lr": 0.1 })));
+        let comparison = compare(&on, &off, Criterion::Bitwise);
+        assert!(comparison.passes() && comparison.noted[0].contains("fused is true, not false"));
+        assert!(compare(&off, &unsaid, Criterion::Bitwise).passes());
+        let other = trace(&["a"], place(json!({ "lr": 0.2, "fused": true })));
+        assert_eq!(compare(&other, &off, Criterion::Bitwise).run.len(), 1);
+    }
+    let changed =
+        json!({ "optimizer": { "changes": [{ "step": 2, "group": 0, "foreach": true }] } });
+    let (changed, plain) = (trace(&["a"], changed), trace(&["a"], json!({ "optimizer": {} })));
+    assert!(compare(&changed, &plain, Criterion::Bitwise).passes());
     let other = trace(&["a"], json!({ "optimizer": { "lr": 0.2, "foreach": false } }));
     let comparison = compare(&other, &loops, Criterion::Bitwise);
     assert_eq!(comparison.run, ["optimizer.lr is 0.2, not 0.1"]);

@@ -103,3 +103,38 @@ fn what_is_accepted_or_not_compared_is_skipped_in_junit_with_its_reason() {
     assert!(xml.contains("message=\"accepted: the port has one more\""), "{xml}");
     assert!(xml.contains("message=\"not compared: the actual side does not have it\""), "{xml}");
 }
+
+#[test]
+fn what_was_given_proves_nothing_if_nothing_computed_was_compared() {
+    let given = ["input/x", "param/fc.weight", "step/2/input/x", "rng"];
+    let computed = ["input/x", "param/fc.weight", "step/2/input/x", "rng", "forward/fc", "grad/fc"];
+    let why = "nothing that was computed was compared";
+    for (at, (actual, expected, args)) in [
+        (&given[..], &computed[..], &["--partial"][..]),
+        (&computed, &given, &["--partial=expected"]),
+        (&given, &computed, &["--ignore", "*=all"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let files = files(&format!("one_sided_given_{at}"), actual, expected);
+        let junit = files[0].with_file_name("junit.xml");
+        let args = [args, &["--junit", junit.to_str().unwrap()]].concat();
+        let (code, report) = run(&files, &args);
+        assert_eq!(code, Some(1), "{report}");
+        assert!(report.contains(why) && report.contains("DIFFERS: "), "{report}");
+        assert!(fs::read_to_string(junit).unwrap().contains(why));
+    }
+    let alone = files("one_sided_given_alone", &given, &given);
+    assert_eq!(run(&alone, &[]).0, Some(0), "two files in which nothing is computed");
+}
+
+#[test]
+fn a_prefix_is_hinted_at_where_nothing_is_left_to_compare() {
+    let files = files("one_sided_prefix_nothing", &["module.a", "module.b"], &["a", "b"]);
+    let mut command = tch_parity();
+    let output = command.arg("compare").args(&files).arg("--partial=both").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("nothing to compare; without the prefix \"module.\""), "{error}");
+}

@@ -15,17 +15,13 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
 use crate::torch::{ensure_dense, is_copied_into, set, set_rng_state, span};
-use crate::trace::{Environment, Names, Trace, in_step, split_step};
+use crate::trace::{Environment, Names, RNG, Trace, in_step};
 pub use parity::{Parity, assert_parity};
 pub use recorder::Recorder;
 
 /// libtorch's word for a tensor of which no two elements are the same place in memory
 /// ([MemoryOverlap.h](https://github.com/pytorch/pytorch/blob/v2.13.0/aten/src/ATen/MemoryOverlap.h)).
 const NO_OVERLAP: i64 = 0;
-
-/// The states of the generators of random numbers before a step.
-const RNG: &str = "rng";
-const RNG_CUDA: &str = "rng[cuda]";
 
 /// A recorded run: what the Python package `tch_parity` recorded of a model (`docs/format.md`), or
 /// [`train`](crate::train) of the notebook's.
@@ -109,7 +105,7 @@ impl Case {
     /// # Errors
     /// Returns an error if the state is not one of libtorch's generator, or if it is that of a GPU which is not here.
     pub fn restore_rng(&self, step: u32) -> Result<()> {
-        for (name, device) in [(RNG, Device::Cpu), (RNG_CUDA, Device::Cuda(0))] {
+        for (name, device) in RNG.into_iter().zip([Device::Cpu, Device::Cuda(0)]) {
             let full = in_step(step, name);
             if self.trace.get(&full).is_some() {
                 let state = self.trace.tensor(&full)?;
@@ -203,15 +199,4 @@ impl Case {
         ensure!(wrong.is_empty(), "the parameters do not fit the case: {}", wrong.join("; "));
         tch::no_grad(|| values.iter().try_for_each(|(variable, value)| set(variable, value)))
     }
-}
-
-/// Returns whether a tensor of a case is an input, an initial parameter, buffer or state of the optimizer, or the state
-/// of a generator of random numbers. A port loads these, and need not record them.
-pub fn is_given(name: &str) -> bool {
-    let of_step = split_step(name);
-    let name = of_step.map_or(name, |(_, name)| name);
-    let initial = ["param/", "buffer/", "state/"];
-    name.starts_with("input/")
-        || [RNG, RNG_CUDA].contains(&name)
-        || of_step.is_none() && initial.iter().any(|section| name.starts_with(section))
 }

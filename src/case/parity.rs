@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 use tch::Device;
 
-use super::{Case, is_given};
+use super::Case;
 use crate::compare::run::shortened;
 use crate::compare::{Accepted, Required, Side, compare};
 use crate::report::Report;
-use crate::trace::{Environment, Numerics, Trace, split_step};
+use crate::trace::{Environment, Numerics, Trace, is_given, split_step};
 
 /// The largest number of characters in which steps are listed.
 const MAX_STEPS: usize = 100;

@@ -75,10 +75,14 @@ impl Arguments {
 const MAX_TOLERANCES: u64 = 1 << 20;
 
 fn read(tolerances: &Path) -> Result<String> {
-    let mut text = String::new();
-    File::open(tolerances)?.take(MAX_TOLERANCES + 1).read_to_string(&mut text)?;
+    let mut text = Vec::new();
+    File::open(tolerances)?.take(MAX_TOLERANCES + 1).read_to_end(&mut text)?;
     ensure!(text.len() as u64 <= MAX_TOLERANCES, "it has more than {MAX_TOLERANCES} bytes");
-    Ok(text)
+    String::from_utf8(text).map_err(|err| {
+        let before = &err.as_bytes()[..err.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        anyhow!("line {line}: it is not UTF-8")
+    })
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
@@ -129,7 +133,8 @@ fn compared<'a>(
     }
     comparison.accept(accepted, &ours, &theirs);
     if comparison.tensors.is_empty() {
-        return Err((actual, anyhow!("{name}: there is nothing to compare")));
+        let hint = comparison.prefix.map_or(String::new(), |hint| format!("; {hint}"));
+        return Err((actual, anyhow!("{name}: there is nothing to compare{hint}")));
     }
     let file = Some(actual.display().to_string());
     let dataflow = || dataflow(theirs, ours);

@@ -1,7 +1,10 @@
 //! The differences that the reader accepts, each with a reason.
 
+use std::ops::Range;
+
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
+use toml::Spanned;
 
 use super::statistics::statistics;
 use super::{Comparison, TensorComparison, Tolerance};
@@ -50,9 +53,9 @@ struct Entry {
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
-    tolerance: Vec<Entry>,
+    tolerance: Vec<Spanned<Entry>>,
     #[serde(default)]
-    ignore: Vec<Entry>,
+    ignore: Vec<Spanned<Entry>>,
 }
 
 impl Accepted {
@@ -65,7 +68,10 @@ impl Accepted {
     /// Returns an error if the rule is of another form, has no limit, or has no reason.
     pub fn tolerance(self, rule: &str) -> Result<Accepted> {
         let form = || format!("{rule:?} is not PATTERN=rtol:R,atol:A,scaled:S,reason:TEXT");
-        let (pattern, rest) = rule.split_once('=').with_context(form)?;
+        // A name can have a = too, and so can a reason.
+        let limits = &rule[..rule.find(",reason:").unwrap_or(rule.len())];
+        let (pattern, rest) = rule.split_at(limits.rfind('=').with_context(form)?);
+        let rest = &rest[1..];
         let (limits, reason) = match rest.strip_prefix("reason:") {
             Some(reason) => ("", reason),
             None => rest.split_once(",reason:").with_context(|| {
@@ -111,14 +117,18 @@ impl Accepted {
     /// # Errors
     /// Returns an error if the text is of another form. The message says where.
     pub fn toml(mut self, text: &str) -> Result<Accepted> {
-        let file = toml::from_str::<File>(text).map_err(|err| {
-            // The parser's own text has several lines.
-            let before = err.span().and_then(|at| text.get(..at.start)).unwrap_or_default();
-            anyhow!("line {}: {}", before.matches('\n').count() + 1, err.message())
-        })?;
+        let line = |span: Option<Range<usize>>| {
+            let before = span.and_then(|at| text.get(..at.start)).unwrap_or_default();
+            format!("line {}", before.matches('\n').count() + 1)
+        };
+        // The parser's own text has several lines.
+        let parsed = toml::from_str::<File>(text);
+        let file = parsed.map_err(|err| anyhow!("{}: {}", line(err.span()), err.message()))?;
         let tolerances = file.tolerance.into_iter().map(|entry| (entry, false));
         for (entry, any) in tolerances.chain(file.ignore.into_iter().map(|entry| (entry, true))) {
-            self = self.add(entry.pattern.clone(), entry, any)?;
+            let at = line(Some(entry.span()));
+            let entry = entry.into_inner();
+            self = self.add(entry.pattern.clone(), entry, any).context(at)?;
         }
         Ok(self)
     }

@@ -3,32 +3,76 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::run::compare_run;
 use crate::trace::{IMPLEMENTATIONS, split_call, split_step};
 
 /// Removes the fields that never decide a verdict from two runs, and returns in words how the options differ.
 pub(super) fn take_without_effect(actual: &mut Value, expected: &mut Value) -> Vec<String> {
-    for run in [&mut *actual, &mut *expected] {
-        take(run, "not_recorded");
-    }
-    let differing = IMPLEMENTATIONS.iter().filter_map(|option| {
-        let [ours, theirs] = [&mut *actual, &mut *expected].map(|run| {
-            let value = run.get_mut("optimizer").and_then(|optimizer| take(optimizer, option));
-            value.unwrap_or_default()
-        });
-        let on = |value: &Value| *value == Value::Bool(true);
-        (on(&ours) != on(&theirs)).then(|| {
-            format!(
-                "optimizer.{option} is {ours}, not {theirs}: this chooses another implementation of the same step"
-            )
-        })
+    let [mut ours, mut theirs] = [actual, expected].map(|run| {
+        let Some(run) = run.as_object_mut() else { return Options::new() };
+        run.remove("not_recorded");
+        take_implementations(run)
     });
-    differing.collect()
+    let on = |options: &Options, path: &str| options.get(path) == Some(&Value::Bool(true));
+    let paths = ours.keys().chain(theirs.keys()).cloned().collect::<Vec<_>>();
+    for path in paths {
+        // What is not said is not on.
+        if on(&ours, &path) == on(&theirs, &path) {
+            ours.remove(&path);
+            theirs.remove(&path);
+        }
+    }
+    let differ = compare_run("", &ours.into(), &theirs.into()).into_iter();
+    differ
+        .map(|field| format!("{field}: this chooses another implementation of the same step"))
+        .collect()
 }
 
-fn take(section: &mut Value, field: &str) -> Option<Value> {
-    section.as_object_mut()?.remove(field)
+/// Fields of a run by their paths, such as `optimizer.groups[1].fused`.
+type Options = Map<String, Value>;
+
+/// Removes the options that choose an implementation from every optimizer of a run.
+fn take_implementations(run: &mut Options) -> Options {
+    let mut taken = Options::new();
+    if let Some(optimizer) = run.get_mut("optimizer") {
+        take_from_optimizer("optimizer", optimizer, &mut taken);
+    }
+    let several = run.get_mut("optimizers").and_then(Value::as_object_mut);
+    for (name, optimizer) in several.into_iter().flatten() {
+        take_from_optimizer(&format!("optimizers.{name}"), optimizer, &mut taken);
+    }
+    taken
+}
+
+fn take_from_optimizer(path: &str, optimizer: &mut Value, taken: &mut Options) {
+    let Some(optimizer) = optimizer.as_object_mut() else { return };
+    let mut take = |path: &str, arguments: &mut Options| {
+        for option in IMPLEMENTATIONS {
+            if let Some(value) = arguments.remove(option) {
+                taken.insert(format!("{path}.{option}"), value);
+            }
+        }
+    };
+    take(path, optimizer);
+    for list in ["groups", "changes"] {
+        let entries = optimizer.get_mut(list).and_then(Value::as_array_mut);
+        for (at, entry) in entries.into_iter().flatten().enumerate() {
+            if let Some(arguments) = entry.as_object_mut() {
+                take(&format!("{path}.{list}[{at}]"), arguments);
+            }
+        }
+    }
+    // A change of nothing else is none.
+    if let Some(changes) = optimizer.get_mut("changes").and_then(Value::as_array_mut) {
+        let says_when = |key: &String| key == "step" || key == "group";
+        changes
+            .retain(|change| change.as_object().is_none_or(|fields| !fields.keys().all(says_when)));
+        if changes.is_empty() {
+            optimizer.remove("changes");
+        }
+    }
 }
 
 /// The reasons of a run for what it does not have.

@@ -38,7 +38,7 @@ pub use tolerance::{Between, ROUNDINGS_BY_HAND, TOLERANCES, Tolerance};
 use verdict::verdict;
 pub use verdict::{MAX_ULP, Verdict};
 
-use crate::trace::Trace;
+use crate::trace::{Trace, is_given};
 
 /// The result of comparing two traces.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -141,11 +141,19 @@ pub fn compare_watched(
 
 impl Comparison {
     /// Returns whether the same was run and every tensor is as near as was required. A comparison of nothing does
-    /// not pass.
+    /// not pass, and neither does one of [what was given](is_given) alone if something was computed.
     pub fn passes(&self) -> bool {
         self.run.is_empty()
             && !self.tensors.is_empty()
+            && !self.compares_nothing_computed()
             && self.tensors.iter().all(|tensor| tensor.passes)
+    }
+
+    /// Returns whether one of the traces has tensors that were computed, and no values of these were compared.
+    pub fn compares_nothing_computed(&self) -> bool {
+        let mut computed = self.tensors.iter().filter(|tensor| !is_given(&tensor.name)).peekable();
+        let left_out = self.not_compared.iter().any(|left_out| !is_given(&left_out.name));
+        (left_out || computed.peek().is_some()) && computed.all(|tensor| tensor.problem.is_some())
     }
 }
 

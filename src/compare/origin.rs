@@ -16,7 +16,8 @@ pub struct Edge {
 }
 
 impl Comparison {
-    /// Returns in words where the difference comes from, or `None` if nothing differs.
+    /// Returns in words where the difference comes from, or `None` if nothing differs and something that was computed
+    /// was compared.
     ///
     /// If what was run differs, that is the origin. Otherwise it is the first tensor of the dataflow that
     /// differs, in the order of execution, with the operation that computes it from a tensor that agrees. Without
@@ -47,7 +48,12 @@ impl Comparison {
             return Some(format!("{}; {agrees}look at {operation}{layout}", self.first(to)));
         }
         let tensors = self.in_order_of_execution();
-        let first = tensors.iter().position(|tensor| !tensor.passes)?;
+        let Some(first) = tensors.iter().position(|tensor| !tensor.passes) else {
+            return self.compares_nothing_computed().then(|| {
+                "nothing that was computed was compared: a comparison of inputs and initial values proves nothing"
+                    .to_owned()
+            });
+        };
         let agrees = first.checked_sub(1).map(|before| &tensors[before].name);
         let agrees = agrees.map_or(String::new(), |name| format!("; {name} agrees"));
         let first = &tensors[first].name;

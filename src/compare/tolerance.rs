@@ -57,14 +57,15 @@ pub enum Between {
 /// An element of a parameter after step k is close if
 ///
 /// ```text
-/// |Δ| <= |Δ before the step| + scaled max|expected| + min(e + a, 2 m) min(1, 4 max|Δ gradient| / max|gradient|)
+/// |Δ| <= |Δ before the step| + scaled max|expected| + min(e + a, 2 m) min(1, 4 max(|Δ gradient| / |gradient|))
 /// ```
 ///
-/// where `e` and `a` are the longest steps of an element of this parameter in the expected and the actual run, `m`
-/// is the longest expected step of an element of any parameter, and the two maxima of this element's gradient are
-/// over steps 1 to k. In one of 100 elements, in which the optimizer's own terms may cancel, the last factor may be
-/// 1 and `2 m` left out. Only differences of tensors that are close count, so an error does not excuse what follows
-/// from it.
+/// where `e` and `a` are the longest steps of an element of this parameter in the expected and the actual run, and
+/// `m` is the longest expected step of an element of any parameter. The last maximum is over steps 1 to k, and the
+/// gradient is this element's, as the optimizer took it. So an element whose gradients agree to the bit has to be
+/// stepped alike. Weight decay `w` of a parameter `p` can cancel the gradient `g`: the smaller of `|g|` and `|g + w p|`
+/// is divided by, and `|Δ gradient|` includes `w |Δp|`. Only differences of tensors that are close count, so an error
+/// does not excuse what follows from it.
 ///
 /// What the optimizer keeps of a parameter after step k adds up its gradients, with factors up to 1, or their squares.
 /// With `D`, the sum over steps 1 to k of `max|Δ|` of the gradients that it took, it is close if

@@ -59,6 +59,12 @@ impl Format for JUnit {
             let fields = comparison.run.iter().map(|field| one_line(field)).collect::<Vec<_>>();
             add("run", failure("DIFFERS", &fields.join("\n")));
         }
+        // The tensors that were compared may all pass then.
+        if let Some(origin) =
+            report.origin.as_ref().filter(|_| comparison.compares_nothing_computed())
+        {
+            add("run", failure("DIFFERS", &one_line(origin)));
+        }
         for tensor in &comparison.tensors {
             let status = match (&tensor.accepted, tensor.passes) {
                 (Some(reason), _) => skipped(&format!("accepted: {reason}")),

@@ -1,4 +1,18 @@
-//! The parts of a tensor's name in a case (`docs/format.md`): its step, and the call of its module.
+//! The parts of a tensor's name in a case (`docs/format.md`): its step, its section, and the call of its module.
+
+/// The names of the states of the generators of random numbers, on the CPU and on a CUDA device.
+pub(crate) const RNG: [&str; 2] = ["rng", "rng[cuda]"];
+
+/// Returns whether a tensor of a case is an input, an initial parameter, buffer or state of the optimizer, or the state
+/// of a generator of random numbers. A port loads these, and need not record them.
+pub fn is_given(name: &str) -> bool {
+    let of_step = split_step(name);
+    let name = of_step.map_or(name, |(_, name)| name);
+    let initial = ["param/", "buffer/", "state/"];
+    name.starts_with("input/")
+        || RNG.contains(&name)
+        || of_step.is_none() && initial.iter().any(|section| name.starts_with(section))
+}
 
 /// Splits a name such as `step/2/forward/fc1` into the step and what follows, or returns `None` if it has no step, as
 /// the names of the first one.

@@ -40,8 +40,10 @@ pub(super) fn what_else_it_is(bytes: &[u8]) -> Option<&'static str> {
     if bytes.is_empty() {
         return Some("an empty file");
     }
+    // Texts may begin with a byte order mark and white space, as templates of HTML do.
+    let begun = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
     let start = |beginning: &[u8]| {
-        bytes.get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
+        begun.get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
     };
     if start(b"PK\x03\x04") {
         return Some(what_zip(bytes));

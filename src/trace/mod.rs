@@ -24,7 +24,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use bytes::Bytes;
-pub(crate) use case_name::{in_step, split_call, split_step};
+pub use case_name::is_given;
+pub(crate) use case_name::{RNG, in_step, split_call, split_step};
 pub use environment::{CudaEnvironment, Environment, Numerics};
 pub(crate) use metadata::IMPLEMENTATIONS;
 use metadata::parse_part;
@@ -203,20 +204,20 @@ impl Trace {
     /// Renames the tensors to a port's names, and keeps their order.
     ///
     /// # Errors
-    /// Returns an error if two tensors would have the same name, or if a rule matches none.
+    /// Returns an error if two tensors would have the same name, or if a rule renames none.
     pub fn renamed(self, names: &Names) -> Result<Trace> {
-        if let Some(rule) = names.unused(self.tensors.keys().map(String::as_str)) {
-            bail!("the renaming rule {rule:?} matches no tensor");
-        }
+        names.ensure_used(self.tensors.keys().map(String::as_str))?;
         let mut tensors = IndexMap::with_capacity(self.tensors.len());
         for (name, entry) in self.tensors {
             let renamed = names.of_port(&name);
-            ensure!(
-                !tensors.contains_key(&renamed),
-                "{name} becomes {renamed}, which is the name of another tensor"
-            );
-            tensors.insert(renamed, entry);
+            if let Some((other, _)) = tensors.get(&renamed) {
+                bail!(
+                    "{other} and {name} would both be named {renamed}: rename one of them otherwise"
+                );
+            }
+            tensors.insert(renamed, (name, entry));
         }
+        let tensors = tensors.into_iter().map(|(renamed, (_, entry))| (renamed, entry)).collect();
         Ok(Trace { tensors, ..self })
     }
 

@@ -1,6 +1,6 @@
 //! The names of a port's modules where they differ from PyTorch's.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::pattern::Pattern;
 
@@ -63,9 +63,24 @@ impl Names {
         format!("{}{renamed}{}", found.before, found.call)
     }
 
-    /// Returns the first rule that matches none of these names.
-    pub(super) fn unused<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Option<&str> {
-        let unused = |rule: &&Rule| !names.clone().any(|name| rule.pytorch.matches(name));
-        self.rules.iter().find(unused).map(|rule| &*rule.text)
+    /// Returns an error unless each rule renames one of these names, which a mistyped one does not.
+    pub(super) fn ensure_used<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str> + Clone,
+    ) -> Result<()> {
+        let mut used = vec![false; self.rules.len()];
+        for name in names.clone() {
+            if let Some(at) = self.rules.iter().position(|rule| rule.pytorch.matches(name)) {
+                used[at] = true;
+            }
+        }
+        let Some(unused) = used.iter().position(|used| !used) else { return Ok(()) };
+        let Rule { text, pytorch, .. } = &self.rules[unused];
+        match names.clone().any(|name| pytorch.matches(name)) {
+            true => bail!(
+                "the renaming rule {text:?} is never reached: an earlier one renames all that it matches"
+            ),
+            false => bail!("the renaming rule {text:?} matches no tensor"),
+        }
     }
 }

@@ -2,29 +2,33 @@
 
 use std::collections::HashMap;
 
+use serde_json::Value;
+
 use super::numbers::elements;
 use super::place::after;
 use crate::compare::tolerance::NOISE;
 use crate::trace::{Trace, in_step};
 
-/// In how many elements, one of so many, the optimizer's own terms may cancel, such as weight decay and gradient.
-const ONE_IN: usize = 100;
+/// The most values of weight decay that are tried, since a file can list any number of them.
+const MAX_DECAYS: usize = 16;
 
 /// The steps of two runs, of which the gradients that were judged right are known.
 pub(super) struct Steps<'a> {
     actual: &'a Trace,
     expected: &'a Trace,
     noise: HashMap<&'a str, Noise>,
+    /// The values of weight decay in the expected run, and 0.
+    decays: Vec<f64>,
     /// For each step, the longest step of an element of any parameter.
     longest: HashMap<u32, f64>,
 }
 
-/// Of each element of a parameter, over the steps so far, how far its gradients differ, and how large they are.
+/// The noise in the gradients of a parameter, over the steps so far.
 #[derive(Default)]
 struct Noise {
     steps: u32,
-    differences: Vec<f64>,
-    sizes: Vec<f64>,
+    /// Of each element, the part of a step that may be noise, from 0 to 1.
+    parts: Vec<f64>,
 }
 
 /// The elements of a parameter after a step, which may differ as much as is allowed to each.
@@ -37,7 +41,11 @@ pub(super) struct Bounds {
 
 impl<'a> Steps<'a> {
     pub(super) fn new(actual: &'a Trace, expected: &'a Trace) -> Steps<'a> {
-        Steps { actual, expected, noise: HashMap::new(), longest: HashMap::new() }
+        let mut decays = vec![0.];
+        if let Some(run) = expected.run_json() {
+            collect_decays(&run, &mut decays);
+        }
+        Steps { actual, expected, noise: HashMap::new(), decays, longest: HashMap::new() }
     }
 
     /// Compares a parameter after step `step`, element by element.
@@ -73,47 +81,54 @@ impl<'a> Steps<'a> {
         let moved = steps.min(2. * longest);
         let rounding = scaled * e.iter().map(|x| x.abs()).fold(0., f64::max);
         let mut nearest = (f64::NEG_INFINITY, 0.);
-        let (mut beyond, mut hold) = (0, true);
+        let mut hold = true;
         for i in 0..e.len() {
+            if a[i] == e[i] || a[i].is_nan() && e[i].is_nan() {
+                continue;
+            }
             let found = (a[i] - e[i]).abs();
             let base = (a_before[i] - e_before[i]).abs() + rounding;
-            let part = match noise.sizes.get(i) {
-                Some(&size) if size > 0. => (NOISE * noise.differences[i] / size).min(1.),
-                Some(_) if noise.differences[i] > 0. => 1.,
-                _ => 0.,
-            };
-            let bound = base + moved * part;
-            if found > bound {
-                beyond += 1;
-                hold &= found <= base + steps;
-            }
+            let bound = base + moved * noise.parts.get(i).unwrap_or(&0.);
+            hold &= found <= bound;
             if found.is_finite() && found - bound > nearest.0 {
                 nearest = (found - bound, bound);
             }
         }
-        hold &= beyond <= e.len() / ONE_IN;
         Some(Bounds { hold, nearest: nearest.1 })
     }
 
-    /// Takes in the gradients up to `step` that were judged right.
+    /// Takes in the gradients up to `step` that were judged right, as the optimizer took them if both sides say so.
     fn learn(&mut self, name: &'a str, step: u32, right: impl Fn(&str) -> bool) {
         let noise = self.noise.entry(name).or_default();
+        let decay = self.decays.iter().copied().fold(0., f64::max);
         for k in noise.steps + 1..=step {
-            let full = in_step(k, &format!("grad/{name}"));
-            if !right(&full) {
-                continue;
-            }
-            let (Some(a), Some(e)) = (self.actual.get(&full), self.expected.get(&full)) else {
-                continue;
+            let both = |full: &str| {
+                right(full).then(|| self.actual.get(full).zip(self.expected.get(full))).flatten()
             };
-            let pairs = elements(&a).zip(elements(&e)).map(|(a, e)| ((a - e).abs(), e.abs()));
-            for (i, (difference, size)) in pairs.enumerate() {
-                if i == noise.sizes.len() {
-                    noise.sizes.push(0.);
-                    noise.differences.push(0.);
+            let gradients = ["taken", "grad"]
+                .iter()
+                .find_map(|section| both(&in_step(k, &format!("{section}/{name}"))));
+            let Some((a, e)) = gradients else { continue };
+            let before = after(k - 1, "param", name);
+            let expected = self.expected.get(&before);
+            let parameters = expected.iter().flat_map(elements);
+            let actual = both(&before).map(|(actual, _)| actual).or(expected.clone());
+            let differ = actual.iter().flat_map(elements).zip(expected.iter().flat_map(elements));
+            let differ = differ.map(|(a, e)| (a - e).abs());
+            let gradients = elements(&a).zip(elements(&e));
+            let all = gradients.zip(parameters.zip(differ)).enumerate();
+            for (i, ((a, e), (parameter, drift))) in all {
+                // Weight decay can cancel the gradient. What the step follows is then as small as their sum.
+                let sums = self.decays.iter().map(|decay| (e + decay * parameter).abs());
+                let size = sums.fold(f64::INFINITY, f64::min);
+                let part = match (a - e).abs() + decay * drift {
+                    0. => 0.,
+                    noise => (NOISE * noise / size).min(1.),
+                };
+                match noise.parts.get_mut(i) {
+                    Some(known) => *known = known.max(part),
+                    None => noise.parts.push(part),
                 }
-                noise.sizes[i] = f64::max(noise.sizes[i], size);
-                noise.differences[i] = f64::max(noise.differences[i], difference);
             }
         }
         noise.steps = step;
@@ -133,4 +148,22 @@ impl<'a> Steps<'a> {
             lengths.fold(0., f64::max)
         })
     }
+}
+
+/// Adds the values that are named `weight_decay`, wherever in a run they are.
+fn collect_decays(run: &Value, decays: &mut Vec<f64>) {
+    let below: &mut dyn Iterator<Item = &Value> = match run {
+        Value::Object(fields) => {
+            if let Some(decay) = fields.get("weight_decay").and_then(Value::as_f64)
+                && !decays.contains(&decay)
+                && decays.len() < MAX_DECAYS
+            {
+                decays.push(decay);
+            }
+            &mut fields.values()
+        }
+        Value::Array(values) => &mut values.iter(),
+        _ => return,
+    };
+    below.for_each(|value| collect_decays(value, decays));
 }
