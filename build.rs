@@ -1,4 +1,4 @@
-//! Compiles `src/torch/shim.cpp` against the libtorch that torch-sys found, and tells the linker to leave the
+//! Compiles the C++ of `src/torch/` against the libtorch that torch-sys found, and tells the linker to leave the
 //! path of that libtorch in the binaries, so that they start from anywhere. Without the feature `libtorch`, and
 //! for the docs alone, there is nothing to do.
 
@@ -14,7 +14,9 @@ mod shim {
     use std::path::PathBuf;
 
     pub(super) fn build() {
-        println!("cargo::rerun-if-changed=src/torch/shim.cpp");
+        for file in ["shim.cpp", "call.cpp", "message.h"] {
+            println!("cargo::rerun-if-changed=src/torch/{file}");
+        }
         println!("cargo::rerun-if-env-changed=LIBTORCH_INCLUDE");
         println!("cargo::rerun-if-env-changed=LIBTORCH_CXX11_ABI");
         let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else {
@@ -35,7 +37,7 @@ mod shim {
             // libtorch's headers are not ours to lint.
             .flag("-isystem")
             .flag(include)
-            .file("src/torch/shim.cpp")
+            .files(["src/torch/shim.cpp", "src/torch/call.cpp"])
             .compile("tch_parity_libtorch");
         println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
         if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {

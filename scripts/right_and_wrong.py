@@ -208,7 +208,7 @@ def run(path, seed, numerics, mistake=None):
 
     used = optimizer()
     totals = {}
-    with Recorder(path, model, optimizer=used) as recorder:
+    with Recorder(path, model, optimizer=used, program=False) as recorder:
         recorder.environment = environment
         for number, (x, target) in enumerate(zip(inputs, targets), 1):
             with recorder.watch():

@@ -53,6 +53,10 @@ pub mod notebook;
 #[cfg(feature = "libtorch")]
 pub mod optim;
 #[cfg(feature = "libtorch")]
+mod program;
+#[cfg(feature = "libtorch")]
+mod replay;
+#[cfg(feature = "libtorch")]
 mod torch;
 
 #[cfg(feature = "libtorch")]
@@ -60,7 +64,12 @@ pub use {
     case::{Case, Parity, Recorder, assert_parity},
     notebook::{Intermediate, Loss, Model, Replay, Run, ThreeLayerNet, dataflow, train, worksheet},
     optim::RecordedOptimizer,
-    torch::{DeviceChoice, Linear, RetainGrad, libtorch_version, load_cuda, open_device, repr},
+    program::Program,
+    replay::ProgramReplay,
+    torch::{
+        DeviceChoice, Linear, RetainGrad, Value, backward, call, libtorch_version, load_cuda,
+        open_device, repr,
+    },
 };
 
 /// Compiles and runs the Rust of the README and of the pages in `docs/`.
@@ -74,4 +83,6 @@ mod pages {
     struct Optim;
     #[doc = include_str!("../docs/porting.md")]
     struct Porting;
+    #[doc = include_str!("../docs/programs.md")]
+    struct Programs;
 }

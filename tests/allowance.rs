@@ -12,8 +12,8 @@ use std::path::Path;
 
 use common::{ROOT, python, seed, stdout};
 use safetensors::tensor::{Dtype, TensorView};
-use serde_json::json;
-use tch_parity::{Case, Criterion, Parity, Required, Trace, Verdict, compare};
+use serde_json::{Value, json};
+use tch_parity::{Case, Criterion, Parity, Required, Side, Trace, Verdict, compare};
 
 fn stored_case() -> Case {
     Case::load(Path::new(ROOT).join("examples/convnet.safetensors")).unwrap()
@@ -87,34 +87,110 @@ fn a_gradient_is_measured_against_what_is_summed_up_in_it() {
     assert_eq!(with(f32::NAN, 0.9), [true, true, true, false, true]);
 }
 
+/// Compares two runs of one step of `w`, whose optimizer is described by `optimizer`. Each of the two is what is there
+/// beside the parameter.
+fn stepped(
+    optimizer: &Value,
+    before: &[f32],
+    actual: &[(&str, &[f32])],
+    expected: &[(&str, &[f32])],
+) -> Vec<String> {
+    let made = |tensors: &[(&str, &[f32])]| {
+        let start: &[(&str, &[f32])] = &[("param/w", before), ("forward/w", &[1.])];
+        let mut trace = trace(&[start, tensors].concat());
+        trace.describe(&json!({ "optimizer": optimizer }), &json!({})).unwrap();
+        trace
+    };
+    let mut comparison = compare(&made(actual), &made(expected), Criterion::Close);
+    comparison.leave_out(Side::Actual);
+    let differ = comparison.tensors.into_iter().filter(|tensor| !tensor.passes);
+    differ.map(|tensor| tensor.name).collect()
+}
+
 #[test]
 fn an_element_is_stepped_like_its_gradient_which_weight_decay_can_cancel() {
-    // Two rows of a weight, of which the first is left out of the step, and a gradient that decay cancels.
+    // An element that is left out of the step, and one whose gradient weight decay cancels.
     let (before, right) = ([1f32, 1., 1.], [0.9f32, 0.9, 1.]);
     let gradients = [0.5f32, 0.5, -0.01];
-    let with = |noise: f32, after: &[f32], decay: f64| {
+    let with = |noise: f32, after: &[f32], optimizer: Value| {
         let noisy = gradients.map(|gradient| gradient + noise);
-        let made = |gradients: &[f32], after: &[f32]| {
-            let mut trace = trace(&[
-                ("param/w", &before),
-                ("forward/w", &[1.]),
-                ("grad/w", gradients),
-                ("step/1/w", after),
-            ]);
-            let run = json!({ "optimizer": { "groups": [{ "weight_decay": decay }] } });
-            trace.describe(&run, &json!({})).unwrap();
-            trace
-        };
-        let (actual, expected) = (made(&noisy, after), made(&gradients, &right));
-        compare(&actual, &expected, Criterion::Close).passes()
+        let (actual, expected) = (
+            [("grad/w", &noisy[..]), ("step/1/w", after)],
+            [("grad/w", &gradients[..]), ("step/1/w", &right)],
+        );
+        stepped(&optimizer, &before, &actual, &expected).is_empty()
     };
-    assert!(with(0., &right, 0.));
+    let decay = |decay: f64| json!({ "groups": [{ "parameters": ["w"], "weight_decay": decay }] });
+    assert!(with(0., &right, decay(0.)));
     for noise in [0., 1e-7] {
-        assert!(!with(noise, &[1., 0.9, 1.], 0.01), "an element that is not stepped");
+        assert!(!with(noise, &[1., 0.9, 1.], decay(0.01)), "an element that is not stepped");
     }
-    assert!(!with(1e-9, &[0.9, 0.9, 1.1], 0.), "without decay");
-    assert!(with(1e-9, &[0.9, 0.9, 1.1], 0.01), "with decay, the step follows the noise");
-    assert!(!with(0., &[0.9, 0.9, 1.1], 0.01), "but not without noise");
+    let last = [0.9, 0.9, 1.1];
+    assert!(!with(1e-9, &last, decay(0.)), "without decay");
+    assert!(with(1e-9, &last, decay(0.01)), "with decay, the step follows the noise");
+    assert!(!with(0., &last, decay(0.01)), "but not without noise");
+    let others = json!({ "groups": [{ "parameters": ["v"], "weight_decay": 0.01 }] });
+    assert!(!with(1e-9, &last, others), "the decay of another group");
+    assert!(
+        !with(1e-9, &last, json!({ "name": "AdamW", "weight_decay": 0.01 })),
+        "it decays apart"
+    );
+    assert!(
+        !with(1e-9, &last, json!({ "weight_decay": 0.01, "maximize": true })),
+        "it does not cancel"
+    );
+    assert!(with(1e-9, &last, json!({ "weight_decay": -0.01, "maximize": true })));
+    let changes = json!({ "changes": [{ "step": 1, "group": 0, "weight_decay": 0.01 }] });
+    assert!(with(1e-9, &last, changes));
+}
+
+#[test]
+fn what_the_optimizer_took_is_known_of_a_port_that_does_not_record_it() {
+    // Clipping to a tenth lets weight decay cancel the gradient.
+    let optimizer = json!({ "weight_decay": 0.01 });
+    let (before, gradient, noisy) = ([1f32], [-0.1f32], [-0.1f32 + 1e-8]);
+    let expected: &[(&str, &[f32])] =
+        &[("grad/w", &gradient), ("taken/w", &[-0.01]), ("step/1/w", &[0.9])];
+    let port = |after: &[f32]| {
+        stepped(&optimizer, &before, &[("grad/w", &noisy), ("step/1/w", after)], expected)
+    };
+    assert_eq!(port(&[1.1]), Vec::<String>::new());
+    assert_eq!(port(&[1.4]), ["step/1/w"]);
+}
+
+#[test]
+fn what_an_optimizer_keeps_follows_its_gradients() {
+    let optimizer = json!({ "name": "Rprop" });
+    let with = |noise: f32, kept: [f32; 2]| {
+        let state = "step/1/state/step_size/w";
+        let gradient = [0.5, 1e-9 + noise];
+        let actual: &[(&str, &[f32])] = &[("grad/w", &gradient), (state, &kept)];
+        let expected: &[(&str, &[f32])] = &[("grad/w", &[0.5, 1e-9]), (state, &[0.1, 0.1])];
+        stepped(&optimizer, &[1., 1.], actual, expected).is_empty()
+    };
+    assert!(with(-2e-9, [0.1, 0.05]), "the sign of noise decides a step size");
+    assert!(!with(-2e-9, [0.05, 0.1]), "that of a gradient does not change");
+    assert!(!with(0., [0.1, 0.05]), "without noise");
+}
+
+#[test]
+fn a_sum_of_many_terms_has_their_rounding_errors() {
+    let passes = |terms: usize, found: f32| {
+        let made = |gradient: f32| {
+            let mut case = trace(&[("param/conv.bias", &[1.]), ("forward/conv", &[4.])]);
+            let output = 1e-3f32.to_le_bytes().repeat(terms);
+            let view = TensorView::new(Dtype::F32, vec![terms, 1], &output).unwrap();
+            case.push_view("grad/conv", &view).unwrap();
+            let view = gradient.to_le_bytes();
+            case.push_view("grad/conv.bias", &TensorView::new(Dtype::F32, vec![1], &view).unwrap())
+                .unwrap();
+            case
+        };
+        compare(&made(found), &made(1e-9), Criterion::Close).passes()
+    };
+    // As parts of the sum of the terms.
+    assert!(passes(16, 0.016 * 1e-6) && !passes(16, 0.016 * 3e-6));
+    assert!(passes(1 << 14, 16.384 * 5e-5) && !passes(1 << 14, 16.384 * 7e-5));
 }
 
 #[test]

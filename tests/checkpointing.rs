@@ -44,7 +44,7 @@ def in_order(layers, x):
 def record():
     net = Net()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-    with Recorder('case.safetensors', net, optimizer=optimizer, loss=nn.MSELoss()) as rec:
+    with Recorder('case.safetensors', net, optimizer=optimizer, loss=nn.MSELoss(), program=False) as rec:
         for _ in range(2):
             rec.step(torch.randn(4, 3), torch.randn(4, 1))
 
@@ -101,7 +101,7 @@ fn what_was_recorded_wrongly_is_recorded_as_without_a_checkpoint() {
              self.a, self.b, self.c = nn.Linear(3, 3), {b}, nn.Linear(3, 1)\n    \
              def forward(self, x):\n        return self.c({forward})\n\
              net = M()\noptimizer = torch.optim.SGD(net.parameters(), lr=0.1)\n\
-             with Recorder('case.safetensors', net, optimizer=optimizer, loss=nn.MSELoss()) as rec:\n    \
+             with Recorder('case.safetensors', net, optimizer=optimizer, loss=nn.MSELoss(), program=False) as rec:\n    \
              rec.step(torch.randn(2, 3), torch.randn(2, 1))\n"
         )
     };

@@ -276,3 +276,33 @@ fn the_report_says_the_strides_in_json_and_a_plain_file_has_none() {
     );
     assert!(report("plain")["tensors"][0]["layout"].is_null());
 }
+
+#[test]
+fn parameters_are_loaded_twice_and_into_slices_of_one_tensor() {
+    let program = "class Net(nn.Module):\n    \
+                   def __init__(self):\n        super().__init__()\n        \
+                   self.w = nn.Parameter(torch.arange(6.)[::2])\n        \
+                   self.a, self.b = nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.ones(3) * 2)\n    \
+                   def forward(self, x):\n        return x * self.w.sum()\n\
+                   with Recorder('case.safetensors', Net()) as rec:\n    rec.forward(torch.ones(1))\n";
+    let case = recorded("layout_slices", program);
+    let vs = VarStore::new(Device::Cpu);
+    let _ = vs.root().zeros("w", &[3]);
+    let big = Tensor::zeros([3, 5], (Kind::Float, Device::Cpu));
+    // `a` and `b` lie between one another, column by column.
+    let _ = vs.root().var_copy("big", &big);
+    let mut variables = vs.variables_.lock().unwrap();
+    let base = variables.named_variables.remove("big").unwrap();
+    variables.named_variables.insert("a".to_owned(), base.narrow(1, 1, 2));
+    variables.named_variables.insert("b".to_owned(), base.select(1, 4));
+    drop(variables);
+    for _ in 0..2 {
+        case.load_parameters(&vs).unwrap();
+        assert_eq!(vs.variables()["w"].stride(), [2]);
+        assert_eq!(base.sum(Kind::Float).double_value(&[]), 6. + 6.);
+    }
+    // Two variables that share an element are not two parameters.
+    vs.variables_.lock().unwrap().named_variables.insert("b".to_owned(), base.select(1, 2));
+    let error = case.load_parameters(&vs).unwrap_err().to_string();
+    assert!(error.contains("share memory here"), "{error}");
+}

@@ -125,6 +125,9 @@ fn what_was_given_proves_nothing_if_nothing_computed_was_compared() {
         assert!(report.contains(why) && report.contains("DIFFERS: "), "{report}");
         assert!(fs::read_to_string(junit).unwrap().contains(why));
     }
+    let both = files("one_sided_given_ignored", &computed, &computed);
+    let (code, report) = run(&both, &["--ignore", "*=all"]);
+    assert_eq!(code, Some(0), "what agrees needs no rule: {report}");
     let alone = files("one_sided_given_alone", &given, &given);
     assert_eq!(run(&alone, &[]).0, Some(0), "two files in which nothing is computed");
 }

@@ -399,17 +399,20 @@ fn the_recorder_in_rust_names_what_is_wrong() {
     );
     // A case of another model and one of another format are refused.
     let mut check = tch_parity();
-    let output = check.arg("check").arg(example("mlp.safetensors")).output().unwrap();
+    let program = "with Recorder('case.safetensors', nn.Linear(1, 1), program=False) as rec:\n    \
+                   rec.forward(torch.ones(1, 1))\n";
+    let (file, _) = recorded_file("port_no_program", program);
+    let output = check.arg("check").arg(file).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
     assert!(
         stderr.contains(
-            "is not a case of a ThreeLayerNet, which is the only model that can be replayed: "
+            "no case of a ThreeLayerNet, and none with the program of its model: others cannot be replayed: "
         ),
         "{stderr}"
     );
     assert!(
-        stderr.contains("unknown variant `Mlp`") && stderr.matches('\n').count() == 1,
+        stderr.contains("unknown variant `Linear`") && stderr.matches('\n').count() == 1,
         "{stderr}"
     );
     let error = Case::load(common::data("tensor_str/tensors.safetensors")).unwrap_err();

@@ -14,6 +14,7 @@ from .checkpoints import checkpoints
 from .names import LOSS, OUTPUT, TARGET, escaped, of_module, parts, plain
 from .numerics import environment
 from .optimizers import Optimizer
+from .program import CannotExport, Program
 from .trace import CannotRecord, Trace, ensure_writable, host_copy, strides_to_keep
 
 
@@ -29,11 +30,12 @@ class Recorder:
     only, skip patterns of module names, such as "layers.*.norm?": those that are recorded, and those that
                are not
     on_error   "discard" writes no file if the `with` ends by an exception, "keep" one of the whole steps
+    program    whether torch.export is asked for the model's program at its first call
 
     What cannot be recorded is printed to stderr, and listed in the file's `run` under "not_recorded".
     """
 
-    def __init__(self, path, model, *, optimizer=None, loss=None, only=("*",), skip=(), on_error="discard"):
+    def __init__(self, path, model, *, optimizer=None, loss=None, only=("*",), skip=(), on_error="discard", program=True):
         self.path, self.model, self.loss_function, self.on_error = path, model, loss, on_error
         ensure_writable(path)
         if on_error not in ("discard", "keep"):
@@ -57,6 +59,8 @@ class Recorder:
         self.steps = 0
         self.step_open = False
         self.values = {}
+        self.wants_program, self.program, self.exporting = program, None, False
+        self.program_inputs = {}  # the names of the first call's inputs, by id
         self.hooks = contextlib.ExitStack()
         devices = {p.device for p in [*model.parameters(), *model.buffers()]}
         if len(devices) > 1:
@@ -96,6 +100,8 @@ class Recorder:
         run["steps"] = self.steps
         if self.values:
             run["values"] = self.values
+        if self.program is not None:
+            run["program"] = self.program.described(self.program_inputs)
         if self.not_recorded:
             run["not_recorded"] = self.not_recorded
         self.trace.describe(run, self.environment)
@@ -221,9 +227,12 @@ class Recorder:
         return {id(p): name for name, p in self._parameters()}
 
     def _arguments(self, module, args, kwargs):
-        if not self.step_open or checkpoints()[1] is not None:
+        if not self.step_open or self.exporting or checkpoints()[1] is not None:
             return
         number = self.calls[None] = self.calls.get(None, 0) + 1
+        if self.wants_program:
+            self.wants_program = False
+            self._export(args, kwargs)
         for name, value in arguments(module, args, kwargs):
             clashes = name == TARGET and self.loss_function is not None
             name = f".{name}" if clashes else escaped(name)
@@ -231,8 +240,24 @@ class Recorder:
         if number == 1 and self.target:
             self._input(TARGET, self.target[0])
 
+    def _export(self, args, kwargs):
+        self.exporting = True
+        try:
+            self.program = Program(self.model, args, kwargs)
+            graph = torch.frombuffer(bytearray(self.program.graph), dtype=torch.uint8)
+            self.trace.push("program/graph", graph)
+            for name, constant in self.program.constants.items():
+                self.trace.push(f"program/constant/{name}", constant)
+        except (CannotExport, CannotRecord) as error:
+            self.program = None
+            self._leave_out(["program"], str(error))
+        finally:
+            self.exporting = False
+
     def _input(self, name, value):
         for path, leaf in parts(name, value):
+            if isinstance(leaf, torch.Tensor):
+                self.program_inputs.setdefault(id(leaf), f"input/{path}")
             if not isinstance(leaf, torch.Tensor):
                 self._value(f"input/{path}", leaf)
             elif self._push(f"input/{path}", leaf) and leaf.requires_grad and leaf.is_leaf:
@@ -275,7 +300,7 @@ class Recorder:
                     self.taken[name] = now
 
     def _output(self, module, output):
-        if not self.step_open:
+        if not self.step_open or self.exporting:
             return
         nodes, recomputes = checkpoints()
         if recomputes is None:
@@ -288,6 +313,9 @@ class Recorder:
                     self._value(f"forward/{name}", tensor)
                 elif self._push_output(f"forward/{name}", tensor):
                     call.recorded.append(name)
+            if self.program is not None and self.steps == 1:
+                names = {id(leaf): name for name, leaf in leaves if name in call.recorded}
+                self.program.returned(module, number, output, names)
         else:
             # A recomputation is no call of its own. A checkpoint with a node of its own computes without a graph
             # first, so that the gradients are those of what it recomputes.

@@ -14,14 +14,13 @@ use serde_json::{Map, Value};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
-use crate::torch::{ensure_dense, is_copied_into, set, set_rng_state, span};
-use crate::trace::{Environment, Names, RNG, Trace, in_step};
+use crate::torch::{
+    ensure_dense, is_apart, is_copied_into, set, set_rng_state, share_memory, span,
+};
+use crate::trace::case_name::RNG;
+use crate::trace::{Environment, Names, Trace, in_step};
 pub use parity::{Parity, assert_parity};
 pub use recorder::Recorder;
-
-/// libtorch's word for a tensor of which no two elements are the same place in memory
-/// ([MemoryOverlap.h](https://github.com/pytorch/pytorch/blob/v2.13.0/aten/src/ATen/MemoryOverlap.h)).
-const NO_OVERLAP: i64 = 0;
 
 /// A recorded run: what the Python package `tch_parity` recorded of a model (`docs/format.md`), or
 /// [`train`](crate::train) of the notebook's.
@@ -124,7 +123,8 @@ impl Case {
     }
 
     /// Sets every variable of `vs` to the recorded initial parameter or buffer of its name, with the recorded
-    /// strides. A variable that is a slice of a larger tensor keeps its own strides.
+    /// strides. A variable that is a slice of a larger tensor keeps its own strides. Another one whose strides are not
+    /// the recorded ones is given new memory: a view of it that was made before, such as `w.tr()`, stays what it was.
     ///
     /// Buffers that `vs` does not have are left out, since ports keep fewer of them. They lack
     /// `num_batches_tracked`, for example.
@@ -152,7 +152,7 @@ impl Case {
             ensure_dense(variable).with_context(|| name.clone())?;
             let value = self.trace.tensor_on(&full, variable.device())?;
             let (kind, size) = (variable.f_kind()?, variable.size());
-            if variable.f_internal_debug_has_internal_overlap()? != NO_OVERLAP {
+            if !is_apart(variable) {
                 wrong.push(format!("{name} is expanded here, so it cannot be set"));
             } else if variable.f_internal_is_zerotensor()? {
                 wrong.push(format!("{name} is a zero tensor here, so it cannot be set"));
@@ -175,10 +175,15 @@ impl Case {
             let [a, b] = [a, b].map(|name| recorded(name).and_then(|full| self.trace.get(&full)));
             a.zip(b).is_some_and(|(a, b)| a.data() == b.data())
         };
-        for pair in places.windows(2) {
-            let [(a, at, first), (b, next, second)] = pair else { continue };
-            if second.start >= first.end {
-                continue;
+        let later = |(i, _): (usize, &(&str, usize, Range<usize>))| i + 1;
+        let overlapping = places.iter().enumerate().flat_map(|first| {
+            let within =
+                move |second: &&(&str, usize, Range<usize>)| second.2.start < first.1.2.end;
+            places[later(first)..].iter().take_while(within).map(move |second| (first.1, second))
+        });
+        for ((a, at, first), (b, next, second)) in overlapping {
+            if first != second && !share_memory(values[*at].0, values[*next].0)? {
+                continue; // slices of one tensor
             }
             let [one_of, other] = [&values[*at], &values[*next]];
             let copied = [one_of, other].iter().all(|(into, value)| is_copied_into(into, value));

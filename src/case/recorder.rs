@@ -104,8 +104,17 @@ impl Recorder {
     /// # Errors
     /// Returns an error if there is no gradient, since backward was never run. Nothing is recorded then.
     pub fn gradients(&self, loss: &Tensor, vs: &VarStore) -> Result<()> {
+        self.recorded.borrow_mut().device = vs.device();
+        self.gradients_of(Some(loss), &sorted(vs))
+    }
+
+    /// Records what [`gradients`](Self::gradients) records, of named leaves, and the loss only if it is given.
+    pub(crate) fn gradients_of(
+        &self,
+        loss: Option<&Tensor>,
+        leaves: &[(String, Tensor)],
+    ) -> Result<()> {
         let mut recorded = self.recorded.borrow_mut();
-        recorded.device = vs.device();
         let mut gradients = Vec::new();
         let mut overwritten = Vec::new();
         for (name, output) in recorded.outputs.iter().rev() {
@@ -115,10 +124,10 @@ impl Recorder {
                 Gradient::Overwritten => overwritten.push(format!("grad/{name}: {OVERWRITTEN}")),
             }
         }
-        for (name, variable) in sorted(vs).into_iter().filter(|(_, v)| v.requires_grad()) {
-            let gradient = variable.f_grad()?;
+        for (name, leaf) in leaves.iter().filter(|(_, leaf)| leaf.requires_grad()) {
+            let gradient = leaf.f_grad()?;
             if gradient.defined() {
-                gradients.push((name, gradient));
+                gradients.push((name.clone(), gradient));
             }
         }
         ensure!(
@@ -127,7 +136,9 @@ impl Recorder {
             recorded.step
         );
         recorded.outputs.clear();
-        recorded.push("forward/L", loss)?;
+        if let Some(loss) = loss {
+            recorded.push("forward/L", loss)?;
+        }
         for (name, gradient) in gradients {
             for (part, tensor) in parts(&name, gradient)? {
                 recorded.push(&format!("grad/{part}"), &tensor)?;
@@ -138,7 +149,7 @@ impl Recorder {
                 recorded.not_recorded.push(line);
             }
         }
-        recorded.loss = Some(loss.f_detach_copy()?);
+        recorded.loss = loss.map(Tensor::f_detach_copy).transpose()?;
         Ok(())
     }
 
@@ -147,15 +158,25 @@ impl Recorder {
     /// # Errors
     /// Returns an error if two variables have the same name, and libtorch's errors.
     pub fn step(&self, vs: &VarStore) -> Result<()> {
+        self.recorded.borrow_mut().device = vs.device();
+        self.step_of(&sorted(vs), |_, _| Ok(()))
+    }
+
+    /// Records what [`step`](Self::step) records, of named tensors, and lets `more` add what is there after the step.
+    pub(crate) fn step_of(
+        &self,
+        tensors: &[(String, Tensor)],
+        more: impl FnOnce(&mut Trace, u32) -> Result<()>,
+    ) -> Result<()> {
         let mut recorded = self.recorded.borrow_mut();
-        recorded.device = vs.device();
         let step = recorded.step;
         if let Some(loss) = recorded.loss.take() {
             recorded.trace.push(format!("step/{step}/L"), &loss)?;
         }
-        for (name, variable) in sorted(vs) {
-            recorded.trace.push(format!("step/{step}/{name}"), &variable)?;
+        for (name, tensor) in tensors {
+            recorded.trace.push(format!("step/{step}/{name}"), tensor)?;
         }
+        more(&mut recorded.trace, step)?;
         recorded.outputs.clear();
         recorded.step += 1;
         Ok(())
@@ -169,6 +190,13 @@ impl Recorder {
     pub fn finish(self, loss: &Tensor, vs: &VarStore) -> Result<Trace> {
         self.gradients(loss, vs)?;
         Ok(self.into_trace())
+    }
+
+    /// Notes why something is not recorded, and where what is recorded is computed.
+    pub(crate) fn describe(&self, not_recorded: Vec<String>, device: Device) {
+        let mut recorded = self.recorded.borrow_mut();
+        recorded.not_recorded.extend(not_recorded);
+        recorded.device = device;
     }
 
     /// Returns all that was recorded, with the environment in which it was. Of the run, the trace says only what could

@@ -19,6 +19,8 @@ mod figure;
 #[cfg(feature = "libtorch")]
 mod notebook;
 #[cfg(feature = "libtorch")]
+mod run;
+#[cfg(feature = "libtorch")]
 mod selftest;
 #[cfg(feature = "libtorch")]
 mod worksheet;
@@ -54,6 +56,8 @@ enum Command {
     CheckGroup(check::GroupArguments),
     Compare(compare::Arguments),
     #[cfg(feature = "libtorch")]
+    Run(run::Arguments),
+    #[cfg(feature = "libtorch")]
     Worksheet(worksheet::Arguments),
     #[cfg(feature = "libtorch")]
     Figure(figure::Arguments),
@@ -72,6 +76,8 @@ impl Command {
             #[cfg(feature = "libtorch")]
             Command::CheckGroup(arguments) => check::run_group(arguments),
             Command::Compare(arguments) => compare::run(arguments),
+            #[cfg(feature = "libtorch")]
+            Command::Run(arguments) => run::run(arguments),
             #[cfg(feature = "libtorch")]
             Command::Worksheet(arguments) => worksheet::run(arguments),
             #[cfg(feature = "libtorch")]

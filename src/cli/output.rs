@@ -114,19 +114,25 @@ pub(super) fn ensure_stdout() -> Result<()> {
     Ok(())
 }
 
-/// Checks that no output takes the place of an input, or of another output.
+/// Checks that a file to write does not take the place of an input.
+pub(super) fn ensure_no_input(inputs: &[&Path], output: &Path) -> Result<()> {
+    let is_input = !is_stdout(output) && inputs.iter().any(|path| real(path) == real(output));
+    ensure!(!is_input, "cannot write {}: refusing to overwrite an input file", output.display());
+    Ok(())
+}
+
+/// Checks that no report takes the place of an input, of another output, or of a case.
 pub(super) fn ensure_apart(inputs: &[&Path], outputs: &[&Path]) -> Result<()> {
-    let inputs = inputs.iter().map(|path| real(path)).collect::<Vec<_>>();
     let mut taken = Vec::new();
     for &output in outputs {
         let shown = output.display();
         let real = if is_stdout(output) { output.to_owned() } else { real(output) };
         ensure!(!taken.contains(&real), "cannot write {shown}: two outputs go there");
         let is_case = real.extension().is_some_and(|extension| extension == "safetensors");
+        ensure_no_input(inputs, output)?;
         ensure!(
-            is_stdout(output) || !is_case && !inputs.contains(&real),
-            "cannot write {shown}: refusing to overwrite {} file",
-            if inputs.contains(&real) { "an input" } else { "a safetensors" }
+            is_stdout(output) || !is_case,
+            "cannot write {shown}: refusing to overwrite a safetensors file"
         );
         taken.push(real);
     }

@@ -173,6 +173,7 @@ impl Comparison {
                 *needed = true;
                 tensor.passes = true;
                 tensor.accepted = Some(rule.reason.clone());
+                tensor.ignored = rule.within.is_none();
             }
         }
         let unneeded = accepted.rules.iter().zip(needed).filter(|(_, needed)| !needed);

@@ -13,6 +13,7 @@ pub(super) fn take_without_effect(actual: &mut Value, expected: &mut Value) -> V
     let [mut ours, mut theirs] = [actual, expected].map(|run| {
         let Some(run) = run.as_object_mut() else { return Options::new() };
         run.remove("not_recorded");
+        run.remove("program");
         take_implementations(run)
     });
     let on = |options: &Options, path: &str| options.get(path) == Some(&Value::Bool(true));

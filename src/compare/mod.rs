@@ -38,7 +38,7 @@ pub use tolerance::{Between, ROUNDINGS_BY_HAND, TOLERANCES, Tolerance};
 use verdict::verdict;
 pub use verdict::{MAX_ULP, Verdict};
 
-use crate::trace::{Trace, is_given};
+use crate::trace::{PROGRAM, Trace, is_given};
 
 /// The result of comparing two traces.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -75,6 +75,8 @@ pub struct TensorComparison {
     pub passes: bool,
     /// The reason of the reader who accepts the difference ([`Comparison::accept`]).
     pub accepted: Option<String>,
+    /// Whether any difference is accepted, so that nothing is required of the tensor.
+    pub ignored: bool,
     /// The side that lacks the tensor.
     pub lacking: Option<Side>,
     /// The reason why the values cannot be compared: one side lacks the tensor, or has another shape or dtype.
@@ -119,7 +121,8 @@ pub fn compare_watched(
     }
     let (mut tensors, mut not_compared) = (Vec::new(), Vec::new());
     let [actual_reasons, expected_reasons] = runs.each_ref().map(|run| Reasons::of(run.as_ref()));
-    for (name, expected) in expected.iter() {
+    let of_run = |(name, _): &(&str, TensorView)| !name.starts_with(PROGRAM);
+    for (name, expected) in expected.iter().filter(of_run) {
         match (actual.get(name), actual_reasons.of_tensor(name)) {
             (Some(actual), _) => tensors.push(compare_tensor(name, &actual, &expected, criterion)),
             (None, None) => tensors.push(lacked(Side::Actual, name, &expected, criterion)),
@@ -127,7 +130,8 @@ pub fn compare_watched(
         }
         progress(expected.data().len() as u64);
     }
-    for (name, actual) in actual.iter().filter(|(name, _)| expected.get(name).is_none()) {
+    let more = actual.iter().filter(of_run).filter(|(name, _)| expected.get(name).is_none());
+    for (name, actual) in more {
         match expected_reasons.of_tensor(name) {
             None => tensors.push(lacked(Side::Expected, name, &actual, criterion)),
             reason => not_compared.push(LeftOut::new(name, Side::Expected, reason)),
@@ -153,7 +157,10 @@ impl Comparison {
     pub fn compares_nothing_computed(&self) -> bool {
         let mut computed = self.tensors.iter().filter(|tensor| !is_given(&tensor.name)).peekable();
         let left_out = self.not_compared.iter().any(|left_out| !is_given(&left_out.name));
-        (left_out || computed.peek().is_some()) && computed.all(|tensor| tensor.problem.is_some())
+        let has_proof = |tensor: &TensorComparison| {
+            tensor.problem.is_none() && !tensor.ignored && tensor.statistics.numel > 0
+        };
+        (left_out || computed.peek().is_some()) && !computed.any(has_proof)
     }
 }
 
@@ -179,6 +186,7 @@ fn incomparable(
         verdict: Verdict::Differs,
         passes: false,
         accepted: None,
+        ignored: false,
         lacking: None,
         problem: Some(problem),
         hint: None,
@@ -219,6 +227,7 @@ fn compare_tensor(
         verdict,
         passes,
         accepted: None,
+        ignored: false,
         lacking: None,
         problem: None,
         hint,

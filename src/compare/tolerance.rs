@@ -46,6 +46,9 @@ pub enum Between {
 /// max|Δ| <= (scaled + 8 seen + 4 drift) size + slack
 /// ```
 ///
+/// Where n terms are summed up in an element of a gradient, `scaled` is at least `8 sqrt(n)` units of rounding.
+/// Roundings that are independent add up to `sqrt(n)` units, and at worst there are n (Higham, §4.2).
+///
 /// | tensor | size | slack |
 /// |---|---|---|
 /// | output of a module | `max|expected|` | twice the largest `max|Δ|` of the module's parameters of one dimension, plus 8 times the largest `max|Δ| / max|expected|` of its others, times `max|expected|`; both at the beginning of the step |
@@ -63,17 +66,21 @@ pub enum Between {
 /// where `e` and `a` are the longest steps of an element of this parameter in the expected and the actual run, and
 /// `m` is the longest expected step of an element of any parameter. The last maximum is over steps 1 to k, and the
 /// gradient is this element's, as the optimizer took it. So an element whose gradients agree to the bit has to be
-/// stepped alike. Weight decay `w` of a parameter `p` can cancel the gradient `g`: the smaller of `|g|` and `|g + w p|`
-/// is divided by, and `|Δ gradient|` includes `w |Δp|`. Only differences of tensors that are close count, so an error
-/// does not excuse what follows from it.
+/// stepped alike. Weight decay `w` of a parameter `p` can cancel the gradient `g`: where an optimizer adds them,
+/// `|g + w p|` is divided by, and `|Δ gradient|` includes `w |Δp|`. Muon mixes all elements, and computes in bfloat16:
+/// the last factor is at least twice the `scaled` of that. Only differences of tensors that are close count, so an error does
+/// not excuse what follows from it.
 ///
 /// What the optimizer keeps of a parameter after step k adds up its gradients, with factors up to 1, or their squares.
-/// With `D`, the sum over steps 1 to k of `max|Δ|` of the gradients that it took, it is close if
+/// With `D`, the sum over steps 1 to k of `max|Δ|` of the gradients that it took and of `w max|Δp|`, it is close if
 ///
 /// ```text
-/// max|Δ| <= scaled max|expected| + 8 D                              exp_avg, momentum_buffer, and others
+/// max|Δ| <= scaled (max|expected| + w max|p|) + 8 D                 exp_avg, momentum_buffer, and others
 /// max|Δ| <= scaled max|expected| + 8 D (D + 2 sqrt(max|expected|))  exp_avg_sq, max_exp_avg_sq, square_avg, sum
 /// ```
+///
+/// or if its elements are close by the formula of a parameter's, with the longest changes of an element of this state
+/// in the place of the steps.
 ///
 /// The factors 8 and 4 are measured: `scripts/right_and_wrong.py` shows with them how many right runs are called
 /// different, and how many mistakes are missed (`docs/checking.md`).

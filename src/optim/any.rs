@@ -10,7 +10,7 @@ use tch::Tensor;
 
 use super::recorded::{Arguments, RecordedOptimizer};
 use super::*;
-use crate::trace::IMPLEMENTATIONS;
+use crate::trace::{IMPLEMENTATIONS, Trace};
 
 /// What schedules keep in a group, in Python.
 const OF_SCHEDULES: [&str; 5] = ["initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"];
@@ -29,6 +29,12 @@ pub(crate) trait AnyOptimizer {
 
     /// Changes arguments of a group.
     fn change(&mut self, group: usize, arguments: &Arguments) -> Result<()>;
+
+    /// Appends the state of all parameters to a trace.
+    fn save_state(&self, trace: &mut Trace, prefix: &str) -> Result<()>;
+
+    /// Sets the state of all parameters to that of a trace.
+    fn load_state(&mut self, trace: &Trace, prefix: &str) -> Result<()>;
 }
 
 /// Clears the gradients by the optimizer, computes the loss and its gradients, and returns the loss.
@@ -46,6 +52,14 @@ impl<O: Formula + Serialize + DeserializeOwned> AnyOptimizer for Optimizer<O> {
     fn change(&mut self, group: usize, arguments: &Arguments) -> Result<()> {
         change(self, group, arguments)
     }
+
+    fn save_state(&self, trace: &mut Trace, prefix: &str) -> Result<()> {
+        self.save_state(trace, prefix)
+    }
+
+    fn load_state(&mut self, trace: &Trace, prefix: &str) -> Result<()> {
+        self.load_state(trace, prefix)
+    }
 }
 
 impl AnyOptimizer for Optimizer<LBFGS> {
@@ -59,6 +73,14 @@ impl AnyOptimizer for Optimizer<LBFGS> {
 
     fn change(&mut self, group: usize, arguments: &Arguments) -> Result<()> {
         change(self, group, arguments)
+    }
+
+    fn save_state(&self, trace: &mut Trace, prefix: &str) -> Result<()> {
+        self.save_state(trace, prefix)
+    }
+
+    fn load_state(&mut self, trace: &Trace, prefix: &str) -> Result<()> {
+        self.load_state(trace, prefix)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use comfy_table::{ContentArrangement, Table, presets};
-use indexmap::IndexSet;
+use indexmap::{IndexMap, IndexSet};
 
 use super::{Report, one_line};
 use crate::compare::run::shortened;
@@ -23,6 +23,9 @@ const MAX_CELL: usize = 100;
 
 /// The largest number of characters of a note, which quotes a file.
 const MAX_NOTE: usize = 300;
+
+/// The largest number of characters of the names that were not compared for one reason.
+const MAX_NAMES: usize = 1000;
 
 /// The largest number of characters of the hint at a prefix, which quotes names.
 const MAX_HINT: usize = 1000;
@@ -112,30 +115,30 @@ impl Report {
         for tensor in values.into_iter().chain(problems).take(up_to(MAX_EXPLANATIONS)) {
             let _ = writeln!(text, "\n{}: {}", one_line(&tensor.name), explanation(tensor));
         }
-        // One name stands for the same tensor of every step.
-        let (mut without_reason, mut reasons) = (IndexSet::new(), IndexSet::new());
+        // One name stands for the same tensor of every step, and one line for all names of a reason.
+        let mut reasons = IndexMap::<_, IndexSet<String>>::new();
         for left_out in not_compared {
-            let name = of_any_step(&left_out.name);
-            match left_out.reason {
-                Some(_) => reasons.insert(format!("{name}: {}", left_out.why())),
-                None => without_reason.insert(name),
-            };
+            let why = left_out.reason.as_ref().map(|_| left_out.why());
+            reasons.entry(why).or_default().insert(of_any_step(&left_out.name));
         }
-        if !without_reason.is_empty() {
-            let shown = without_reason.iter().take(up_to(MAX_ROWS)).map(|name| one_line(name));
-            let mut shown = shown.collect::<Vec<_>>().join(" ");
-            let hidden = without_reason.len().saturating_sub(up_to(MAX_ROWS));
+        for (why, names) in reasons.iter().take(up_to(MAX_ROWS)) {
+            // A reason holds for every step, the first one included.
+            let is_said = |name: &&String| why.is_some() && names.contains(&in_any_step(name));
+            let names = names.iter().filter(|name| !is_said(name)).collect::<Vec<_>>();
+            let shown = names.iter().take(up_to(MAX_ROWS));
+            let mut shown = shown.map(|name| one_line(name)).collect::<Vec<_>>().join(" ");
+            let hidden = names.len().saturating_sub(up_to(MAX_ROWS));
             if hidden > 0 {
                 let _ = write!(shown, " … and {hidden} more");
             }
-            let _ = writeln!(text, "\nnot compared: {shown}");
-        }
-        for reason in reasons.iter().take(up_to(MAX_ROWS)) {
-            let _ = writeln!(text, "\nnot compared: {}", one_line(&shortened(reason, MAX_NOTE)));
+            let why = why.as_ref().map_or(String::new(), |why| format!(": {why}"));
+            let shown = if verbose { shown } else { shortened(&shown, MAX_NAMES) };
+            let line = shown + &one_line(&shortened(&why, MAX_NOTE));
+            let _ = writeln!(text, "\nnot compared: {line}");
         }
         let hidden = reasons.len().saturating_sub(up_to(MAX_ROWS));
         if hidden > 0 {
-            let _ = writeln!(text, "… and {hidden} more that are not compared");
+            let _ = writeln!(text, "… and {hidden} more reasons");
         }
         let accepted = ordered.iter().filter_map(|t| Some((&t.name, t.accepted.as_ref()?)));
         for (name, reason) in accepted.clone().take(up_to(MAX_ROWS)) {
@@ -168,9 +171,13 @@ impl Report {
 /// Returns the name with a `*` in place of the number of the step.
 fn of_any_step(name: &str) -> String {
     match split_step(name) {
-        Some((_, name)) => format!("step/*/{name}"),
+        Some((_, name)) => in_any_step(name),
         None => name.to_owned(),
     }
+}
+
+fn in_any_step(name: &str) -> String {
+    format!("step/*/{name}")
 }
 
 fn counts(tiers: &[(String, usize)]) -> String {

@@ -1,8 +1,9 @@
 //! What PyTorch does on libtorch and tch does not do, or does otherwise: `retain_grad`, `nn.Linear`, `repr`, CUDA loaded on demand, numerics.
 //!
 //! This room knows libtorch, plain data and how it is printed. It does not know cases or any model. All unsafe calls
-//! into C++ are in `shim.rs`, and the C++ is in `shim.cpp`.
+//! into C++ are in `shim.rs` and `call.rs`, and the C++ is in the files of the same names.
 
+mod call;
 mod device;
 mod environment;
 mod linear;
@@ -13,6 +14,8 @@ mod shim;
 mod strided;
 mod tensors;
 
+pub use call::{Value, backward, call};
+pub(crate) use call::{call_with, schema};
 pub use device::{DeviceChoice, load_cuda, open_device};
 pub use linear::Linear;
 pub(crate) use output::{Gradient, Output};
@@ -20,5 +23,5 @@ pub(crate) use repr::elements;
 pub use repr::repr;
 pub use shim::{RetainGrad, libtorch_version};
 pub(crate) use shim::{Scaled, clear_grad, ensure_dense, set_rng_state};
-pub(crate) use strided::{is_copied_into, set};
+pub(crate) use strided::{in_storage, is_apart, is_copied_into, set, share_memory};
 pub(crate) use tensors::span;

@@ -1,6 +1,6 @@
-// What libtorch offers in C++ and tch does not bind. No exception leaves these functions: each
-// returns null, or PyTorch's message without the C++ backtrace, which stays valid until the next
-// call on the same thread.
+// What libtorch offers in C++ and tch does not bind. No exception leaves these functions.
+
+#include "message.h"
 
 #include <ATen/Context.h>
 #include <ATen/ScalarOps.h>
@@ -20,22 +20,6 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
-
-template <typename F>
-static const char *message_of(F call) noexcept {
-  static thread_local std::string message;
-  try {
-    call();
-    return nullptr;
-  } catch (const c10::Error &error) {
-    message = error.what_without_backtrace();
-  } catch (const std::exception &error) {
-    message = error.what();
-  } catch (...) {
-    message = "unknown C++ exception";
-  }
-  return message.c_str();
-}
 
 // One call at a time: it writes to the graph's node, which all outputs of an operation share, and takes
 // no lock (https://github.com/pytorch/pytorch/blob/v2.13.0/torch/csrc/autograd/variable.cpp).

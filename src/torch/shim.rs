@@ -328,7 +328,7 @@ pub(crate) fn cuda_device_name(index: usize) -> Result<String, TchError> {
 /// # Safety
 /// Without an error, `call` has to write a NUL-terminated string that lives until this thread's next call;
 /// the result must not be used beyond it. With one, it returns such a string.
-unsafe fn text_of<'a>(
+pub(super) unsafe fn text_of<'a>(
     call: impl FnOnce(*mut *const c_char) -> *const c_char,
 ) -> Result<&'a CStr, TchError> {
     let mut text = ptr::null();
@@ -342,7 +342,7 @@ unsafe fn text_of<'a>(
 
 /// # Safety
 /// `message` is null or a NUL-terminated string that stays valid over this call.
-unsafe fn check(message: *const c_char) -> Result<(), TchError> {
+pub(super) unsafe fn check(message: *const c_char) -> Result<(), TchError> {
     if message.is_null() {
         return Ok(());
     }

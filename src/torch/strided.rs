@@ -2,6 +2,8 @@
 //!
 //! The strides decide the order in which PyTorch sums, and with it the bits of what is computed from a tensor.
 
+use std::collections::HashSet;
+
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use tch::{Device, Kind, Tensor};
 
@@ -44,6 +46,35 @@ fn strided(data: &[u8], shape: &[i64], strides: &[i64], of: (Kind, Device)) -> R
     Ok(tensor)
 }
 
+/// Makes a tensor from the bytes of its storage, as PyTorch's own files keep them.
+///
+/// # Errors
+/// Returns an error if the sizes, the strides and the offset, in elements, reach beyond the storage.
+pub(crate) fn in_storage(
+    storage: &[u8],
+    shape: &[i64],
+    strides: &[i64],
+    offset: i64,
+    kind: Kind,
+) -> Result<Tensor> {
+    let size = kind.elt_size_in_bytes();
+    ensure!(
+        shape.len() == strides.len(),
+        "its shape is {shape:?}, and its strides are {strides:?}"
+    );
+    let negative = |numbers: &[i64]| numbers.iter().any(|number| *number < 0);
+    ensure!(!negative(shape) && !negative(strides) && offset >= 0, "a negative size or stride");
+    if shape.contains(&0) {
+        return Ok(Tensor::f_empty_strided(shape, strides, (kind, Device::Cpu))?);
+    }
+    let end = reach(shape, strides).and_then(|reach| reach.checked_add(offset));
+    let end = end.and_then(|end| usize::try_from(end).ok()?.checked_mul(size));
+    ensure!(end.is_some_and(|end| end <= storage.len()), "its storage has {} bytes", storage.len());
+    let all = i64::try_from(storage.len() / size)?;
+    let memory = Tensor::f_from_data_size(&storage[..storage.len() / size * size], &[all], kind)?;
+    Ok(memory.f_as_strided(shape, strides, offset)?)
+}
+
 /// Returns the memory of a tensor, given its elements row by row: every element in its place, and zeros between
 /// them. A stride of zero, and windows that overlap, put several elements in one place, which have to be the same.
 fn laid_out(
@@ -75,6 +106,40 @@ fn laid_out(
         }
     }
     Ok(memory)
+}
+
+/// Returns whether no two elements of a tensor are one place in memory, as far as its strides tell it.
+pub(crate) fn is_apart(tensor: &Tensor) -> bool {
+    let (sizes, strides) = (tensor.size(), tensor.stride());
+    let mut dims = sizes.into_iter().zip(strides).filter(|(n, _)| *n > 1).collect::<Vec<_>>();
+    dims.sort_by_key(|(_, stride)| *stride);
+    let mut places = 1i64;
+    tensor.numel() == 0
+        || dims.into_iter().all(|(n, stride)| {
+            let apart = stride >= places;
+            places = places.saturating_add((n - 1).saturating_mul(stride));
+            apart
+        })
+}
+
+/// Returns whether two dense tensors have an element in one place of memory. Those of one dtype are compared place by
+/// place, since slices of one tensor can lie between one another.
+pub(crate) fn share_memory(a: &Tensor, b: &Tensor) -> Result<bool> {
+    if a.f_kind()? != b.f_kind()? {
+        return Ok(true);
+    }
+    let size = a.f_kind()?.elt_size_in_bytes();
+    let places = |tensor: &Tensor| {
+        let mut places = vec![tensor.data_ptr() as usize];
+        for (n, stride) in tensor.size().into_iter().zip(tensor.stride()) {
+            let step = stride as usize * size;
+            places =
+                places.iter().flat_map(|at| (0..n as usize).map(move |i| at + i * step)).collect();
+        }
+        places
+    };
+    let of_a = places(a).into_iter().collect::<HashSet<_>>();
+    Ok(places(b).iter().any(|place| of_a.contains(place)))
 }
 
 /// Returns whether a variable is set by copying into it: it has the strides of the value, or it is a slice of a

@@ -11,7 +11,7 @@ use memmap2::Mmap;
 const MAP_FROM: u64 = 1 << 20;
 
 #[derive(Debug)]
-pub(super) enum Bytes {
+pub(crate) enum Bytes {
     Owned(Vec<u8>),
     Mapped(Mmap),
 }
@@ -23,7 +23,7 @@ impl Default for Bytes {
 }
 
 impl Bytes {
-    pub(super) fn as_slice(&self) -> &[u8] {
+    pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
             Bytes::Owned(bytes) => bytes,
             Bytes::Mapped(map) => map,
@@ -41,7 +41,7 @@ impl Bytes {
         }
     }
 
-    pub(super) fn read(path: &Path) -> Result<Bytes> {
+    pub(crate) fn read(path: &Path) -> Result<Bytes> {
         ensure!(fs::metadata(path)?.is_file(), "not a regular file");
         let mut file = File::open(path)?;
         if file.metadata()?.len() < MAP_FROM {

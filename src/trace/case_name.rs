@@ -3,14 +3,18 @@
 /// The names of the states of the generators of random numbers, on the CPU and on a CUDA device.
 pub(crate) const RNG: [&str; 2] = ["rng", "rng[cuda]"];
 
-/// Returns whether a tensor of a case is an input, an initial parameter, buffer or state of the optimizer, or the state
-/// of a generator of random numbers. A port loads these, and need not record them.
+/// The section of the model's program, which is not compared: it says how to compute, and was not computed.
+pub(crate) const PROGRAM: &str = "program/";
+
+/// Returns whether a tensor of a case is an input, an initial parameter, buffer or state of the optimizer, the state of
+/// a generator of random numbers, or the model's program. A port loads these, and need not record them.
 pub fn is_given(name: &str) -> bool {
     let of_step = split_step(name);
     let name = of_step.map_or(name, |(_, name)| name);
     let initial = ["param/", "buffer/", "state/"];
     name.starts_with("input/")
         || RNG.contains(&name)
+        || name.starts_with(PROGRAM)
         || of_step.is_none() && initial.iter().any(|section| name.starts_with(section))
 }
 

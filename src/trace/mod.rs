@@ -4,7 +4,7 @@
 //! same bits. It does not know libtorch, any model, or what anybody does with a trace.
 
 mod bytes;
-mod case_name;
+pub(crate) mod case_name;
 mod environment;
 mod file;
 mod foreign;
@@ -23,9 +23,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use bytes::Bytes;
+pub(crate) use bytes::Bytes;
 pub use case_name::is_given;
-pub(crate) use case_name::{RNG, in_step, split_call, split_step};
+pub(crate) use case_name::{PROGRAM, in_step, split_call, split_step};
 pub use environment::{CudaEnvironment, Environment, Numerics};
 pub(crate) use metadata::IMPLEMENTATIONS;
 use metadata::parse_part;

@@ -9,7 +9,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use tch::Device;
 use tch_parity::report::Report;
 use tch_parity::{
-    DeviceChoice, Environment, Numerics, Replay, Required, compare, dataflow, is_given,
+    Case, DeviceChoice, Edge, Environment, Numerics, ProgramReplay, Replay, Required, Trace,
+    compare, dataflow, is_given,
 };
 
 use crate::cli::computing::compute_with;
@@ -60,10 +61,56 @@ fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Returns whether a tensor is a gradient as the optimizer took it, which a replay by the program does too.
+fn is_taken(name: &str) -> bool {
+    name.split('/').any(|part| part == "taken")
+}
+
+/// A case, and how it is run again.
+enum Recorded {
+    /// By the port of the notebook.
+    Notebook(Replay),
+    /// By the program that the case holds.
+    Program(ProgramReplay),
+}
+
+impl Recorded {
+    fn of(case: Case) -> Result<Recorded> {
+        if ProgramReplay::is_of(&case) {
+            return Ok(Recorded::Program(ProgramReplay::new(case)?));
+        }
+        let replay = Replay::new(case);
+        let why = "no case of a ThreeLayerNet, and none with the program of its model: others cannot be replayed";
+        Ok(Recorded::Notebook(replay.context(why)?))
+    }
+
+    fn case(&self) -> &Case {
+        match self {
+            Recorded::Notebook(replay) => &replay.case,
+            Recorded::Program(replay) => &replay.case,
+        }
+    }
+
+    fn run(&self, device: Device) -> Result<Trace> {
+        match self {
+            Recorded::Notebook(replay) => replay.run(device),
+            Recorded::Program(replay) => replay.run(device),
+        }
+    }
+
+    fn dataflow(&self) -> Vec<Edge> {
+        match self {
+            Recorded::Notebook(replay) => dataflow(replay.run.steps),
+            Recorded::Program(_) => Vec::new(),
+        }
+    }
+}
+
 fn replay(file: &Path, device: Device, required: Required, here: &Environment) -> Result<Report> {
-    let recorded = Replay::load(file)?;
+    let case = Case::load(file)?;
     let name = file.display().to_string();
-    let Replay { run, case } = &recorded;
+    let recorded = Recorded::of(case).with_context(|| name.clone())?;
+    let case = recorded.case();
     let mut here = here.clone();
     if here.numerics == Numerics::Native {
         // The bits depend on the number of threads. The recorded number is used, up to the machine's cores.
@@ -73,8 +120,10 @@ fn replay(file: &Path, device: Device, required: Required, here: &Environment) -
     let actual = recorded.run(device).with_context(|| name.clone())?;
     let (criterion, reason) = required.between(Some((&here, &case.environment)));
     let mut comparison = compare(&actual, &case.trace, criterion);
-    comparison.tensors.retain(|tensor| !is_given(&tensor.name)); // they are the case's own
-    let mut report = Report::new(&name, reason, comparison, || dataflow(run.steps));
+    // They are the case's own.
+    comparison.tensors.retain(|tensor| !is_given(&tensor.name));
+    comparison.not_compared.retain(|left_out| !is_taken(&left_out.name));
+    let mut report = Report::new(&name, reason, comparison, || recorded.dataflow());
     report.file = Some(name);
     Ok(report)
 }

@@ -7,6 +7,7 @@
 //! tensors once more in the order of execution, by the formulas of
 //! [`TOLERANCES`](super::TOLERANCES).
 
+mod decay;
 mod numbers;
 mod optimizer;
 mod outline;
@@ -92,6 +93,8 @@ struct Scale {
     size: f64,
     /// What the drift of parameters, or of a sum, adds.
     slack: f64,
+    /// How many terms were added up in an element of the tensor.
+    terms: f64,
     /// What the size is, if it is not the greatest magnitude of the tensor itself.
     because: Option<String>,
 }
@@ -118,7 +121,7 @@ impl<'a> Walk<'a> {
     fn judge_computed(&mut self, tensor: &mut TensorComparison, part: Part<'a>, scaled: f64) {
         let own = tensor.statistics.max_expected;
         let found = tensor.statistics.max_abs;
-        let own = Scale { size: own, slack: 0., because: None };
+        let own = Scale { size: own, slack: 0., terms: 1., because: None };
         let scale = match part {
             Part::Output(name) => Scale { slack: self.slack_of_output(name, own.size), ..own },
             // The sum takes another pass over the case, which a small difference does not need.
@@ -130,6 +133,7 @@ impl<'a> Walk<'a> {
         };
         let drift = DRIFTED * self.drifted * scale.size + scale.slack;
         if !tensor.passes {
+            let scaled = scaled.max(of_sum(scale.terms, &tensor.dtype));
             let max_abs = (scaled + CARRIED * self.carried) * scale.size + drift;
             let because = self.reasons(&scale);
             settle(tensor, found <= max_abs, Allowance { max_abs, because });
@@ -153,7 +157,13 @@ impl<'a> Walk<'a> {
     }
 
     /// Judges what an optimizer keeps of a parameter: a moving average, or a sum, of its gradients or of their squares.
-    fn judge_state(&self, tensor: &mut TensorComparison, state: &str, name: &str, scaled: f64) {
+    fn judge_state(
+        &mut self,
+        tensor: &mut TensorComparison,
+        state: &str,
+        name: &'a str,
+        scaled: f64,
+    ) {
         if tensor.passes {
             return;
         }
@@ -161,16 +171,31 @@ impl<'a> Walk<'a> {
             let taken = self.right.get(&*in_step(step, &format!("taken/{name}")));
             taken.or_else(|| self.right.get(&*in_step(step, &format!("grad/{name}"))))
         });
-        let differ = gradients.map(|gradient| gradient.max_abs).sum::<f64>();
+        let decay = self.steps.decay(name);
+        let parameters = (0..self.step)
+            .filter_map(|step| self.right.get(&*after(step, "param", name)))
+            .collect::<Vec<_>>();
+        let drift = parameters.iter().map(|parameter| parameter.max_abs).sum::<f64>();
+        let differ = gradients.map(|gradient| gradient.max_abs).sum::<f64>() + decay * drift;
+        let largest = parameters.iter().map(|parameter| parameter.max_expected).fold(0., f64::max);
         let found = &tensor.statistics;
         // With a factor c up to 1, |c a² - c e²| <= |a - e| * (|a - e| + 2 sqrt(c e²)), and c e² is a part of the state.
         let differ = match SQUARES.contains(&state) {
             true => differ * (differ + 2. * found.max_expected.sqrt()),
-            false => differ,
+            // Decay is added to the gradient, and may cancel it.
+            false => differ + scaled / CARRIED * decay * largest,
         };
         let max_abs = scaled * found.max_expected + CARRIED * differ;
-        let because = "it adds up gradients that differ by rounding".to_owned();
-        settle(tensor, found.max_abs <= max_abs, Allowance { max_abs, because });
+        if found.max_abs <= max_abs {
+            let because = "it adds up gradients that differ by rounding".to_owned();
+            return settle(tensor, true, Allowance { max_abs, because });
+        }
+        let right = |name: &str| self.right.contains_key(name);
+        let bounds = self.steps.bounds_of_state(state, name, self.step, scaled, right);
+        let hold = bounds.as_ref().is_some_and(|bounds| bounds.hold);
+        let max_abs = bounds.map_or(max_abs, |bounds| bounds.nearest.max(max_abs));
+        let because = "it follows gradients that differ by rounding".to_owned();
+        settle(tensor, hold, Allowance { max_abs, because });
     }
 
     /// Returns the scale of a gradient as the optimizer took it: that of the gradient, as much shorter as it is.
@@ -205,9 +230,9 @@ impl<'a> Walk<'a> {
 
     fn scale_of_gradient(&self, name: &str, shape: &[usize], own: Scale) -> Scale {
         match self.outline.summed_in_gradient(self.step, name, shape) {
-            Some(sum) if sum > own.size => {
+            Some((sum, terms)) if sum > own.size => {
                 let because = format!("the magnitudes of its terms add up to {sum:.1e} at most");
-                Scale { size: sum, because: Some(because), ..own }
+                Scale { size: sum, terms: terms as f64, because: Some(because), ..own }
             }
             _ => own,
         }
@@ -226,6 +251,7 @@ impl<'a> Walk<'a> {
             size: own.size.max(size),
             slack: slack + self.right.get(input).map_or(0., |found| found.max_abs),
             because: Some(format!("it is a mean of values up to {size:.1e}")),
+            ..own
         }
     }
 
@@ -236,6 +262,16 @@ impl<'a> Walk<'a> {
         let reasons = scale.because.as_deref().into_iter().chain(carried).chain(drifted);
         reasons.collect::<Vec<_>>().join("; ")
     }
+}
+
+/// Returns the rounding error of a sum of so many terms, added up one after the other, as a part of the sum of their
+/// magnitudes. Independent roundings would make it `sqrt(n)` units. Those of equal terms are not independent.
+fn of_sum(terms: f64, dtype: &str) -> f64 {
+    let unit = match dtype {
+        "F64" => f64::EPSILON / 2.,
+        _ => f64::from(f32::EPSILON) / 2.,
+    };
+    CARRIED * terms.sqrt() * unit
 }
 
 /// Records the allowance of a tensor, and whether it suffices.

@@ -1,24 +1,21 @@
-//! How far a parameter may be from the expected one after a step of the optimizer.
+//! How far a parameter, or what the optimizer keeps of it, may be from the expected one after a step.
 
 use std::collections::HashMap;
 
-use serde_json::Value;
+use safetensors::tensor::Dtype;
 
-use super::numbers::elements;
+use super::decay::Optimizers;
+use super::numbers::{elements, max_magnitude};
 use super::place::after;
-use crate::compare::tolerance::NOISE;
+use crate::compare::tolerance::{Between, NOISE, Tolerance};
 use crate::trace::{Trace, in_step};
-
-/// The most values of weight decay that are tried, since a file can list any number of them.
-const MAX_DECAYS: usize = 16;
 
 /// The steps of two runs, of which the gradients that were judged right are known.
 pub(super) struct Steps<'a> {
     actual: &'a Trace,
     expected: &'a Trace,
+    optimizers: Optimizers,
     noise: HashMap<&'a str, Noise>,
-    /// The values of weight decay in the expected run, and 0.
-    decays: Vec<f64>,
     /// For each step, the longest step of an element of any parameter.
     longest: HashMap<u32, f64>,
 }
@@ -41,11 +38,15 @@ pub(super) struct Bounds {
 
 impl<'a> Steps<'a> {
     pub(super) fn new(actual: &'a Trace, expected: &'a Trace) -> Steps<'a> {
-        let mut decays = vec![0.];
-        if let Some(run) = expected.run_json() {
-            collect_decays(&run, &mut decays);
-        }
-        Steps { actual, expected, noise: HashMap::new(), decays, longest: HashMap::new() }
+        let optimizers = Optimizers::of(expected.run_json().as_ref());
+        let (noise, longest) = (HashMap::new(), HashMap::new());
+        Steps { actual, expected, optimizers, noise, longest }
+    }
+
+    /// Returns the largest factor of a parameter that is added to its gradient.
+    pub(super) fn decay(&self, name: &str) -> f64 {
+        let decays = &self.optimizers.of_parameter(name).decays;
+        decays.iter().map(|decay| decay.abs()).fold(0., f64::max)
     }
 
     /// Compares a parameter after step `step`, element by element.
@@ -59,27 +60,61 @@ impl<'a> Steps<'a> {
         scaled: f64,
         right: impl Fn(&str) -> bool,
     ) -> Option<Bounds> {
-        let both = |full: &str| Some((self.actual.get(full)?, self.expected.get(full)?));
-        let full = after(step, "param", name);
-        let before = after(step - 1, "param", name);
-        let (a, e) = both(&full)?;
-        let e_before = elements(&self.expected.get(&before)?).collect::<Vec<_>>();
-        let known = right(&before);
-        // A port need not record what it starts from.
-        let a_before = match self.actual.get(&before) {
-            Some(view) if known && view.shape() == e.shape() => elements(&view).collect(),
-            _ => e_before.clone(),
+        let [now, before] = [step, step - 1].map(|step| after(step, "param", name));
+        let longest = self.longest(step);
+        self.learn(name, step, &right);
+        self.within(name, [&now, &before], scaled, 2. * longest, right)
+    }
+
+    /// Compares what the optimizer keeps of a parameter after step `step`, as [`bounds`](Self::bounds) compares the
+    /// parameter.
+    pub(super) fn bounds_of_state(
+        &mut self,
+        state: &str,
+        name: &'a str,
+        step: u32,
+        scaled: f64,
+        right: impl Fn(&str) -> bool,
+    ) -> Option<Bounds> {
+        let now = format!("step/{step}/state/{state}/{name}");
+        let before = match step {
+            1 => format!("state/{state}/{name}"),
+            _ => format!("step/{}/state/{state}/{name}", step - 1),
         };
         self.learn(name, step, &right);
-        let longest = self.longest(step);
-        let noise = &self.noise[name];
+        self.within(name, [&now, &before], scaled, f64::INFINITY, right)
+    }
+
+    /// Compares a tensor element by element, which changed from `before` to `now` by no more than `most`.
+    fn within(
+        &self,
+        name: &str,
+        [now, before]: [&str; 2],
+        scaled: f64,
+        most: f64,
+        right: impl Fn(&str) -> bool,
+    ) -> Option<Bounds> {
+        let (a, e) = (self.actual.get(now)?, self.expected.get(now)?);
         let (a, e) = (elements(&a).collect::<Vec<_>>(), elements(&e).collect::<Vec<_>>());
+        let values = |trace: &Trace| {
+            let values = trace.get(before).map(|view| elements(&view).collect::<Vec<_>>());
+            values.filter(|values| values.len() == e.len())
+        };
+        // Before its first step, an optimizer keeps nothing. A port need not record what it starts from.
+        let e_before = values(self.expected).unwrap_or_else(|| vec![0.; e.len()]);
+        let a_before = values(self.actual).filter(|_| right(before));
+        let a_before = a_before.unwrap_or_else(|| e_before.clone());
         let length = |after: &[f64], before: &[f64]| {
             after.iter().zip(before).map(|(a, b)| (a - b).abs()).fold(0., f64::max)
         };
-        let steps = length(&e, &e_before) + length(&a, &a_before);
-        let moved = steps.min(2. * longest);
+        let moved = (length(&e, &e_before) + length(&a, &a_before)).min(most);
         let rounding = scaled * e.iter().map(|x| x.abs()).fold(0., f64::max);
+        // Several products in bfloat16 follow one another.
+        let mixed = match self.optimizers.of_parameter(name).mixes {
+            true => Tolerance::of(Dtype::BF16, Between::Cpus).map_or(0., |of| 2. * of.scaled),
+            false => 0.,
+        };
+        let parts = self.noise.get(name).map_or(&[][..], |noise| &noise.parts);
         let mut nearest = (f64::NEG_INFINITY, 0.);
         let mut hold = true;
         for i in 0..e.len() {
@@ -88,7 +123,7 @@ impl<'a> Steps<'a> {
             }
             let found = (a[i] - e[i]).abs();
             let base = (a_before[i] - e_before[i]).abs() + rounding;
-            let bound = base + moved * noise.parts.get(i).unwrap_or(&0.);
+            let bound = base + moved * parts.get(i).copied().unwrap_or(0.).max(mixed);
             hold &= found <= bound;
             if found.is_finite() && found - bound > nearest.0 {
                 nearest = (found - bound, bound);
@@ -97,18 +132,24 @@ impl<'a> Steps<'a> {
         Some(Bounds { hold, nearest: nearest.1 })
     }
 
-    /// Takes in the gradients up to `step` that were judged right, as the optimizer took them if both sides say so.
+    /// Takes in the gradients up to `step` that were judged right, as the optimizer took them.
     fn learn(&mut self, name: &'a str, step: u32, right: impl Fn(&str) -> bool) {
         let noise = self.noise.entry(name).or_default();
-        let decay = self.decays.iter().copied().fold(0., f64::max);
+        let decays = &self.optimizers.of_parameter(name).decays;
+        let decay = decays.iter().map(|decay| decay.abs()).fold(0., f64::max);
         for k in noise.steps + 1..=step {
             let both = |full: &str| {
                 right(full).then(|| self.actual.get(full).zip(self.expected.get(full))).flatten()
             };
-            let gradients = ["taken", "grad"]
-                .iter()
-                .find_map(|section| both(&in_step(k, &format!("{section}/{name}"))));
-            let Some((a, e)) = gradients else { continue };
+            let [taken, left] =
+                ["taken", "grad"].map(|section| in_step(k, &format!("{section}/{name}")));
+            let Some((a, e)) = both(&taken).or_else(|| both(&left)) else { continue };
+            // Of a port that does not record what the optimizer took, it is known how much shorter it was.
+            let taken = self.expected.get(&taken).filter(|_| !right(&taken));
+            let shorter = taken.as_ref().map_or(1., |taken| {
+                let (taken, left) = (max_magnitude(taken), max_magnitude(&e));
+                if left > 0. { (taken / left).min(1.) } else { 1. }
+            });
             let before = after(k - 1, "param", name);
             let expected = self.expected.get(&before);
             let parameters = expected.iter().flat_map(elements);
@@ -119,9 +160,12 @@ impl<'a> Steps<'a> {
             let all = gradients.zip(parameters.zip(differ)).enumerate();
             for (i, ((a, e), (parameter, drift))) in all {
                 // Weight decay can cancel the gradient. What the step follows is then as small as their sum.
-                let sums = self.decays.iter().map(|decay| (e + decay * parameter).abs());
-                let size = sums.fold(f64::INFINITY, f64::min);
-                let part = match (a - e).abs() + decay * drift {
+                let sum = |decay: &f64| (shorter * e + decay * parameter).abs();
+                let size = match decays.is_empty() {
+                    true => (shorter * e).abs(),
+                    false => decays.iter().map(sum).fold(f64::INFINITY, f64::min),
+                };
+                let part = match shorter * (a - e).abs() + decay * drift {
                     0. => 0.,
                     noise => (NOISE * noise / size).min(1.),
                 };
@@ -148,22 +192,4 @@ impl<'a> Steps<'a> {
             lengths.fold(0., f64::max)
         })
     }
-}
-
-/// Adds the values that are named `weight_decay`, wherever in a run they are.
-fn collect_decays(run: &Value, decays: &mut Vec<f64>) {
-    let below: &mut dyn Iterator<Item = &Value> = match run {
-        Value::Object(fields) => {
-            if let Some(decay) = fields.get("weight_decay").and_then(Value::as_f64)
-                && !decays.contains(&decay)
-                && decays.len() < MAX_DECAYS
-            {
-                decays.push(decay);
-            }
-            &mut fields.values()
-        }
-        Value::Array(values) => &mut values.iter(),
-        _ => return,
-    };
-    below.for_each(|value| collect_decays(value, decays));
 }

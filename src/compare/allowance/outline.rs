@@ -50,7 +50,7 @@ impl<'a> Outline<'a> {
     }
 
     /// Returns an upper bound of the sum of the magnitudes that are added up in an element of a parameter's
-    /// gradient, if the case holds the gradient of what the parameter's module returned.
+    /// gradient, and their number, if the case holds the gradient of what the parameter's module returned.
     ///
     /// For a bias these are the gradients of the output. For a weight, each is multiplied by an input.
     pub(super) fn summed_in_gradient(
@@ -58,7 +58,7 @@ impl<'a> Outline<'a> {
         step: u32,
         parameter: &str,
         shape: &[usize],
-    ) -> Option<f64> {
+    ) -> Option<(f64, usize)> {
         let channels = *shape.first()?;
         // A layer whose weight another module reads by itself, as attention does, returns nothing.
         let module =
@@ -67,11 +67,15 @@ impl<'a> Outline<'a> {
         let calls = self.outputs(step).iter().filter(|(_, output)| split_call(output).0 == module);
         let gradients = calls
             .filter_map(|(_, output)| self.case.get(&in_step(step, &format!("grad/{output}"))));
-        let sum = gradients.map(|gradient| max_channel_sum(&gradient, channels)).sum::<f64>();
-        let [_, features, ..] = *shape else { return Some(sum) };
+        let gradients = gradients.collect::<Vec<_>>();
+        let sum = gradients.iter().map(|gradient| max_channel_sum(gradient, channels)).sum::<f64>();
+        let numel =
+            gradients.iter().map(|view| view.shape().iter().product::<usize>()).sum::<usize>();
+        let terms = numel / channels.max(1);
+        let [_, features, ..] = *shape else { return Some((sum, terms)) };
         // The input has as many features as the weight's second dimension.
         let input = self.before(step, position, |shape| shape.contains(&features));
-        Some(sum * input.map_or(1., |(_, size)| size))
+        Some((sum * input.map_or(1., |(_, size)| size), terms))
     }
 
     /// Returns the name of the tensor that a module normalizes, which has the shape of what the module returns, and its greatest

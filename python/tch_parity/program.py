@@ -1,0 +1,146 @@
+"""The program of a model, as torch.export writes it. It knows modules and torch.export, and no file and no recorder.
+
+Exporting changes nothing of the run: neither the generator of random numbers, nor a parameter, nor an attribute.
+"""
+
+import contextlib
+import io
+import json
+import logging
+import re
+import sys
+import warnings
+import zipfile
+
+import torch
+from torch.utils import _pytree as pytree
+
+from .names import OUTPUT, of_module
+
+# What the JSON is named in the zip archive of torch.export.save, in the archive's folder.
+MODEL = "/models/model.json"
+
+
+class CannotExport(Exception):
+    """torch.export refuses the model; the message is its reason, in one line."""
+
+
+class Program:
+    """The program of a model, and how its values are named in a recording.
+
+    graph      the JSON that torch.export.save writes, as bytes
+    constants  the tensors that are neither parameters nor buffers, by name
+    """
+
+    def __init__(self, model, args, kwargs):
+        with unchanged(model):
+            exported = export(model, args, kwargs)
+        self.exported = exported
+        self.graph = without_folders(serialized(exported))
+        specs = json.loads(self.graph)["graph_module"]["signature"]["input_specs"]
+        named = [spec["tensor_constant"]["tensor_constant_name"] for spec in specs if "tensor_constant" in spec]
+        self.constants = {name: exported.constants[name] for name in named}
+        self.inputs = [id(leaf) for leaf in tensors(exported.example_inputs)]
+        self.tied = tied(model)
+        self.modules = {name for name, _ in model.named_modules()}
+        self.calls = {}  # the names of the recorded tensors that a call of a module returned, by module and number
+
+    def returned(self, module, number, output, names):
+        """Notes what a call of a module returned: `names` has the recorded name of each tensor by its id."""
+        self.calls[module, number] = [names.get(id(leaf)) for leaf in pytree.tree_leaves(output)]
+
+    def described(self, inputs):
+        """How the recorded tensors are named in the graph, as plain data: `inputs` has the names by id."""
+        values = {}
+        signature = self.exported.graph_signature
+        returned = {(OUTPUT, 1): ("", [spec.arg for spec in signature.output_specs])}
+        for entry in self.exported.module_call_graph:
+            if entry.fqn and entry.signature is not None:
+                # The second call of a module is NAME@1, and a name can have an @ as well.
+                module, _, number = (entry.fqn, "", 0) if entry.fqn in self.modules else entry.fqn.rpartition("@")
+                returned[of_module(module), int(number) + 1] = entry.fqn, entry.signature.outputs
+        for called, names in self.calls.items():
+            call, arguments = returned.get(called, ("", []))
+            if len(arguments) != len(names):  # within a part of the graph that is a graph of its own
+                continue
+            for name, argument in zip(names, arguments):
+                if name is not None and type(argument).__name__ == "TensorArgument":
+                    values[f"forward/{name}"] = [call, argument.name]
+        self.exported = None  # it holds the inputs
+        return {"inputs": [inputs.get(leaf) for leaf in self.inputs], "tied": self.tied, "values": values}
+
+
+def export(model, args, kwargs):
+    """The exported program, in which every module's call has its outputs."""
+    names = tuple(name for name, _ in model.named_modules() if name)
+    try:
+        return torch.export.export(model, args, kwargs, strict=False, preserve_module_call_signature=names)
+    except Exception:  # what some modules return has no name in a program
+        try:
+            return torch.export.export(model, args, kwargs, strict=False)
+        except Exception as error:
+            lines = str(error).strip().splitlines()
+            raise CannotExport(f"torch.export: {type(error).__name__}: {lines[0] if lines else ''}") from None
+
+
+def serialized(exported):
+    """The JSON of a program, out of the archive that is PyTorch's only documented way to write it."""
+    archive = io.BytesIO()
+    try:
+        torch.export.save(exported, archive)
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        raise CannotExport(f"torch.export.save: {type(error).__name__}: {lines[0] if lines else ''}") from None
+    with zipfile.ZipFile(archive) as files:
+        name = next(name for name in files.namelist() if name.endswith(MODEL))
+        return files.read(name)
+
+
+def without_folders(graph):
+    """The JSON with the names of Python's files alone, so that it is the same wherever they stand."""
+    return re.sub(rb'(File \\")[^"\\]*[/\\]([^"/\\]*\\")', rb"\1\2", graph)
+
+
+def tensors(values):
+    return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+
+
+def tied(model):
+    """The names of parameters and buffers that are another one, which is recorded under the first of its names."""
+    first, other = {}, {}
+    for named in (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)):
+        for name, tensor in named:
+            known = first.setdefault(id(tensor), of_module(name))
+            if known != of_module(name):
+                other[of_module(name)] = known
+    return other
+
+
+@contextlib.contextmanager
+def unchanged(model):
+    """Puts back what tracing changes: the generators, the modules' attributes, warnings and logging."""
+    attributes = [(module, saved(module)) for module in model.modules()]
+    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+    logger = logging.getLogger("torch")
+    level = logger.level
+    with warnings.catch_warnings(), torch.random.fork_rng(devices):
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.CRITICAL)
+        limit = sys.getrecursionlimit()
+        try:
+            yield
+        finally:
+            sys.setrecursionlimit(limit)
+            logger.setLevel(level)
+            for module, (own, inner) in attributes:
+                module.__dict__.clear()
+                module.__dict__.update(own)
+                for name, entries in inner.items():
+                    own[name].clear()
+                    own[name].update(entries)
+
+
+def saved(module):
+    """The attributes of a module, and those of its dicts of parameters, buffers and modules."""
+    inner = {name: dict(module.__dict__[name]) for name in ("_parameters", "_buffers", "_modules")}
+    return dict(module.__dict__), inner

@@ -1,0 +1,292 @@
+//! A program that `torch.export` wrote: read as plain data, and run in Rust with its backward.
+//!
+//! This room knows the graph of a program, its parameters, and libtorch's operators by their names. It does not know
+//! cases, optimizers, or how a result is shown. `schema.rs` and `graph.rs` are plain data; only `interpreter.rs` runs.
+
+mod graph;
+mod inputs;
+mod interpreter;
+mod pt2;
+mod schema;
+mod symbolic;
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::{Context, Result, bail, ensure};
+use indexmap::IndexMap;
+use tch::{Device, Tensor};
+
+use crate::torch::Value;
+use graph::{Graph, Slot};
+use inputs::UserInput;
+use interpreter::{run, shared};
+use schema::{Exported, InputSpec, MAJOR};
+
+/// A program that `torch.export` wrote, with its parameters and buffers.
+///
+/// ```no_run
+/// use tch::{Kind, Tensor};
+/// use tch_parity::Program;
+///
+/// let program = Program::load("model.pt2")?;
+/// let outputs = program.run(&[Tensor::ones([2, 4], (Kind::Float, tch::Device::Cpu))])?;
+/// outputs[0].f_sum(Kind::Float)?.f_backward()?;
+/// for (name, parameter) in program.parameters() {
+///     println!("{name}: {:?}", parameter.grad().size());
+/// }
+/// # Ok::<(), anyhow::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Program {
+    graph: Graph,
+    /// What stands in the place of each input of the graph.
+    inputs: Vec<Input>,
+    user_inputs: Vec<UserInput>,
+    parameters: IndexMap<String, Tensor>,
+    buffers: IndexMap<String, Tensor>,
+    constants: IndexMap<String, Tensor>,
+}
+
+/// What stands in the place of an input of the graph.
+#[derive(Debug)]
+enum Input {
+    Parameter(String),
+    Buffer(String),
+    Constant(String),
+    /// The n-th tensor that the user gives.
+    User(usize),
+    /// A number that the program was exported with, which nothing in the graph needs any more.
+    Unused,
+}
+
+/// A tensor of a program that a file has beside the graph.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Kind {
+    /// A parameter, and whether it requires a gradient.
+    Parameter(bool),
+    /// A buffer.
+    Buffer,
+    /// A constant, such as that of `torch.tensor(1.)` within `forward`.
+    Constant,
+}
+
+/// The output of a module's call, by the name of its value in the graph.
+pub(crate) struct Tap {
+    /// The name under which it is passed on.
+    pub(crate) name: String,
+    /// The call of the module, such as `layers.0.act@1` for the second.
+    pub(crate) call: String,
+    /// The name of the value.
+    pub(crate) value: String,
+}
+
+impl Program {
+    /// Creates a program from its JSON. `tensor` returns what a file has of a parameter, a buffer or a constant by its
+    /// name; a parameter that is tied to another one has to be the same tensor.
+    pub(crate) fn new(
+        json: &[u8],
+        mut tensor: impl FnMut(Kind, &str) -> Result<Tensor>,
+    ) -> Result<Program> {
+        let version = serde_json::from_slice::<schema::OnlyVersion>(json).context("the program")?;
+        let schema::Version { major, minor } = version.schema_version;
+        ensure!(
+            major == MAJOR,
+            "the program has version {major}.{minor} of torch.export's schema, and version {MAJOR} is read: \
+             export it again with a PyTorch that writes it, such as 2.13"
+        );
+        let exported = serde_json::from_slice::<Exported>(json).context("the program")?;
+        let metas = &exported.graph_module.graph.tensor_values;
+        let mut program = Program {
+            graph: Graph::empty(),
+            inputs: Vec::new(),
+            user_inputs: Vec::new(),
+            parameters: IndexMap::new(),
+            buffers: IndexMap::new(),
+            constants: IndexMap::new(),
+        };
+        for spec in exported.graph_module.signature.input_specs {
+            let input = match spec {
+                InputSpec::Parameter { arg, parameter_name: name } => {
+                    let requires_grad = metas.get(&arg.name).is_some_and(|meta| meta.requires_grad);
+                    let value = tensor(Kind::Parameter(requires_grad), &name)
+                        .with_context(|| format!("the parameter {name}"))?;
+                    program.parameters.insert(name.clone(), value);
+                    Input::Parameter(name)
+                }
+                InputSpec::Buffer { buffer_name: name } => {
+                    let value = tensor(Kind::Buffer, &name);
+                    let value = value.with_context(|| format!("the buffer {name}"))?;
+                    program.buffers.insert(name.clone(), value);
+                    Input::Buffer(name)
+                }
+                InputSpec::TensorConstant { tensor_constant_name: name } => {
+                    let value = tensor(Kind::Constant, &name);
+                    let value = value.with_context(|| format!("the constant {name}"))?;
+                    program.constants.insert(name.clone(), value);
+                    Input::Constant(name)
+                }
+                InputSpec::UserInput { arg: schema::Argument::AsTensor(arg) } => {
+                    let meta = metas.get(&arg.name);
+                    let input = UserInput::new(&arg.name, meta, &exported.range_constraints)?;
+                    program.user_inputs.push(input);
+                    Input::User(program.user_inputs.len() - 1)
+                }
+                InputSpec::UserInput { arg: schema::Argument::AsSymInt(_) } => {
+                    bail!("an input that is a dynamic number is not supported")
+                }
+                InputSpec::UserInput { .. } | InputSpec::ConstantInput {} => Input::Unused,
+            };
+            program.inputs.push(input);
+        }
+        program.graph = Graph::new(exported.graph_module.graph)?;
+        let (takes, given) = (program.graph.inputs.len(), program.inputs.len());
+        ensure!(takes == given, "the graph takes {takes} values, and its signature lists {given}");
+        Ok(program)
+    }
+
+    /// Lists the parameters by PyTorch's names. As `named_parameters()` does, it lists a parameter of several names
+    /// once, under the first of them.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let mut seen = HashSet::new();
+        let mut first =
+            move |tensor: &Tensor| tensor.numel() == 0 || seen.insert(tensor.data_ptr() as usize);
+        let all = self.parameters.iter().filter(move |(_, tensor)| first(tensor));
+        all.map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Lists the buffers by PyTorch's names. A run changes them as it does in Python.
+    pub fn buffers(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.buffers.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Lists the names of the tensors that [`run`](Self::run) takes, in its order: those of the arguments of `forward`.
+    pub fn inputs(&self) -> impl Iterator<Item = &str> {
+        self.user_inputs.iter().map(|input| input.name.as_str())
+    }
+
+    /// Lists the operators of the program, each once.
+    pub fn operators(&self) -> Vec<String> {
+        self.graph.operators()
+    }
+
+    /// Runs the program, and returns the tensors among its outputs in the order of PyTorch's
+    /// [pytree](https://docs.pytorch.org/docs/2.13/export.html). They are differentiable, as in Python.
+    ///
+    /// # Errors
+    /// Returns an error if the inputs are others than the program takes, by number, dtype or shape, and PyTorch's
+    /// errors, with the operator, the module and the line of Python.
+    pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let outputs = self.run_graph(inputs, &mut |_, _| Ok(()))?;
+        Ok(outputs.into_iter().flatten().collect())
+    }
+
+    /// Runs the program, passes the outputs of modules to `take` as they are returned, and returns the outputs, with
+    /// `None` in place of what is no tensor.
+    pub(crate) fn run_tapped(
+        &self,
+        inputs: &[Tensor],
+        taps: &Taps,
+        take: &mut dyn FnMut(&str, &Tensor) -> Result<()>,
+    ) -> Result<Vec<Option<Tensor>>> {
+        self.run_graph(inputs, &mut |at, values| {
+            for (name, slot) in taps.after.get(&at).into_iter().flatten() {
+                if let Some(Value::Tensor(tensor)) = &values[*slot] {
+                    take(name, tensor)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Finds where modules return. The graph keeps these values until then.
+    ///
+    /// # Errors
+    /// Returns an error if the graph has no value of that name.
+    pub(crate) fn tap(&mut self, taps: &[Tap]) -> Result<Taps> {
+        let mut after = HashMap::<usize, Vec<(String, Slot)>>::new();
+        let mut kept = Vec::new();
+        for tap in taps {
+            let slot = self.graph.names.get(&tap.value).copied();
+            let slot = slot.with_context(|| format!("the program has no value {}", tap.value))?;
+            let nodes = self.graph.nodes.iter();
+            let made =
+                nodes.clone().position(|n| n.results.iter().any(|r| r.slots().contains(&slot)));
+            let last = nodes.clone().rposition(|node| node.modules.contains(&tap.call));
+            // A module without an operator returns what it is given.
+            let at = made.max(last).unwrap_or(0);
+            after.entry(at).or_default().push((tap.name.clone(), slot));
+            kept.push((slot, at));
+        }
+        self.graph.find_last_uses(&kept);
+        Ok(Taps { after })
+    }
+
+    fn run_graph(
+        &self,
+        given: &[Tensor],
+        watch: &mut interpreter::Watch,
+    ) -> Result<Vec<Option<Tensor>>> {
+        inputs::check(&self.user_inputs, given)?;
+        let inputs = self.inputs.iter().map(|input| {
+            let tensor = match input {
+                Input::Parameter(name) => self.parameters.get(name),
+                Input::Buffer(name) => self.buffers.get(name),
+                Input::Constant(name) => self.constants.get(name),
+                Input::User(at) => given.get(*at),
+                Input::Unused => None,
+            };
+            tensor.map_or(Value::None, |tensor| Value::Tensor(tensor.shallow_clone()))
+        });
+        let outputs = run(&self.graph, inputs.collect(), watch)?;
+        let tensor = |value| match value {
+            Value::Tensor(tensor) => Some(tensor),
+            _ => None,
+        };
+        Ok(outputs.iter().map(shared).map(tensor).collect())
+    }
+
+    /// Returns of each value of the graph whether another one of them is computed from it.
+    pub(crate) fn read_by_others(&self, values: &[&str]) -> Vec<bool> {
+        let slots = values.iter().map(|value| self.graph.names.get(*value).copied());
+        self.graph.read_by_others(&slots.collect::<Vec<_>>())
+    }
+
+    /// Lets the operators that make tensors make them on a device.
+    pub(crate) fn compute_on(&mut self, device: Device) {
+        let name = match device {
+            Device::Cuda(index) => format!("cuda:{index}"),
+            other => format!("{other:?}").to_lowercase(),
+        };
+        self.graph.compute_on(&name);
+    }
+
+    /// Moves the program to a device: its tensors, and the tensors that its operators make.
+    ///
+    /// # Errors
+    /// Returns an error if the device is not there.
+    pub fn to_device(&mut self, device: Device) -> Result<()> {
+        self.compute_on(device);
+        let mut moved = HashMap::<usize, Tensor>::new();
+        let all = self.parameters.values_mut().chain(self.buffers.values_mut());
+        for tensor in all.chain(self.constants.values_mut()) {
+            // Tied parameters stay one.
+            let place = tensor.data_ptr() as usize;
+            *tensor = match moved.get(&place).filter(|_| place != 0) {
+                Some(tensor) => tensor.shallow_clone(),
+                None => {
+                    let requires_grad = tensor.requires_grad();
+                    let there = tensor.f_detach()?.f_to_device(device)?;
+                    let there = there.f_set_requires_grad(requires_grad)?;
+                    moved.insert(place, there.shallow_clone());
+                    there
+                }
+            };
+        }
+        Ok(())
+    }
+}
+
+/// Where the outputs of modules are returned in a graph.
+pub(crate) struct Taps {
+    after: HashMap<usize, Vec<(String, Slot)>>,
+}

@@ -1,0 +1,217 @@
+//! A recorded run of any model, run again by the program that the case holds: forward, backward and optimizer.
+//!
+//! This room knows cases, programs and optimizers. It does not know any model, and neither compares nor reports.
+
+mod described;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+use indexmap::IndexMap;
+use tch::{Device, Tensor, no_grad};
+
+use crate::case::{Case, Recorder};
+use crate::optim::{AnyOptimizer, RecordedOptimizer};
+use crate::program::{Kind, Program, Tap, Taps};
+use crate::torch::{backward, clear_grad};
+use crate::trace::case_name::RNG;
+use crate::trace::{PROGRAM, Trace, in_step};
+use described::{Described, recorded_name};
+
+/// Is held by the step that draws random numbers.
+static GENERATOR: Mutex<()> = Mutex::new(());
+
+/// A case with the program of its model, which can be run again.
+#[derive(Debug)]
+pub struct ProgramReplay {
+    /// The tensors of the run, and where it was made.
+    pub case: Case,
+    described: Described,
+}
+
+impl ProgramReplay {
+    /// Returns whether a case holds the program of its model.
+    pub fn is_of(case: &Case) -> bool {
+        case.trace.get(&graph()).is_some()
+    }
+
+    /// Creates a replay of a case, and checks what the case says of its program and its optimizer.
+    ///
+    /// # Errors
+    /// Returns an error if the case holds no program, if the program or the optimizer is not supported, and if the case
+    /// lacks what the program needs.
+    pub fn new(case: Case) -> Result<ProgramReplay> {
+        ensure!(
+            ProgramReplay::is_of(&case),
+            "the case holds no program of its model: record it again"
+        );
+        let described = Described::of(&case)?;
+        let replay = ProgramReplay { case, described };
+        replay.start(Device::Cpu)?;
+        Ok(replay)
+    }
+
+    /// Runs the case again on `device`, from the recorded inputs, initial values, states of the generators, gradients
+    /// of the outputs, and gradients as the optimizer took them where something changed them.
+    ///
+    /// The trace says under `not_recorded` what the program does not compute, such as the loss.
+    ///
+    /// # Errors
+    /// Returns PyTorch's errors, each with the step and the operator.
+    pub fn run(&self, device: Device) -> Result<Trace> {
+        let mut started = self.start(device)?;
+        let recorder = Recorder::new();
+        recorder.describe(self.described.not_computed(&self.case), device);
+        for step in 1..=self.described.steps {
+            self.step(step, &mut started, &recorder).with_context(|| format!("step {step}"))?;
+        }
+        Ok(recorder.into_trace())
+    }
+
+    /// Lists the operators of the program, each once.
+    ///
+    /// # Errors
+    /// Returns the errors of [`new`](Self::new).
+    pub fn operators(&self) -> Result<Vec<String>> {
+        Ok(self.start(Device::Cpu)?.program.operators())
+    }
+
+    /// Returns the program with its initial values, and the optimizers.
+    fn start(&self, device: Device) -> Result<Started> {
+        let trace = &self.case.trace;
+        let graph = trace.get(&graph()).context("no program")?;
+        let mut known = HashMap::<String, Tensor>::new();
+        let mut program = Program::new(graph.data(), |kind, name| {
+            let own = recorded_name(name);
+            let name = self.described.tied.get(&own).unwrap_or(&own);
+            let full = match kind {
+                Kind::Parameter(_) => format!("param/{name}"),
+                Kind::Buffer => format!("buffer/{name}"),
+                Kind::Constant => format!("{PROGRAM}constant/{name}"),
+            };
+            if let Some(tensor) = known.get(&full) {
+                return Ok(tensor.shallow_clone());
+            }
+            let tensor = trace.tensor_on(&full, device)?;
+            let tensor = tensor.f_set_requires_grad(kind == Kind::Parameter(true))?;
+            known.insert(full, tensor.shallow_clone());
+            Ok(tensor)
+        })?;
+        program.compute_on(device);
+        let taps = self.described.values.iter().map(|(name, (call, value))| {
+            let (name, call, value) = (name.clone(), call.clone(), value.clone());
+            Tap { name, call, value }
+        });
+        let taps = program.tap(&taps.collect::<Vec<_>>())?;
+        let parameters = self.of_section("param/", &known);
+        let buffers = self.of_section("buffer/", &known);
+        let mut optimizers = Vec::new();
+        for recorded in &self.described.optimizers {
+            let named = parameters.iter().map(|(name, tensor)| (name.as_str(), tensor));
+            let mut built = recorded.build(named)?;
+            if trace.names().any(|name| name.starts_with("state/")) {
+                built.load_state(trace, "state/")?;
+            }
+            optimizers.push((recorded.clone(), built));
+        }
+        Ok(Started { program, taps, parameters, buffers, optimizers, device })
+    }
+
+    /// Lists the tensors of the program that stand in a section of the case, in its order.
+    fn of_section(&self, section: &str, known: &HashMap<String, Tensor>) -> Vec<(String, Tensor)> {
+        let names = self.case.trace.names().filter_map(|full| full.strip_prefix(section));
+        let known = |name: &str| {
+            Some((name.to_owned(), known.get(&format!("{section}{name}"))?.shallow_clone()))
+        };
+        names.filter_map(known).collect()
+    }
+
+    fn step(&self, step: u32, started: &mut Started, recorder: &Recorder) -> Result<()> {
+        let Case { trace, .. } = &self.case;
+        let recorded = |name: &str| trace.get(&in_step(step, name)).is_some();
+        let value = |name: &str| trace.tensor_on(&in_step(step, name), started.device);
+        // The generator is one for all threads, and cases are replayed side by side.
+        let draws = RNG.iter().any(|name| recorded(name));
+        let _alone = draws.then(|| GENERATOR.lock().unwrap_or_else(PoisonError::into_inner));
+        self.case.restore_rng(step)?;
+        for (_, parameter) in &started.parameters {
+            clear_grad(parameter)?;
+        }
+        self.described.ensure_same_arguments(step)?;
+        let mut inputs = Vec::new();
+        for name in &self.described.inputs {
+            let requires_grad = recorded(&format!("grad/{name}"));
+            inputs.push((name.clone(), value(name)?.f_set_requires_grad(requires_grad)?));
+        }
+        let given = inputs.iter().map(|(_, input)| input.shallow_clone()).collect::<Vec<_>>();
+        let mut outputs = IndexMap::new();
+        let mut take = |name: &str, tensor: &Tensor| {
+            let name = name.strip_prefix("forward/").unwrap_or(name);
+            if described::is_output(name) {
+                outputs.insert(name.to_owned(), tensor.shallow_clone());
+            }
+            recorder.tap(name, tensor)
+        };
+        let went_backward =
+            self.described.outputs().any(|output| recorded(&format!("grad/{output}")));
+        if went_backward {
+            started.program.run_tapped(&given, &started.taps, &mut take)?;
+        } else {
+            no_grad(|| started.program.run_tapped(&given, &started.taps, &mut take))?;
+        }
+        if went_backward {
+            let mut roots = Vec::new();
+            for (name, from_others) in self.described.computed_from(&started.program) {
+                let full = format!("grad/{name}");
+                if let Some(output) = outputs.get(&name).filter(|_| !from_others && recorded(&full))
+                {
+                    roots.push((output, value(&full)?));
+                }
+            }
+            let roots = roots.iter().map(|(output, gradient)| (*output, Some(gradient)));
+            backward(&roots.collect::<Vec<_>>())?;
+            let leaves = started.parameters.iter().chain(&inputs);
+            let leaves = leaves.map(|(name, leaf)| (name.clone(), leaf.shallow_clone()));
+            recorder.gradients_of(None, &leaves.collect::<Vec<_>>())?;
+            for (name, parameter) in &started.parameters {
+                let full = format!("taken/{name}");
+                let mut gradient = parameter.f_grad()?;
+                // If there is none, it is missing in the comparison.
+                if recorded(&full) && gradient.defined() {
+                    let taken = value(&full)?;
+                    no_grad(|| gradient.f_copy_(&taken).map(drop))?;
+                }
+            }
+            for (recorded, optimizer) in &mut started.optimizers {
+                recorded.begin_step(step, &mut **optimizer)?;
+                optimizer.step(&mut |_| {
+                    bail!("its step computes the loss again, which no program has")
+                })?;
+            }
+        }
+        let after = started.parameters.iter().chain(&started.buffers);
+        let after = after.map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+        recorder.step_of(&after.collect::<Vec<_>>(), |trace, step| {
+            let prefix = format!("step/{step}/state/");
+            started
+                .optimizers
+                .iter()
+                .try_for_each(|(_, optimizer)| optimizer.save_state(trace, &prefix))
+        })
+    }
+}
+
+/// A program and its optimizers in the middle of a run.
+struct Started {
+    program: Program,
+    taps: Taps,
+    parameters: Vec<(String, Tensor)>,
+    buffers: Vec<(String, Tensor)>,
+    optimizers: Vec<(RecordedOptimizer, Box<dyn AnyOptimizer>)>,
+    device: Device,
+}
+
+fn graph() -> String {
+    format!("{PROGRAM}graph")
+}

@@ -1,0 +1,326 @@
+//! Programs of torch.export: models that PyTorch records now are replayed by their programs to the bit, and what is
+//! wrong with a program is seen or said.
+
+#![cfg(feature = "libtorch")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{python, pytorch, scratch, seed, stdout, tch_parity};
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::Value as Json;
+use tch::{Kind, Tensor, no_grad};
+use tch_parity::{Case, Numerics, Program, ProgramReplay, Trace, Value, call};
+
+/// A change of a program.
+type Edit = fn(&mut Json);
+
+/// Returns the exit code of `check`, and what it writes.
+fn check(path: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = tch_parity();
+    let output = command.arg("check").arg(path).args(args).env_remove("GITHUB_ACTIONS").output();
+    let output = output.unwrap();
+    let text =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    assert!(!text.contains("panicked") && !text.contains("backtrace"), "{text}");
+    (output.status.code(), text)
+}
+
+/// Records the models of `tests/programs.py` that are named, or all.
+fn recorded(name: &str, models: &[&str]) -> PathBuf {
+    let folder = scratch(name);
+    let seed = (seed().parse::<u128>().unwrap_or(1) % 1_000_000).to_string();
+    let args = [&[folder.to_str().unwrap(), &*seed], models].concat();
+    pytorch("tests/programs.py", &args);
+    folder
+}
+
+#[test]
+fn recorded_models_are_replayed_by_their_programs_to_the_bit() {
+    let folder = recorded("programs", &[]);
+    let (code, text) = check(&folder, &["--criterion", "bitwise"]);
+    assert_eq!(code, Some(0), "{text}");
+    let count = fs::read_dir(&folder).unwrap().count();
+    assert!(count >= 30, "{count} models");
+    assert!(text.contains(&format!("{count} cases: {count} same, 0 differ, 0 could not be")));
+    // What was compared is not nothing, and the operators are many.
+    let mut operators = BTreeSet::new();
+    for file in fs::read_dir(&folder).unwrap() {
+        let case = Case::load(file.unwrap().path()).unwrap();
+        let replay = ProgramReplay::new(case).unwrap();
+        operators.extend(replay.operators().unwrap());
+        let computed = replay.run(tch::Device::Cpu).unwrap();
+        let of = |section: &str| computed.names().filter(|name| name.contains(section)).count();
+        assert!(of("forward/") > 1 && of("grad/") > 1 && of("/state/") > 0);
+    }
+    assert!(operators.len() > 90, "{}: {operators:?}", operators.len());
+}
+
+#[test]
+fn a_wrong_program_is_seen() {
+    let folder = recorded("programs_wrong", &["convolutions", "encoder_layer", "lstm"]);
+    let edits: [(&str, Edit); 5] = [
+        ("another operator", |graph| {
+            let node = find(graph, "torch.ops.aten.relu_.default");
+            node["target"] = "torch.ops.aten.sigmoid_.default".into();
+        }),
+        ("another constant", |graph| {
+            let node = find(graph, "torch.ops.aten.batch_norm.default");
+            argument(node, "eps")["as_float"] = 1e-3.into();
+        }),
+        ("an input that is swapped", |graph| {
+            let node = find(graph, "torch.ops.aten.linear.default");
+            let weight = argument(node, "weight").clone();
+            *argument(node, "weight") = weight;
+            *argument(node, "bias") = serde_json::json!({ "as_none": true });
+        }),
+        ("another momentum", |graph| {
+            let node = find(graph, "torch.ops.aten.batch_norm.default");
+            argument(node, "momentum")["as_float"] = 0.2.into();
+        }),
+        ("another mode", |graph| {
+            let node = find(graph, "torch.ops.aten.batch_norm.default");
+            argument(node, "training")["as_bool"] = false.into();
+        }),
+    ];
+    for (what, edit) in edits {
+        let file = edited(&folder, "convolutions", edit);
+        let (code, text) = check(&file, &[]);
+        assert_eq!(code, Some(1), "{what}: {text}");
+        assert!(text.contains("is the first to differ"), "{what}: {text}");
+    }
+}
+
+#[test]
+fn a_program_that_cannot_be_run_is_an_error_in_one_line() {
+    let folder = recorded("programs_refused", &["convolutions"]);
+    let edits: [(&str, Edit); 9] = [
+        ("libtorch has no such operator", |graph| {
+            find(graph, "torch.ops.aten.relu_.default")["target"] =
+                "torch.ops.aten.relux.default".into();
+        }),
+        ("it is not supported", |graph| {
+            find(graph, "torch.ops.aten.relu_.default")["target"] = "os.system".into();
+        }),
+        ("has no argument \"epsilon\"", |graph| {
+            find(graph, "torch.ops.aten.batch_norm.default")["inputs"][7]["name"] =
+                "epsilon".into();
+        }),
+        ("no value is named", |graph| {
+            let node = find(graph, "torch.ops.aten.linear.default");
+            argument(node, "input")["as_tensor"]["name"] = "nothing".into();
+        }),
+        ("two values are named", |graph| {
+            find(graph, "torch.ops.aten.relu_.default")["outputs"][0]["as_tensor"]["name"] =
+                "conv2d".into();
+        }),
+        ("version 9.0 of torch.export's schema", |graph| {
+            graph["schema_version"] = serde_json::json!({ "major": 9, "minor": 0 });
+        }),
+        ("unknown variant `as_custom_obj`", |graph| {
+            let node = find(graph, "torch.ops.aten.linear.default");
+            *argument(node, "input") = serde_json::json!({ "as_custom_obj": {} });
+        }),
+        ("the parameter 0.wait", |graph| {
+            graph["graph_module"]["signature"]["input_specs"][0]["parameter"]["parameter_name"] =
+                "0.wait".into();
+        }),
+        ("argument eps: it takes a float", |graph| {
+            let node = find(graph, "torch.ops.aten.batch_norm.default");
+            *argument(node, "eps") = serde_json::json!({ "as_string": "x" });
+        }),
+    ];
+    for (says, edit) in edits {
+        let file = edited(&folder, "convolutions", edit);
+        let (code, text) = check(&file, &[]);
+        assert_eq!(code, Some(2), "{says}: {text}");
+        assert!(text.contains(says) && text.lines().count() == 1, "{says}: {text}");
+    }
+    let mut random = common::Random::new(&seed());
+    let case = Trace::load(folder.join("convolutions.safetensors")).unwrap();
+    let graph = case.get("program/graph").unwrap().data().to_vec();
+    for _ in 0..60 {
+        let mut damaged = graph.clone();
+        let (at, byte) = (random.below(damaged.len()), random.below(256) as u8);
+        damaged[at] = byte;
+        let file = with_graph(&folder, "convolutions", &damaged);
+        check(&file, &[]);
+    }
+}
+
+/// Returns the first node of an operator.
+fn find<'a>(graph: &'a mut Json, target: &str) -> &'a mut Json {
+    let nodes = graph["graph_module"]["graph"]["nodes"].as_array_mut().unwrap();
+    nodes.iter_mut().find(|node| node["target"] == target).unwrap()
+}
+
+fn argument<'a>(node: &'a mut Json, name: &str) -> &'a mut Json {
+    let inputs = node["inputs"].as_array_mut().unwrap();
+    &mut inputs.iter_mut().find(|input| input["name"] == name).unwrap()["arg"]
+}
+
+/// Writes a case with another program, and returns its path.
+fn edited(folder: &Path, name: &str, edit: impl Fn(&mut Json)) -> PathBuf {
+    let case = Trace::load(folder.join(name).with_extension("safetensors")).unwrap();
+    let mut graph = serde_json::from_slice(case.get("program/graph").unwrap().data()).unwrap();
+    edit(&mut graph);
+    with_graph(folder, name, &serde_json::to_vec(&graph).unwrap())
+}
+
+fn with_graph(folder: &Path, name: &str, graph: &[u8]) -> PathBuf {
+    let case = Trace::load(folder.join(name).with_extension("safetensors")).unwrap();
+    let mut other = Trace::new();
+    for (name, view) in case.iter() {
+        let graph = TensorView::new(Dtype::U8, vec![graph.len()], graph).unwrap();
+        other.push_view(name, if name == "program/graph" { &graph } else { &view }).unwrap();
+    }
+    let run = case.run::<Json>().unwrap().unwrap();
+    let environment = case.environment::<Json>().unwrap().unwrap();
+    other.describe(&run, &environment).unwrap();
+    let file = folder.join("edited").with_extension("safetensors");
+    other.save(&file).unwrap();
+    file
+}
+
+/// Exports a model of dynamic sizes, and returns the folder with the program and what PyTorch computed.
+fn exported() -> PathBuf {
+    let folder = scratch("programs_exported");
+    let script = r#"
+import sys, warnings, torch
+from torch import nn
+from safetensors.torch import save_file
+from tch_parity import compute_with
+warnings.simplefilter("ignore")
+compute_with("portable")
+torch.manual_seed(0)
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.bn = nn.Linear(4, 6), nn.BatchNorm1d(6)
+    def forward(self, x, y):
+        rows, columns = x.shape
+        z = self.bn(self.fc(x)).view(rows * 2, 3)
+        return z.repeat(1, y.shape[0]).sum(1) * y.new_ones((rows * 2,)) * rows + y.sum(), torch.arange(rows) + columns
+net = Net()
+DIM = torch.export.Dim
+sizes = {"x": {0: DIM("rows", min=2, max=9)}, "y": {0: DIM("length", min=2, max=100)}}
+program = torch.export.export(net, (torch.randn(5, 4), torch.randn(4)), strict=False, dynamic_shapes=sizes)
+torch.export.save(program, "model.pt2")
+x, y = torch.randn(7, 4, requires_grad=True), torch.randn(6)
+save_file({"x": x.detach(), "input/y": y}, "inputs.safetensors")
+first, second = net(x, y)
+first.sum().backward()
+expected = {"forward/output[0]": first.detach(), "forward/output[1]": second, "grad/input/x": x.grad}
+expected |= {f"grad/{name}": p.grad for name, p in net.named_parameters()}
+expected |= {f"buffer/{name}": b for name, b in net.named_buffers()}
+save_file({name: tensor.contiguous() for name, tensor in expected.items()}, "expected.safetensors")
+"#;
+    let output = python().args(["-c", script]).current_dir(&folder).output().unwrap();
+    stdout(&output);
+    folder
+}
+
+#[test]
+fn a_saved_program_runs_at_the_sizes_that_it_allows() {
+    Numerics::Portable.restart_with().unwrap();
+    let folder = exported();
+    let run = |model: &str, args: &[&str]| {
+        let mut command = tch_parity();
+        command.current_dir(&folder).args(["run", model, "--inputs", "inputs.safetensors"]);
+        let output = command.args(["--output", "out.safetensors"]).args(args).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let ran = run("model.pt2", &["--backward", "output[0]"]);
+    assert_eq!(ran, (Some(0), String::new()));
+    let mut compare = tch_parity();
+    let compared = compare.current_dir(&folder).args(["compare", "out.safetensors"]);
+    let compared =
+        compared.args(["expected.safetensors", "--criterion", "bitwise", "--partial=expected"]);
+    stdout(&compared.output().unwrap());
+
+    let (code, error) = run("model.pt2", &["--backward", "output"]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains(r#"the outputs are ["output[0]", "output[1]"]"#), "{error}");
+    let program = Program::load(folder.join("model.pt2")).unwrap();
+    assert_eq!(program.inputs().collect::<Vec<_>>(), ["x", "y"]);
+    let ones = |shape: &[i64]| Tensor::ones(shape, (Kind::Float, tch::Device::Cpu));
+    for (inputs, says) in [
+        (vec![ones(&[7, 4])], "the program takes 2 tensors (x, y), and 1 are given"),
+        (vec![ones(&[7, 5]), ones(&[4])], "the size of dimension 1 of the input x is 5, not 4"),
+        (vec![ones(&[10, 4]), ones(&[4])], "is 10, and at most 9 is allowed"),
+        (vec![ones(&[1, 4]), ones(&[4])], "is 1, and at least 2 is allowed"),
+        (vec![ones(&[7]), ones(&[4])], "the input x has 1 dimensions, not 2"),
+        (vec![ones(&[7, 4]).to_kind(Kind::Double), ones(&[4])], "dtype Double, not Float"),
+    ] {
+        let error = format!("{:#}", program.run(&inputs).unwrap_err());
+        assert!(error.contains(says), "{error}");
+    }
+
+    // Damaged archives are errors.
+    let bytes = fs::read(folder.join("model.pt2")).unwrap();
+    let mut random = common::Random::new(&seed());
+    for at in 0..40 {
+        let mut damaged = bytes.clone();
+        match at {
+            0 => damaged.truncate(bytes.len() / 2),
+            1 => damaged.clear(),
+            _ => {
+                let place = random.below(damaged.len());
+                damaged[place] ^= 1 << random.below(8);
+            }
+        }
+        fs::write(folder.join("damaged.pt2"), damaged).unwrap();
+        let (code, error) = run("damaged.pt2", &[]);
+        // A bit that no reader looks at, such as that of a date, is no damage.
+        let lines = error.lines().count();
+        assert!(code == Some(2) && lines == 1 || code == Some(0) && lines == 0, "{at}: {error}");
+        assert!(at > 1 || code == Some(2), "{at}: {error}");
+    }
+    let (code, error) = run("inputs.safetensors", &[]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("it is not a program of torch.export.save"), "{error}");
+}
+
+#[test]
+fn any_operator_can_be_called_by_its_name() {
+    let x = || Value::Tensor(Tensor::from_slice(&[3f32, -4.]));
+    let one = |values: Vec<Value>| match &values[..] {
+        [Value::Tensor(tensor)] => tensor.shallow_clone(),
+        other => panic!("{other:?}"),
+    };
+    let sum =
+        one(call("aten::add", "Tensor", &[("self", x()), ("other", Value::Float(0.5))]).unwrap());
+    assert_eq!(sum.kind(), Kind::Float, "a number has no influence on the dtype");
+    let norm = one(
+        call("aten::linalg_vector_norm", "", &[("self", x()), ("ord", Value::Int(1))]).unwrap()
+    );
+    assert_eq!(no_grad(|| norm.double_value(&[])), 7.);
+    let split =
+        call("aten::split", "Tensor", &[("self", x()), ("split_size", Value::Int(1))]).unwrap();
+    assert!(matches!(&split[..], [Value::Tensors(parts)] if parts.len() == 2), "{split:?}");
+    let size = call("aten::size", "int", &[("self", x()), ("dim", Value::Int(0))]).unwrap();
+    assert!(matches!(size[..], [Value::Int(2)]), "{size:?}");
+    for (name, overload, arguments, says) in [
+        ("aten::ad", "", vec![], "libtorch has no such operator"),
+        ("aten::add", "Tensor", vec![("self", x())], "argument other is missing"),
+        (
+            "aten::relu",
+            "",
+            vec![("self", x()), ("x", x())],
+            "it has other arguments: aten::relu(Tensor self)",
+        ),
+        (
+            "aten::relu",
+            "",
+            vec![("self", Value::Text("x".to_owned()))],
+            "argument self: it takes a Tensor",
+        ),
+        ("aten::mm", "", vec![("self", x()), ("mat2", x())], "self must be a matrix"),
+    ] {
+        let error = format!("{:#}", call(name, overload, &arguments).unwrap_err());
+        assert!(error.contains(says), "{error}");
+    }
+}
