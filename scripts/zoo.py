@@ -1,6 +1,7 @@
-"""Records two training steps of real architectures with random weights, each twice and in processes of their own.
+"""Records two training steps of real architectures with random weights, each twice and in processes of their own, and
+checks each recording.
 
-    zoo.py             prints a table; exits with 1 if two recordings differ or anything is left out
+    zoo.py [NAME…]     prints a table; exits with 1 if two recordings differ, anything is left out, or a replay differs
     zoo.py NAME FILE   records one architecture
 """
 
@@ -91,25 +92,38 @@ def recorded(name, folder):
     about = json.loads(header["__metadata__"]["tch-parity"])
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return digest, about["order"], path.stat().st_size / 2**20, about["run"].get("not_recorded", [])
+    order = [name for name in about["order"] if not name.startswith("program/")]
+    return digest, order, path.stat().st_size / 2**20, about["run"].get("not_recorded", [])
 
 
-def main():
+def replayed(folder):
+    """What `check` says of a recording: that all tensors are bitwise the same, or its verdict."""
+    command = [Path(__file__).with_name("run"), "check", Path(folder) / "case.safetensors"]
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    verdict = said[-1].rpartition(" (")[2] if said else "no verdict"
+    return verdict.split(", ")[0] if said and said[-1].startswith("same: ") else f"NO: {verdict}"
+
+
+def main(names):
     """Prints the table of docs/zoo.md."""
-    print("| architecture | tensors | gradients of outputs | MiB | twice the same bytes | left out |")
-    print("|---|---|---|---|---|---|")
+    print("| architecture | tensors | gradients of outputs | MiB | twice the same bytes | left out | replayed |")
+    print("|---|---|---|---|---|---|---|")
     well = True
-    for name in (*IMAGES, *TEXTS):
+    for name in names or (*IMAGES, *TEXTS):
         with tempfile.TemporaryDirectory() as folder:
             (digest, order, size, lacks), again = recorded(name, folder), recorded(name, folder)[0]
+            replay = replayed(folder)
         outputs = {name.split("/", 1)[1] for name in order if name.startswith("forward/")}
         gradients = sum(name.startswith("grad/") and name.split("/", 1)[1] in outputs for name in order)
         same = "yes" if digest == again else "NO"
         said = "; ".join(sorted(lacks)[:3]) + (f"; and {len(lacks) - 3} more" if len(lacks) > 3 else "") or "nothing"
-        print(f"| {name} | {len(order)} | {gradients} | {size:.0f} | {same} | {said} |", flush=True)
-        well &= digest == again and not lacks
+        print(f"| {name} | {len(order)} | {gradients} | {size:.0f} | {same} | {said} | {replay} |", flush=True)
+        well &= digest == again and not lacks and not replay.startswith("NO")
     sys.exit(not well)
 
 
 if __name__ == "__main__":
-    record(*sys.argv[1:]) if len(sys.argv) == 3 else main()
+    if sys.argv[2:] and sys.argv[-1].endswith(".safetensors"):
+        record(*sys.argv[1:])
+    else:
+        main(sys.argv[1:])

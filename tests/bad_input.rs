@@ -401,7 +401,7 @@ fn cases_that_are_whole_files_but_no_cases_are_named_for_what_is_wrong() {
         assert_eq!(output.status.code(), Some(2), "{says}\n{stderr}");
         assert!(
             stderr.contains(
-                "case.safetensors is not a case of a ThreeLayerNet, which is the only model that can be replayed: "
+                "case.safetensors: no case of a ThreeLayerNet, and none with the program of its model: others cannot be replayed: "
             ) && stderr.contains(says),
             "{says}\n{stderr}"
         );

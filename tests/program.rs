@@ -97,13 +97,21 @@ fn a_wrong_program_is_seen() {
 #[test]
 fn a_program_that_cannot_be_run_is_an_error_in_one_line() {
     let folder = recorded("programs_refused", &["convolutions"]);
-    let edits: [(&str, Edit); 9] = [
+    let edits: [(&str, Edit); 11] = [
         ("libtorch has no such operator", |graph| {
             find(graph, "torch.ops.aten.relu_.default")["target"] =
                 "torch.ops.aten.relux.default".into();
         }),
         ("it is not supported", |graph| {
             find(graph, "torch.ops.aten.relu_.default")["target"] = "os.system".into();
+        }),
+        ("none that opens files", |graph| {
+            find(graph, "torch.ops.aten.relu_.default")["target"] =
+                "torch.ops.aten.from_file.default".into();
+        }),
+        ("only operators of aten are run", |graph| {
+            find(graph, "torch.ops.aten.relu_.default")["target"] =
+                "torch.ops.own.relu.default".into();
         }),
         ("has no argument \"epsilon\"", |graph| {
             find(graph, "torch.ops.aten.batch_norm.default")["inputs"][7]["name"] =

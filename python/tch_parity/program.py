@@ -3,6 +3,7 @@
 Exporting changes nothing of the run: neither the generator of random numbers, nor a parameter, nor an attribute.
 """
 
+import collections
 import contextlib
 import io
 import json
@@ -86,6 +87,7 @@ def export(model, args, kwargs):
 def serialized(exported):
     """The JSON of a program, out of the archive that is PyTorch's only documented way to write it."""
     archive = io.BytesIO()
+    name_namedtuples(exported)
     try:
         torch.export.save(exported, archive)
     except Exception as error:
@@ -94,6 +96,24 @@ def serialized(exported):
     with zipfile.ZipFile(archive) as files:
         name = next(name for name in files.namelist() if name.endswith(MODEL))
         return files.read(name)
+
+
+def name_namedtuples(exported):
+    """Gives the classes of named tuples among arguments and outputs the names that the JSON has of them."""
+    specs = [exported.call_spec.in_spec, exported.call_spec.out_spec]
+    for entry in exported.module_call_graph:
+        if entry.signature is not None:
+            specs += [entry.signature.in_spec, entry.signature.out_spec]
+    while specs:
+        spec = specs.pop()
+        if spec is None:
+            continue
+        if spec.type is collections.namedtuple:
+            kind = spec.context
+            known = pytree.SUPPORTED_SERIALIZED_TYPES.get(kind)
+            if known is None or known.serialized_type_name == pytree.NO_SERIALIZED_TYPE_NAME_FOUND:
+                pytree._register_namedtuple(kind, serialized_type_name=f"{kind.__module__}.{kind.__qualname__}")
+        specs += spec.children() if callable(getattr(spec, "children", None)) else spec.children_specs
 
 
 def without_folders(graph):

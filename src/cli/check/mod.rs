@@ -24,8 +24,8 @@ pub(super) use group::{GroupArguments, run_group};
 
 /// Replay recorded runs from their inputs and compare all remaining tensors with the recording
 ///
-/// Only cases of a ThreeLayerNet can be replayed. Compare a port of any other model in a test of its own, or with
-/// `compare`.
+/// A case of a ThreeLayerNet is replayed by the port of the notebook, and one of any other model by the program that
+/// it holds.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tch-parity check run.safetensors

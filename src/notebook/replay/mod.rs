@@ -34,12 +34,8 @@ impl Replay {
     pub fn load(path: impl AsRef<Path>) -> Result<Replay> {
         let path = path.as_ref();
         let case = Case::load(path)?;
-        Replay::new(case).with_context(|| {
-            format!(
-                "{} is not a case of a ThreeLayerNet, which is the only model that can be replayed",
-                path.display()
-            )
-        })
+        Replay::new(case)
+            .with_context(|| format!("{} is not a case of a ThreeLayerNet", path.display()))
     }
 
     /// Creates a replay from a case that was recorded of a `ThreeLayerNet`.
