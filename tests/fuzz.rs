@@ -12,8 +12,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{ROOT, Random, data, seed};
+use safetensors::tensor::{Dtype, TensorView};
 use tch::Device;
-use tch_parity::{Case, Numerics, Replay, Trace, selftest};
+use tch_parity::{Case, Numerics, ProgramReplay, Replay, Trace, selftest};
 
 fn random() -> Random {
     let seed = seed();
@@ -167,6 +168,25 @@ fn metadata_of_any_kind_is_read_or_refused() {
         let text = metadata[random.below(metadata.len())].as_bytes().to_vec();
         let _ = targets::metadata(&random.damaged(&text));
     });
+}
+
+#[test]
+fn programs_of_any_kind_are_read_or_refused() {
+    let stored = Trace::load(Path::new(ROOT).join("examples/mlp.safetensors")).unwrap();
+    let graph = stored.get("program/graph").unwrap().data().to_vec();
+    let with = |graph: &[u8]| {
+        let mut trace = Trace::new();
+        let graph = TensorView::new(Dtype::U8, vec![graph.len()], graph).unwrap();
+        for (name, view) in stored.iter() {
+            let view = if name == "program/graph" { &graph } else { &view };
+            trace.push_view(name, view).unwrap();
+        }
+        let run = stored.run::<serde_json::Value>().unwrap().unwrap();
+        trace.describe(&run, &stored.environment::<serde_json::Value>().unwrap().unwrap()).unwrap();
+        ProgramReplay::new(Case::new(trace).unwrap())
+    };
+    with(&graph).unwrap();
+    fuzz(|random| drop(with(&random.damaged(&graph))));
 }
 
 #[test]

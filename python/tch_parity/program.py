@@ -34,6 +34,10 @@ class Program:
     """
 
     def __init__(self, model, args, kwargs):
+        device = next((p.device.type for p in model.parameters()), "cpu")
+        if torch.is_autocast_enabled(device):
+            raise CannotExport("torch.export leaves out the casts of autocast")
+        self.mode = mode(model)
         with unchanged(model):
             exported = export(model, args, kwargs)
         self.exported = exported
@@ -69,6 +73,11 @@ class Program:
                     values[f"forward/{name}"] = [call, argument.name]
         self.exported = None  # it holds the inputs
         return {"inputs": [inputs.get(leaf) for leaf in self.inputs], "tied": self.tied, "values": values}
+
+
+def mode(model):
+    """What decides the graph beside the inputs: which modules train, and which parameters do."""
+    return [module.training for module in model.modules()], [p.requires_grad for p in model.parameters()]
 
 
 def export(model, args, kwargs):

@@ -14,7 +14,7 @@ from .checkpoints import checkpoints
 from .names import LOSS, OUTPUT, TARGET, escaped, of_module, parts, plain
 from .numerics import environment
 from .optimizers import Optimizer
-from .program import CannotExport, Program
+from .program import CannotExport, Program, mode
 from .trace import CannotRecord, Trace, ensure_writable, host_copy, strides_to_keep
 
 
@@ -102,6 +102,8 @@ class Recorder:
             run["values"] = self.values
         if self.program is not None:
             run["program"] = self.program.described(self.program_inputs)
+        else:
+            self.trace.forget_section("program/")
         if self.not_recorded:
             run["not_recorded"] = self.not_recorded
         self.trace.describe(run, self.environment)
@@ -233,6 +235,9 @@ class Recorder:
         if self.wants_program:
             self.wants_program = False
             self._export(args, kwargs)
+        elif self.program is not None and self.program.mode != mode(self.model):
+            self.program = None
+            self._leave_out(["program"], f"the model was in another mode (train, eval, requires_grad) in step {self.steps}")
         for name, value in arguments(module, args, kwargs):
             clashes = name == TARGET and self.loss_function is not None
             name = f".{name}" if clashes else escaped(name)

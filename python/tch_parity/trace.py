@@ -79,6 +79,12 @@ class Trace:
             del self.tensors[name]
             self.strides.pop(name, None)
 
+    def forget_section(self, section):
+        """Forgets the tensors whose names begin like this."""
+        for name in [name for name in self.tensors if name.startswith(section)]:
+            del self.tensors[name]
+            self.strides.pop(name, None)
+
     def describe(self, run, environment):
         self.about = {"run": run, "environment": environment}
 

@@ -7,6 +7,7 @@ second run the values come from plain PyTorch: hooks that only keep what a modul
 
 import contextlib
 import copy
+import io
 import json
 import struct
 import sys
@@ -519,6 +520,78 @@ class GradientsOfOutputs(unittest.TestCase):
         gradients = torch.autograd.grad(z.square().mean(), (h, t, z))
         for name, gradient in zip("012", gradients):
             self.assertEqual(bits(recorded[f"grad/{name}"]), bits(gradient))
+
+
+class Programs(unittest.TestCase):
+    def recorded(self, model, loop, **kwargs):
+        """The tensors of a recording, and its run."""
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+            path = Path(folder) / "case.safetensors"
+            with Recorder(path, model, **kwargs) as rec:
+                loop(rec)
+            tensors, about = read(path)[:2]
+        return tensors, about["run"] if "run" in about else about
+
+    def test_the_program_is_that_of_the_first_call(self):
+        model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.ReLU())
+        tensors, run = self.recorded(model, lambda rec: [rec.forward(torch.ones(2, 4)) for _ in range(2)])
+        self.assertIn("program/graph", tensors)
+        program = run["program"]
+        self.assertEqual(program["inputs"], ["input/input"])
+        self.assertEqual(program["values"]["forward/0"], ["0", "linear"])
+        self.assertEqual(program["values"]["forward/output"], ["", "relu"])
+
+    def test_what_a_program_does_not_hold_is_not_in_the_file(self):
+        def in_another_mode(rec):
+            rec.forward(torch.ones(2, 4))
+            rec.model.eval()
+            rec.forward(torch.ones(2, 4))
+
+        def with_autocast(rec):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                rec.forward(torch.ones(2, 4))
+
+        class Branch(nn.Module):
+            def forward(self, x):
+                return x if x.sum() > 0 else -x
+
+        def once(rec):
+            rec.forward(torch.ones(2, 4))
+
+        for model, loop, says in [
+            (nn.Dropout(0.5), in_another_mode, "another mode"),
+            (nn.Linear(4, 1), with_autocast, "the casts of autocast"),
+            (Branch(), once, "torch.export: "),
+        ]:
+            tensors, run = self.recorded(model, loop)
+            self.assertNotIn("program/graph", tensors)
+            self.assertNotIn("program", run)
+            reasons = [line for line in run["not_recorded"] if line.startswith("program: ")]
+            self.assertEqual(len(reasons), 1)
+            self.assertIn(says, reasons[0])
+        self.assertNotIn("program/graph", self.recorded(nn.Linear(4, 1), once, program=False)[0])
+
+    def test_exporting_changes_nothing(self):
+        class Counter(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.calls, self.last = 0, None
+                self.norm = nn.BatchNorm1d(4)
+
+            def forward(self, x):
+                self.calls += 1
+                self.last = torch.rand_like(x) + self.norm(x)
+                return self.last
+
+        model = Counter()
+        torch.manual_seed(0)
+        self.recorded(model, lambda rec: rec.forward(torch.ones(2, 4)))
+        drawn = torch.rand(1)
+        self.assertEqual((model.calls, type(model.last)), (1, torch.Tensor))
+        self.assertEqual(model.norm.num_batches_tracked.item(), 1)
+        torch.manual_seed(0)
+        Counter()(torch.ones(2, 4))
+        self.assertEqual(drawn, torch.rand(1))
 
 
 class WhatIsSaid(unittest.TestCase):

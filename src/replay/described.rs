@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::case::Case;
 use crate::optim::RecordedOptimizer;
 use crate::program::Program;
-use crate::trace::{PROGRAM, in_step, split_call, split_step};
+use crate::trace::{in_step, split_call, split_step};
 
 /// What a case says of its program and of its optimizers.
 #[derive(Debug)]
@@ -118,8 +118,6 @@ impl Described {
             {
                 let why = "the program does not say which of its values it is";
                 lines.insert(name.to_owned(), why);
-            } else if name.starts_with(PROGRAM) {
-                continue;
             }
         }
         lines.into_iter().map(|(name, why)| format!("{name}: {why}")).collect()
