@@ -80,6 +80,11 @@ fn every_command_prints_what_its_page_shows() {
         let target = Path::new(ROOT).join("target");
         fs::create_dir_all(&target).unwrap();
         symlink(target, folder.join("target")).unwrap();
+        // A script that the page names before it shows it.
+        for (before, _, text) in blocks(&page).into_iter().filter(|block| block.1 == "python") {
+            let name = before.split('`').nth(1).filter(|name| name.ends_with(".py"));
+            fs::write(folder.join(name.expect(before)), text).unwrap();
+        }
         for (command, shown) in commands(&page) {
             if LEFT_OUT.iter().any(|(left_out, _)| *left_out == command) {
                 continue;
