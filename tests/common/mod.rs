@@ -76,10 +76,11 @@ pub(crate) fn pytorch(script: &str, args: &[&str]) -> String {
     stdout(&output)
 }
 
-/// Runs a Python program that uses the recorder.
+/// Runs a Python program that uses the recorder. It asks for no program of the model, which takes seconds.
 pub(crate) fn record(folder: &Path, program: &str) -> Output {
     let program = format!(
-        "import sys\nfrom tch_parity import Recorder, compute_with\n\
+        "import functools, sys\nfrom tch_parity import Recorder, compute_with\n\
+         Recorder = functools.partial(Recorder, program=False)\n\
          import torch\nfrom torch import nn\ncompute_with('portable')\ntorch.manual_seed(0)\n{program}"
     );
     let mut command = python();
