@@ -6,7 +6,6 @@ Exporting changes nothing of the run: neither the generator of random numbers, n
 import collections
 import contextlib
 import io
-import json
 import logging
 import re
 import sys
@@ -42,9 +41,7 @@ class Program:
             exported = export(model, args, kwargs)
         self.exported = exported
         self.graph = without_folders(serialized(exported))
-        specs = json.loads(self.graph)["graph_module"]["signature"]["input_specs"]
-        named = [spec["tensor_constant"]["tensor_constant_name"] for spec in specs if "tensor_constant" in spec]
-        self.constants = {name: exported.constants[name] for name in named}
+        self.constants = {name: exported.constants[name] for name in exported.graph_signature.lifted_tensor_constants}
         self.inputs = [id(leaf) for leaf in tensors(exported.example_inputs)]
         self.tied = tied(model)
         self.modules = {name for name, _ in model.named_modules()}
@@ -89,8 +86,13 @@ def export(model, args, kwargs):
         try:
             return torch.export.export(model, args, kwargs, strict=False)
         except Exception as error:
-            lines = str(error).strip().splitlines()
-            raise CannotExport(f"torch.export: {type(error).__name__}: {lines[0] if lines else ''}") from None
+            raise cannot("torch.export", error) from None
+
+
+def cannot(function, error):
+    """The reason of a function of PyTorch, in its first line."""
+    lines = str(error).strip().splitlines()
+    return CannotExport(f"{function}: {type(error).__name__}: {lines[0] if lines else ''}")
 
 
 def serialized(exported):
@@ -100,8 +102,7 @@ def serialized(exported):
     try:
         torch.export.save(exported, archive)
     except Exception as error:
-        lines = str(error).strip().splitlines()
-        raise CannotExport(f"torch.export.save: {type(error).__name__}: {lines[0] if lines else ''}") from None
+        raise cannot("torch.export.save", error) from None
     with zipfile.ZipFile(archive) as files:
         name = next(name for name in files.namelist() if name.endswith(MODEL))
         return files.read(name)

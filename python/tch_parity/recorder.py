@@ -261,11 +261,11 @@ class Recorder:
 
     def _input(self, name, value):
         for path, leaf in parts(name, value):
-            if isinstance(leaf, torch.Tensor):
-                self.program_inputs.setdefault(id(leaf), f"input/{path}")
             if not isinstance(leaf, torch.Tensor):
                 self._value(f"input/{path}", leaf)
-            elif self._push(f"input/{path}", leaf) and leaf.requires_grad and leaf.is_leaf:
+                continue
+            self.program_inputs.setdefault(id(leaf), f"input/{path}")
+            if self._push(f"input/{path}", leaf) and leaf.requires_grad and leaf.is_leaf:
                 self.inputs.append(f"input/{path}")
                 self._watch_leaf(f"input/{path}", leaf, self.step_hooks)
 

@@ -75,13 +75,14 @@ class Trace:
 
     def forget_after(self, count):
         """Forgets all but the first `count` tensors."""
-        for name in list(self.tensors)[count:]:
-            del self.tensors[name]
-            self.strides.pop(name, None)
+        self._forget(list(self.tensors)[count:])
 
     def forget_section(self, section):
         """Forgets the tensors whose names begin like this."""
-        for name in [name for name in self.tensors if name.startswith(section)]:
+        self._forget([name for name in self.tensors if name.startswith(section)])
+
+    def _forget(self, names):
+        for name in names:
             del self.tensors[name]
             self.strides.pop(name, None)
 

@@ -112,11 +112,7 @@ impl Graph {
         let mut operators = BTreeSet::new();
         for node in &self.nodes {
             match &node.operation {
-                Operation::Operator { name, overload } => {
-                    let [name, overload] = [name, overload].map(|text| text.to_string_lossy());
-                    let dot = if overload.is_empty() { "" } else { "." };
-                    operators.insert(format!("{name}{dot}{overload}"));
-                }
+                Operation::Operator { .. } => drop(operators.insert(node.operation.name())),
                 Operation::SetGradEnabled { graph, .. } => operators.extend(graph.operators()),
                 Operation::Arithmetic(_) | Operation::Tracepoint => {}
             }
@@ -176,6 +172,22 @@ impl Graph {
             if let Some(node) = self.nodes.get_mut(at) {
                 node.last_uses.push(slot);
             }
+        }
+    }
+}
+
+impl Operation {
+    /// Returns the name, with that of the overload if there is one, such as `aten::add.Tensor`.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Operation::Operator { name, overload } => {
+                let [name, overload] = [name, overload].map(|text| text.to_string_lossy());
+                let dot = if overload.is_empty() { "" } else { "." };
+                format!("{name}{dot}{overload}")
+            }
+            Operation::Arithmetic(_) => "Arithmetic".to_owned(),
+            Operation::SetGradEnabled { .. } => "SetGradEnabled".to_owned(),
+            Operation::Tracepoint => "Tracepoint".to_owned(),
         }
     }
 }

@@ -118,7 +118,7 @@ fn resolved<'a>(argument: &'a Argument, values: &'a Values) -> Result<Resolved<'
 }
 
 /// Returns the same value; a tensor shares its data.
-pub(super) fn shared(value: &Value) -> Value {
+fn shared(value: &Value) -> Value {
     match value {
         Value::None => Value::None,
         Value::Tensor(tensor) => Value::Tensor(tensor.shallow_clone()),
@@ -140,17 +140,7 @@ pub(super) fn shared(value: &Value) -> Value {
 impl Node {
     /// Returns in words which operator it is, in which module, and from which line of Python.
     pub(super) fn place(&self) -> String {
-        let operation = match &self.operation {
-            Operation::Operator { name, overload } if overload.is_empty() => {
-                name.to_string_lossy().into_owned()
-            }
-            Operation::Operator { name, overload } => {
-                format!("{}.{}", name.to_string_lossy(), overload.to_string_lossy())
-            }
-            other => {
-                format!("{other:?}").split([' ', '{', '(']).next().unwrap_or_default().to_owned()
-            }
-        };
+        let operation = self.operation.name();
         let module = self.modules.last().filter(|module| !module.is_empty());
         let module = module.map_or(String::new(), |module| format!(" in {module}"));
         let source = self.source.as_ref().map_or(String::new(), |line| format!(" ({line})"));

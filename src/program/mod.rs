@@ -19,7 +19,7 @@ use tch::{Device, Tensor};
 use crate::torch::Value;
 use graph::{Graph, Slot};
 use inputs::UserInput;
-use interpreter::{run, shared};
+use interpreter::run;
 use schema::{Exported, InputSpec, MAJOR};
 
 /// A program that `torch.export` wrote, with its parameters and buffers.
@@ -176,26 +176,25 @@ impl Program {
     /// Returns an error if the inputs are others than the program takes, by number, dtype or shape, and PyTorch's
     /// errors, with the operator, the module and the line of Python.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let outputs = self.run_graph(inputs, &mut |_, _| Ok(()))?;
-        Ok(outputs.into_iter().flatten().collect())
+        self.run_graph(inputs, &mut |_, _| Ok(()))
     }
 
-    /// Runs the program, passes the outputs of modules to `take` as they are returned, and returns the outputs, with
-    /// `None` in place of what is no tensor.
+    /// Runs the program, and passes the outputs of modules to `take` as they are returned.
     pub(crate) fn run_tapped(
         &self,
         inputs: &[Tensor],
         taps: &Taps,
         take: &mut dyn FnMut(&str, &Tensor) -> Result<()>,
-    ) -> Result<Vec<Option<Tensor>>> {
-        self.run_graph(inputs, &mut |at, values| {
+    ) -> Result<()> {
+        let watch = &mut |at, values: &interpreter::Values| {
             for (name, slot) in taps.after.get(&at).into_iter().flatten() {
                 if let Some(Value::Tensor(tensor)) = &values[*slot] {
                     take(name, tensor)?;
                 }
             }
             Ok(())
-        })
+        };
+        self.run_graph(inputs, watch).map(drop)
     }
 
     /// Finds where modules return. The graph keeps these values until then.
@@ -221,11 +220,7 @@ impl Program {
         Ok(Taps { after })
     }
 
-    fn run_graph(
-        &self,
-        given: &[Tensor],
-        watch: &mut interpreter::Watch,
-    ) -> Result<Vec<Option<Tensor>>> {
+    fn run_graph(&self, given: &[Tensor], watch: &mut interpreter::Watch) -> Result<Vec<Tensor>> {
         inputs::check(&self.user_inputs, given)?;
         let inputs = self.inputs.iter().map(|input| {
             let tensor = match input {
@@ -242,7 +237,7 @@ impl Program {
             Value::Tensor(tensor) => Some(tensor),
             _ => None,
         };
-        Ok(outputs.iter().map(shared).map(tensor).collect())
+        Ok(outputs.into_iter().filter_map(tensor).collect())
     }
 
     /// Returns of each value of the graph whether another one of them is computed from it.

@@ -28,6 +28,13 @@ pub(super) struct OfParameter {
     pub(super) mixes: bool,
 }
 
+impl OfParameter {
+    /// Returns the largest magnitude of a factor of the parameter that is added to its gradient.
+    pub(super) fn largest_decay(&self) -> f64 {
+        self.decays.iter().map(|decay| decay.abs()).fold(0., f64::max)
+    }
+}
+
 impl Optimizers {
     pub(super) fn of(run: Option<&Value>) -> Optimizers {
         let mut optimizers = Optimizers::default();

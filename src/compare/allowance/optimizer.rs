@@ -45,8 +45,7 @@ impl<'a> Steps<'a> {
 
     /// Returns the largest factor of a parameter that is added to its gradient.
     pub(super) fn decay(&self, name: &str) -> f64 {
-        let decays = &self.optimizers.of_parameter(name).decays;
-        decays.iter().map(|decay| decay.abs()).fold(0., f64::max)
+        self.optimizers.of_parameter(name).largest_decay()
     }
 
     /// Compares a parameter after step `step`, element by element.
@@ -135,8 +134,8 @@ impl<'a> Steps<'a> {
     /// Takes in the gradients up to `step` that were judged right, as the optimizer took them.
     fn learn(&mut self, name: &'a str, step: u32, right: impl Fn(&str) -> bool) {
         let noise = self.noise.entry(name).or_default();
-        let decays = &self.optimizers.of_parameter(name).decays;
-        let decay = decays.iter().map(|decay| decay.abs()).fold(0., f64::max);
+        let of_parameter = self.optimizers.of_parameter(name);
+        let (decays, decay) = (&of_parameter.decays, of_parameter.largest_decay());
         for k in noise.steps + 1..=step {
             let both = |full: &str| {
                 right(full).then(|| self.actual.get(full).zip(self.expected.get(full))).flatten()
