@@ -1,13 +1,15 @@
 //! A program that `torch.export` wrote: read as plain data, and run in Rust with its backward.
 //!
 //! This room knows the graph of a program, its parameters, and libtorch's operators by their names. It does not know
-//! cases, optimizers, or how a result is shown. `schema.rs` and `graph.rs` are plain data; only `interpreter.rs` runs.
+//! cases, optimizers, or how a result is shown. `schema.rs`, `read.rs` and `graph.rs` are plain data; only
+//! `interpreter.rs` runs.
 
 mod graph;
 mod inputs;
 mod interpreter;
 mod pt2;
-mod schema;
+mod read;
+pub(crate) mod schema;
 mod symbolic;
 
 use std::collections::{HashMap, HashSet};

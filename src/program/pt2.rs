@@ -9,7 +9,7 @@ use rawzip::{CompressionMethod, ZipArchive};
 use serde::Deserialize;
 use tch::Tensor;
 
-use super::graph::dtype;
+use super::read::dtype;
 use super::schema::{Size, TensorMeta};
 use super::{Kind, Program};
 use crate::torch::in_storage;

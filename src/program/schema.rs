@@ -7,73 +7,73 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 /// The major version of the schema that is read. A minor version adds fields that have defaults.
-pub(super) const MAJOR: u32 = 8;
+pub(crate) const MAJOR: u32 = 8;
 
 #[derive(Deserialize)]
-pub(super) struct Exported {
-    pub(super) graph_module: GraphModule,
+pub(crate) struct Exported {
+    pub(crate) graph_module: GraphModule,
     #[serde(default)]
-    pub(super) range_constraints: HashMap<String, Range>,
+    pub(crate) range_constraints: HashMap<String, Range>,
 }
 
 /// The version, which is read first, since another one may hold anything else.
 #[derive(Deserialize)]
-pub(super) struct OnlyVersion {
-    pub(super) schema_version: Version,
+pub(crate) struct OnlyVersion {
+    pub(crate) schema_version: Version,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Version {
-    pub(super) major: u32,
-    pub(super) minor: u32,
+pub(crate) struct Version {
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Range {
-    pub(super) min_val: Option<i64>,
-    pub(super) max_val: Option<i64>,
+pub(crate) struct Range {
+    pub(crate) min_val: Option<i64>,
+    pub(crate) max_val: Option<i64>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct GraphModule {
-    pub(super) graph: Graph,
-    pub(super) signature: Signature,
+pub(crate) struct GraphModule {
+    pub(crate) graph: Graph,
+    pub(crate) signature: Signature,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Graph {
-    pub(super) inputs: Vec<Argument>,
-    pub(super) outputs: Vec<Argument>,
-    pub(super) nodes: Vec<Node>,
+pub(crate) struct Graph {
+    pub(crate) inputs: Vec<Argument>,
+    pub(crate) outputs: Vec<Argument>,
+    pub(crate) nodes: Vec<Node>,
     #[serde(default)]
-    pub(super) tensor_values: HashMap<String, TensorMeta>,
+    pub(crate) tensor_values: HashMap<String, TensorMeta>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Node {
-    pub(super) target: String,
-    pub(super) inputs: Vec<NamedArgument>,
-    pub(super) outputs: Vec<Argument>,
+pub(crate) struct Node {
+    pub(crate) target: String,
+    pub(crate) inputs: Vec<NamedArgument>,
+    pub(crate) outputs: Vec<Argument>,
     #[serde(default)]
-    pub(super) metadata: HashMap<String, String>,
+    pub(crate) metadata: HashMap<String, String>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct NamedArgument {
-    pub(super) name: String,
-    pub(super) arg: Argument,
+pub(crate) struct NamedArgument {
+    pub(crate) name: String,
+    pub(crate) arg: Argument,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Named {
-    pub(super) name: String,
+pub(crate) struct Named {
+    pub(crate) name: String,
 }
 
 /// An argument of a node, or what it returns, by PyTorch's names.
 #[allow(clippy::enum_variant_names)]
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Argument {
+pub(crate) enum Argument {
     AsNone(IgnoredAny),
     AsTensor(Named),
     AsTensors(Vec<Named>),
@@ -99,7 +99,7 @@ pub(super) enum Argument {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum OptionalTensor {
+pub(crate) enum OptionalTensor {
     AsTensor(Named),
     AsNone(IgnoredAny),
 }
@@ -107,7 +107,7 @@ pub(super) enum OptionalTensor {
 /// The name of a value that is no tensor, or the value itself.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Symbolic<T> {
+pub(crate) enum Symbolic<T> {
     AsName(String),
     #[serde(alias = "as_int", alias = "as_bool", alias = "as_float")]
     AsValue(T),
@@ -115,7 +115,7 @@ pub(super) enum Symbolic<T> {
 
 /// A float, of which JSON has no infinities: PyTorch writes these as strings.
 #[derive(Clone, Copy)]
-pub(super) struct Float(pub(super) f64);
+pub(crate) struct Float(pub(crate) f64);
 
 impl<'de> Deserialize<'de> for Float {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Float, D::Error> {
@@ -134,49 +134,49 @@ impl<'de> Deserialize<'de> for Float {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Device {
-    pub(super) r#type: String,
-    pub(super) index: Option<u32>,
+pub(crate) struct Device {
+    pub(crate) r#type: String,
+    pub(crate) index: Option<u32>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct SubGraph {
-    pub(super) graph: Box<Graph>,
+pub(crate) struct SubGraph {
+    pub(crate) graph: Box<Graph>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct TensorMeta {
-    pub(super) dtype: i64,
-    pub(super) sizes: Vec<Size>,
-    pub(super) requires_grad: bool,
+pub(crate) struct TensorMeta {
+    pub(crate) dtype: i64,
+    pub(crate) sizes: Vec<Size>,
+    pub(crate) requires_grad: bool,
     #[serde(default)]
-    pub(super) strides: Vec<Size>,
+    pub(crate) strides: Vec<Size>,
     #[serde(default)]
-    pub(super) storage_offset: Option<Size>,
+    pub(crate) storage_offset: Option<Size>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Size {
+pub(crate) enum Size {
     AsInt(i64),
     AsExpr(Expression),
 }
 
 #[derive(Deserialize)]
-pub(super) struct Expression {
-    pub(super) expr_str: String,
+pub(crate) struct Expression {
+    pub(crate) expr_str: String,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Signature {
-    pub(super) input_specs: Vec<InputSpec>,
+pub(crate) struct Signature {
+    pub(crate) input_specs: Vec<InputSpec>,
     #[serde(rename = "output_specs")]
     _output_specs: Vec<OutputSpec>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum InputSpec {
+pub(crate) enum InputSpec {
     UserInput { arg: Argument },
     Parameter { arg: Named, parameter_name: String },
     Buffer { buffer_name: String },

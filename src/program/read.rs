@@ -1,0 +1,266 @@
+//! How PyTorch's JSON becomes a graph: every name is resolved, and what is not supported is refused.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+
+use anyhow::{Context, Result, bail, ensure};
+use tch::Kind;
+
+use super::graph::{Argument, Graph, Node, Operation, Results, SizeOrSlot, Slot};
+use super::schema::{self, Argument as Json, Symbolic};
+use super::symbolic::Arithmetic;
+use crate::torch::{Value, schema as schema_of};
+
+impl Graph {
+    /// Reads a graph.
+    ///
+    /// # Errors
+    /// Returns an error if a name is unknown or defined twice, or if an operator or an argument is not supported.
+    pub(super) fn new(json: schema::Graph) -> Result<Graph> {
+        let mut names = Names::default();
+        let inputs = json.inputs.iter().map(|input| match input {
+            Json::AsTensor(input) => names.define(&input.name),
+            Json::AsSymInt(Symbolic::AsName(name)) => names.define(name),
+            // A number that the program was exported with.
+            _ => Ok(names.anonymous()),
+        });
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        let mut nodes = Vec::with_capacity(json.nodes.len());
+        for node in json.nodes {
+            let target = node.target.clone();
+            nodes.push(names.node(node).with_context(|| format!("the operator {target}"))?);
+        }
+        let outputs = json.outputs.into_iter().map(|output| names.argument(output));
+        let outputs = outputs.collect::<Result<Vec<_>>>().context("the outputs")?;
+        let mut graph = Graph { inputs, nodes, outputs, slots: names.count, names: names.by_name };
+        graph.find_last_uses(&[]);
+        Ok(graph)
+    }
+}
+
+/// The names that are defined so far.
+#[derive(Default)]
+struct Names {
+    by_name: HashMap<String, Slot>,
+    count: usize,
+}
+
+impl Names {
+    fn anonymous(&mut self) -> Slot {
+        self.count += 1;
+        self.count - 1
+    }
+
+    fn define(&mut self, name: &str) -> Result<Slot> {
+        let slot = self.anonymous();
+        ensure!(
+            self.by_name.insert(name.to_owned(), slot).is_none(),
+            "two values are named {name}"
+        );
+        Ok(slot)
+    }
+
+    fn find(&self, name: &str) -> Result<Slot> {
+        let found = self.by_name.get(name).copied();
+        found.with_context(|| format!("no value is named {name} before it is used"))
+    }
+
+    fn node(&mut self, node: schema::Node) -> Result<Node> {
+        let schema::Node { target, inputs, outputs, metadata } = node;
+        let mut inputs = inputs.into_iter();
+        let operation = match target.as_str() {
+            "torch.ops.higher_order._export_tracepoint" => Operation::Tracepoint,
+            "torch.ops.higher_order.wrap_with_set_grad_enabled" => {
+                let [enabled, graph] = [inputs.next(), inputs.next()].map(|i| i.map(|i| i.arg));
+                let (Some(Json::AsBool(enabled)), Some(Json::AsGraph(graph))) = (enabled, graph)
+                else {
+                    bail!("it has no mode and no graph");
+                };
+                let graph = Box::new(Graph::new(*graph.graph)?);
+                let (given, takes) = (inputs.len(), graph.inputs.len());
+                ensure!(given == takes, "its graph takes {takes} values, and {given} are given");
+                Operation::SetGradEnabled { enabled, graph }
+            }
+            other => match Arithmetic::of(other) {
+                Some(arithmetic) => Operation::Arithmetic(arithmetic),
+                None => operator(other)?,
+            },
+        };
+        let mut arguments = Vec::new();
+        for input in inputs {
+            // The marks of a tracepoint.
+            if matches!((&operation, &input.arg), (Operation::Tracepoint, Json::AsString(_))) {
+                continue;
+            }
+            let argument = self.argument(input.arg);
+            arguments.push((input.name.clone(), argument.with_context(|| input.name)?));
+        }
+        if let Operation::Operator { name, overload } = &operation {
+            let schema = schema_of(name, overload)?;
+            let takes = |name: &str| has_argument(&schema, name);
+            if let Some((unknown, _)) = arguments.iter().find(|(name, _)| !takes(name)) {
+                bail!("libtorch's has no argument {unknown:?}: {schema}");
+            }
+        }
+        let results = outputs.into_iter().map(|output| self.results(output));
+        let results = results.collect::<Result<Vec<_>>>()?;
+        let modules = metadata.get("nn_module_stack").map(|stack| calls(stack));
+        let source = metadata.get("stack_trace").and_then(|trace| trace.lines().last());
+        Ok(Node {
+            operation,
+            arguments,
+            results,
+            modules: modules.unwrap_or_default(),
+            source: source.map(|line| line.trim().to_owned()),
+            last_uses: Vec::new(),
+        })
+    }
+
+    fn argument(&self, argument: Json) -> Result<Argument> {
+        let tensors = |named: Vec<schema::Named>| {
+            let slots = named.iter().map(|tensor| self.find(&tensor.name).map(Some));
+            slots.collect::<Result<Vec<_>>>().map(Argument::Tensors)
+        };
+        let optional = |tensor: &schema::OptionalTensor| match tensor {
+            schema::OptionalTensor::AsTensor(tensor) => self.find(&tensor.name).map(Some),
+            schema::OptionalTensor::AsNone(_) => Ok(None),
+        };
+        let floats = |floats: Vec<schema::Float>| floats.iter().map(|float| float.0).collect();
+        Ok(Argument::Known(match argument {
+            Json::AsTensor(tensor) => return self.find(&tensor.name).map(Argument::One),
+            Json::AsTensors(named) => return tensors(named),
+            Json::AsOptionalTensor(tensor) => match optional(&tensor)? {
+                Some(slot) => return Ok(Argument::One(slot)),
+                None => Value::None,
+            },
+            Json::AsOptionalTensors(tensors) => {
+                let slots = tensors.iter().map(optional).collect::<Result<_>>()?;
+                return Ok(Argument::Tensors(slots));
+            }
+            Json::AsSymInt(Symbolic::AsName(name))
+            | Json::AsSymBool(Symbolic::AsName(name))
+            | Json::AsSymFloat(Symbolic::AsName(name)) => {
+                return self.find(&name).map(Argument::One);
+            }
+            Json::AsSymInts(sizes) => {
+                let sizes = sizes.into_iter().map(|size| match size {
+                    Symbolic::AsName(name) => self.find(&name).map(SizeOrSlot::Slot),
+                    Symbolic::AsValue(size) => Ok(SizeOrSlot::Size(size)),
+                });
+                return sizes.collect::<Result<_>>().map(Argument::Sizes);
+            }
+            Json::AsNone(_) => Value::None,
+            Json::AsInt(value) | Json::AsSymInt(Symbolic::AsValue(value)) => Value::Int(value),
+            Json::AsInts(values) => Value::Ints(values),
+            Json::AsFloat(value) | Json::AsSymFloat(Symbolic::AsValue(value)) => {
+                Value::Float(value.0)
+            }
+            Json::AsFloats(values) => Value::Floats(floats(values)),
+            Json::AsBool(value) | Json::AsSymBool(Symbolic::AsValue(value)) => Value::Bool(value),
+            Json::AsBools(values) => Value::Bools(values),
+            Json::AsString(text) => Value::Text(text),
+            Json::AsScalarType(dtype) => Value::Int(self::dtype(dtype)?.0),
+            Json::AsMemoryFormat(format) => Value::Int(memory_format(format)?),
+            Json::AsLayout(layout) => {
+                ensure!(layout == STRIDED, "layout {layout} is not supported");
+                Value::Int(0)
+            }
+            Json::AsDevice(schema::Device { r#type, index }) => {
+                let index = index.map_or(String::new(), |index| format!(":{index}"));
+                Value::Device(r#type + &index)
+            }
+            Json::AsGraph(_) => bail!("a graph is not supported here"),
+        }))
+    }
+
+    fn results(&mut self, output: Json) -> Result<Results> {
+        Ok(match output {
+            Json::AsTensor(tensor) => Results::One(self.define(&tensor.name)?),
+            Json::AsSymInt(Symbolic::AsName(name))
+            | Json::AsSymBool(Symbolic::AsName(name))
+            | Json::AsSymFloat(Symbolic::AsName(name)) => Results::One(self.define(&name)?),
+            Json::AsTensors(named) => {
+                let slots = named.iter().map(|tensor| self.define(&tensor.name));
+                Results::List(slots.collect::<Result<_>>()?)
+            }
+            Json::AsOptionalTensor(schema::OptionalTensor::AsTensor(tensor)) => {
+                Results::One(self.define(&tensor.name)?)
+            }
+            Json::AsOptionalTensor(schema::OptionalTensor::AsNone(_))
+            | Json::AsNone(_)
+            | Json::AsInt(_)
+            | Json::AsBool(_)
+            | Json::AsFloat(_) => Results::Unused,
+            _ => bail!("it returns what is not supported"),
+        })
+    }
+}
+
+/// The operators that open files, which a program that comes from anywhere must not.
+const WITH_FILES: [&str; 1] = ["from_file"];
+
+/// Returns the operator that a name such as `torch.ops.aten.add.Tensor` stands for.
+fn operator(target: &str) -> Result<Operation> {
+    let parts = target.strip_prefix("torch.ops.").map(|name| name.split('.').collect::<Vec<_>>());
+    let Some([namespace, name, overload]) = parts.as_deref() else {
+        bail!("it is not supported");
+    };
+    ensure!(
+        *namespace == "aten" && !WITH_FILES.contains(name),
+        "it is not supported: only operators of aten are run, and none that opens files"
+    );
+    let overload = if *overload == "default" { "" } else { overload };
+    let name = CString::new(format!("{namespace}::{name}"))?;
+    Ok(Operation::Operator { name, overload: CString::new(overload)? })
+}
+
+/// Returns whether a schema such as `aten::add.Tensor(Tensor self, *, Scalar alpha=1) -> Tensor` has an argument.
+fn has_argument(schema: &str, name: &str) -> bool {
+    let arguments = schema.split(") ->").next().unwrap_or(schema);
+    let of_argument = |word: &str| word.split('=').next() == Some(name);
+    arguments.split(['(', ',']).any(|part| part.split_whitespace().last().is_some_and(of_argument))
+}
+
+/// Returns the calls of modules in a text such as `L__self__,,Net;L__self___act@1,act,torch.nn.ReLU`.
+fn calls(stack: &str) -> Vec<String> {
+    let keys = stack.split(';').filter_map(|entry| entry.split(',').next());
+    keys.filter_map(|key| key.strip_prefix("L__self__")).map(str::to_owned).collect()
+}
+
+/// The number of `Strided` in PyTorch's schema of programs.
+const STRIDED: i64 = 7;
+
+/// The dtypes by their numbers in PyTorch's schema of programs, each with its number in `c10::ScalarType`.
+const DTYPES: [(i64, i64, Kind); 13] = [
+    (1, 0, Kind::Uint8),
+    (2, 1, Kind::Int8),
+    (3, 2, Kind::Int16),
+    (4, 3, Kind::Int),
+    (5, 4, Kind::Int64),
+    (6, 5, Kind::Half),
+    (7, 6, Kind::Float),
+    (8, 7, Kind::Double),
+    (9, 8, Kind::ComplexHalf),
+    (10, 9, Kind::ComplexFloat),
+    (11, 10, Kind::ComplexDouble),
+    (12, 11, Kind::Bool),
+    (13, 15, Kind::BFloat16),
+];
+
+/// Returns the number of a dtype in `c10::ScalarType`, and tch's word for it.
+pub(super) fn dtype(number: i64) -> Result<(i64, Kind)> {
+    let found = DTYPES.iter().find(|(known, ..)| *known == number);
+    let &(_, number, kind) = found.with_context(|| format!("dtype {number} is not supported"))?;
+    Ok((number, kind))
+}
+
+/// The memory formats of the schema as those of `c10::MemoryFormat`.
+fn memory_format(format: i64) -> Result<i64> {
+    match format {
+        1 => Ok(0), // contiguous
+        2 => Ok(2), // channels last
+        3 => Ok(3), // channels last in three dimensions
+        4 => Ok(1), // as it is
+        _ => bail!("memory format {format} is not supported"),
+    }
+}
