@@ -42,7 +42,7 @@ pub use compare::{
 };
 pub use repr::{repr_float, repr_view};
 pub use trace::{
-    AtomicFile, CudaEnvironment, Environment, Names, Numerics, Trace, is_given,
+    AtomicFile, CudaEnvironment, Digest, Environment, Names, Numerics, Trace, is_given,
     remove_unfinished_files, write_atomically,
 };
 

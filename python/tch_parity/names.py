@@ -28,6 +28,16 @@ def of_module(name):
     return f".{name}" if name in (OUTPUT, LOSS) else escaped(name)
 
 
+def is_given(name):
+    """Whether a tensor of a case is one that a run starts from."""
+    return re.match(r"(param|buffer|state|program)/|(step/\d+/)?(input/|rng(\[cuda\])?$)", name) is not None
+
+
+def is_taken(name):
+    """Whether a replay by the program takes a tensor from the case: gradients that are computed outside of the program."""
+    return re.match(r"(step/\d+/)?(taken/|grad/output([@\[]|$))", name) is not None
+
+
 def parts(name, value):
     """The parts of a value and their names: NAME[0] of a tuple or list, NAME[key] of a dict or an object's fields.
 

@@ -6,16 +6,22 @@ import inspect
 import itertools
 import sys
 import weakref
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from .checkpoints import checkpoints
-from .names import LOSS, OUTPUT, TARGET, escaped, of_module, parts, plain
+from .digest import digest
+from .initial import Checkpoint
+from .names import LOSS, OUTPUT, TARGET, escaped, is_given, is_taken, of_module, parts, plain
 from .numerics import environment
 from .optimizers import Optimizer
 from .program import CannotExport, Program, mode
-from .trace import CannotRecord, Trace, ensure_writable, host_copy, strides_to_keep
+from .trace import DTYPES, CannotRecord, Trace, ensure_writable, host_copy, strides_to_keep
+
+# A tensor of so many bytes is about as small as its digest.
+SMALL = 256
 
 
 class Recorder:
@@ -31,15 +37,20 @@ class Recorder:
                are not
     on_error   "discard" writes no file if the `with` ends by an exception, "keep" one of the whole steps
     program    whether torch.export is asked for the model's program at its first call
+    keep       "values" keeps every tensor, "digests" the SHA-256 and a summary of those that a replay only computes
+    initial    a safetensors file with the model's initial parameters and buffers, which the case then refers to
 
     What cannot be recorded is printed to stderr, and listed in the file's `run` under "not_recorded".
     """
 
-    def __init__(self, path, model, *, optimizer=None, loss=None, only=("*",), skip=(), on_error="discard", program=True):
+    def __init__(self, path, model, *, optimizer=None, loss=None, only=("*",), skip=(), on_error="discard", program=True,
+                 keep="values", initial=None):
         self.path, self.model, self.loss_function, self.on_error = path, model, loss, on_error
         ensure_writable(path)
         if on_error not in ("discard", "keep"):
             raise ValueError(f'on_error is {on_error!r}, and has to be "discard" or "keep"')
+        if keep not in ("values", "digests"):
+            raise ValueError(f'keep is {keep!r}, and has to be "values" or "digests"')
         named = optimizer if isinstance(optimizer, dict) else {} if optimizer is None else {None: optimizer}
         self.optimizers = [Optimizer(name, one) for name, one in named.items()]
         only, skip = ([patterns] if isinstance(patterns, str) else patterns for patterns in (only, skip))
@@ -55,7 +66,8 @@ class Recorder:
         uninitialized = [n for n, p in model.named_parameters() if isinstance(p, nn.parameter.UninitializedTensorMixin)]
         if uninitialized:
             raise ValueError(f"{uninitialized[0]} has no shape yet: run the model once before it is recorded")
-        self.trace = Trace()
+        self.trace = Trace(self._digested if keep == "digests" else None)
+        self.checkpoint = None if initial is None else Checkpoint(initial)
         self.steps = 0
         self.step_open = False
         self.values = {}
@@ -73,7 +85,9 @@ class Recorder:
         self.prefix = ""
         for section, tensors in (("param", self.model.named_parameters()), ("buffer", self.model.named_buffers())):
             for name, tensor in tensors:
-                self._push(f"{section}/{of_module(name)}", tensor)
+                self._push_initial(f"{section}/{of_module(name)}", name, tensor)
+        if self.checkpoint is not None and not self.checkpoint.names:
+            raise ValueError(f"{self.checkpoint.path} has no parameter and no buffer of {type(self.model).__name__}")
         self._states("state/")
         handle = self.model.register_forward_pre_hook(self._arguments, with_kwargs=True)
         self.hooks.callback(handle.remove)
@@ -107,6 +121,8 @@ class Recorder:
         if self.not_recorded:
             run["not_recorded"] = self.not_recorded
         self.trace.describe(run, self.environment)
+        if self.checkpoint is not None:
+            self.trace.initial = self.checkpoint.described(Path(self.path).resolve().parent)
         self.trace.save(self.path)
 
     @contextlib.contextmanager
@@ -202,7 +218,7 @@ class Recorder:
     def _end(self):
         for name, state in self._generators().items():
             if torch.equal(state, self.generators[name]):  # nothing was drawn
-                del self.trace.tensors[self.prefix + name]
+                self.trace.forget(self.prefix + name)
         if self.went_backward:
             self._push_gradients()
         after = f"step/{self.steps}/"
@@ -406,6 +422,22 @@ class Recorder:
             self._leave_out([name], f"a case holds no {type(value).__name__}")
         else:
             self.values[self.prefix + name] = known
+
+    def _push_initial(self, full, name, tensor):
+        """A parameter or a buffer before the first step, of which a checkpoint may have the values."""
+        if self.checkpoint is None or tensor.dtype not in DTYPES or tensor.layout != torch.strided:
+            self._push(full, tensor)
+            return
+        copy, strides = host_copy(full, tensor), strides_to_keep(tensor)
+        if self.checkpoint.holds(name, copy):
+            self.checkpoint.names[full] = name
+            copy = digest(copy)
+        self.trace.keep(full, copy, strides)
+
+    def _digested(self, name, copy):
+        """What is kept of a tensor where a digest suffices unless somebody starts from the values."""
+        needed = is_given(name) or is_taken(name) and self.program is not None
+        return copy if needed or copy.nbytes <= SMALL else digest(copy)
 
     def _push(self, name, tensor):
         try:

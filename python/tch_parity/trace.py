@@ -35,6 +35,9 @@ DTYPES = {
     torch.bool: "BOOL",
 }
 
+# The name under which a file holds its digests, as JSON: they would not fit into a header.
+DIGESTS = "__digests__"
+
 # The most bytes of a header that safetensors reads.
 MAX_HEADER = 100_000_000
 
@@ -47,11 +50,16 @@ class CannotRecord(ValueError):
 
 
 class Trace:
-    """Named tensors in order, as they are when they come in; the same file as the crate's Trace."""
+    """Named tensors in order, as they are when they come in; the same file as the crate's Trace.
 
-    def __init__(self):
+    reduce  a function of a tensor's name and copy: what is kept of it, which is the copy or its digest
+    """
+
+    def __init__(self, reduce=None):
+        self.reduce = reduce
         self.tensors = {}
         self.strides = {}
+        self.initial = None  # what the metadata says of a checkpoint
         self.about = {}
         self.header = 0  # about as many bytes as the tensors take in the header
 
@@ -60,10 +68,12 @@ class Trace:
         self.keep(name, host_copy(name, tensor), strides_to_keep(tensor))
 
     def keep(self, name, copy, strides=None):
-        """Appends what host_copy() returned."""
+        """Appends what host_copy() returned, or what was kept of it."""
         if name in self.tensors:
             raise ValueError(f"two tensors named {name}")
-        self.header += 2 * len(name.encode()) + 16 * (copy.dim() + 1) + 80
+        if self.reduce is not None and isinstance(copy, torch.Tensor):
+            copy = self.reduce(name, copy)
+        self.header += in_header(name, copy)
         if self.header > MAX_HEADER:
             raise ValueError(
                 f"{name}: the header of the file would become larger than {MAX_HEADER} bytes, which is the most that"
@@ -75,15 +85,15 @@ class Trace:
 
     def forget_after(self, count):
         """Forgets all but the first `count` tensors."""
-        self._forget(list(self.tensors)[count:])
+        self.forget(*list(self.tensors)[count:])
 
     def forget_section(self, section):
         """Forgets the tensors whose names begin like this."""
-        self._forget([name for name in self.tensors if name.startswith(section)])
+        self.forget(*[name for name in self.tensors if name.startswith(section)])
 
-    def _forget(self, names):
+    def forget(self, *names):
         for name in names:
-            del self.tensors[name]
+            self.header -= in_header(name, self.tensors.pop(name))
             self.strides.pop(name, None)
 
     def describe(self, run, environment):
@@ -94,11 +104,16 @@ class Trace:
         ensure_writable(path)
         path = Path(path).resolve()
         strides = {"strides": self.strides} if self.strides else {}
-        metadata = {"format": FORMAT, "order": list(self.tensors), **strides, **self.about}
+        initial = {"initial": self.initial} if self.initial else {}
+        metadata = {"format": FORMAT, "order": list(self.tensors), **strides, **initial, **self.about}
         header = {"__metadata__": {"tch-parity": compact(metadata)}}
         offset = 0
         rank = {dtype: i for i, dtype in enumerate(DTYPES)}
-        laid_out = sorted(self.tensors.items(), key=lambda item: (rank[item[1].dtype], item[0].encode()))
+        tensors = {name: kept for name, kept in self.tensors.items() if isinstance(kept, torch.Tensor)}
+        digests = {name: kept for name, kept in self.tensors.items() if name not in tensors}
+        if digests:
+            tensors[DIGESTS] = torch.frombuffer(bytearray(compact(digests).encode()), dtype=torch.uint8)
+        laid_out = sorted(tensors.items(), key=lambda item: (rank[item[1].dtype], item[0].encode()))
         for name, tensor in laid_out:
             end = offset + tensor.nbytes
             header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
@@ -161,6 +176,12 @@ def strides_to_keep(tensor):
     span = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, strides))
     large = span * tensor.element_size() > max(MAX_SPREAD * tensor.nbytes, MAX_SPAN)
     return None if tensor.numel() == 0 or strides == contiguous or large else strides
+
+
+def in_header(name, kept):
+    """About as many bytes as a tensor takes in the header: of a digest, it is the name in the order."""
+    dimensions = kept.dim() if isinstance(kept, torch.Tensor) else -1
+    return 2 * len(name.encode()) + 16 * (dimensions + 1) + (80 if dimensions >= 0 else 0)
 
 
 def write(file, data):

@@ -33,13 +33,16 @@ pub struct Case {
 }
 
 impl Case {
-    /// Reads a case file.
+    /// Reads a case file, and the checkpoint that it refers to, if it refers to one.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be read or is not a case.
+    /// Returns an error if the file cannot be read or is not a case, and if the checkpoint is missing or is not the one
+    /// that was recorded.
     pub fn load(path: impl AsRef<Path>) -> Result<Case> {
         let path = path.as_ref();
-        let trace = Trace::load(path)?;
+        let mut trace = Trace::load(path)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        trace.load_checkpoint(folder).with_context(|| path.display().to_string())?;
         Case::new(trace).with_context(|| format!("{} is not a case", path.display()))
     }
 
@@ -76,7 +79,7 @@ impl Case {
     pub fn input(&self, step: u32, name: &str) -> Result<Tensor> {
         let section = in_step(step, "input/");
         let full = format!("{section}{name}");
-        if self.trace.get(&full).is_none() {
+        if !self.trace.contains(&full) {
             let there = self.trace.names().filter_map(|name| name.strip_prefix(&section));
             bail!(
                 "no {full} in this case, whose inputs of that step are {:?}",
@@ -106,7 +109,7 @@ impl Case {
     pub fn restore_rng(&self, step: u32) -> Result<()> {
         for (name, device) in RNG.into_iter().zip([Device::Cpu, Device::Cuda(0)]) {
             let full = in_step(step, name);
-            if self.trace.get(&full).is_some() {
+            if self.trace.contains(&full) {
                 let state = self.trace.tensor(&full)?;
                 set_rng_state(&state, device).with_context(|| full)?;
             }
@@ -137,7 +140,7 @@ impl Case {
         let variables = vs.variables();
         let recorded = |name: &str| {
             let sections = [format!("param/{name}"), format!("buffer/{name}")];
-            sections.into_iter().find(|full| self.trace.get(full).is_some())
+            sections.into_iter().find(|full| self.trace.contains(full))
         };
         let mut wrong = Vec::new();
         let mut sorted = variables.iter().collect::<Vec<_>>();

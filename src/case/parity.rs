@@ -71,7 +71,7 @@ impl Parity {
         comparison.tensors.retain(|tensor| {
             let is_asked =
                 self.is_asked(&tensor.name) && (of_optimizer || !is_of_optimizer(&tensor.name));
-            is_asked || actual.get(&tensor.name).is_some()
+            is_asked || actual.contains(&tensor.name)
         });
         if !self.strict {
             comparison.leave_out(Side::Actual);
@@ -95,7 +95,7 @@ impl Parity {
             case.trace.names().filter(|name| self.is_asked(name) && !is_of_optimizer(name));
         let (mut taken, mut left_out) = (BTreeSet::new(), BTreeSet::new());
         for name in computed {
-            let steps = if actual.get(name).is_some() { &mut taken } else { &mut left_out };
+            let steps = if actual.contains(name) { &mut taken } else { &mut left_out };
             steps.insert(step_of(name));
         }
         if taken.is_empty() {

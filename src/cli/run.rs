@@ -90,7 +90,7 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
 /// Returns the input of that name in a file.
 fn input(file: &Trace, name: &str, device: Device) -> Result<Tensor> {
     let names = [name.to_owned(), format!("input/{name}")];
-    match names.iter().find(|name| file.get(name).is_some()) {
+    match names.iter().find(|name| file.contains(name)) {
         Some(name) => Ok(file.tensor(name)?.f_to_device(device)?),
         None => {
             let there = file.names().take(20).collect::<Vec<_>>();

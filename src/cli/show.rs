@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 use tch_parity::report::one_line;
-use tch_parity::{Trace, repr_view};
+use tch_parity::{Digest, Trace, repr_view};
 
 use super::exit::{Outcome, complain, message};
 use super::output::{print, unless_closed};
@@ -26,7 +26,7 @@ pub(super) struct Arguments {
 pub(super) fn run(Arguments { file, names }: Arguments) -> Result<Outcome> {
     let trace = Trace::load(&file)?;
     for name in &names {
-        ensure!(trace.get(name).is_some(), "{} holds no tensor {name:?}", file.display());
+        ensure!(trace.contains(name), "{} holds no tensor {name:?}", file.display());
     }
     let names = if names.is_empty() {
         trace.names().collect()
@@ -36,8 +36,12 @@ pub(super) fn run(Arguments { file, names }: Arguments) -> Result<Outcome> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut outcome = Outcome::Done;
     for name in names {
-        let Some(view) = trace.get(name) else { continue }; // its presence is checked above
-        match repr_view(&view) {
+        // Of a tensor that is checked above to be there.
+        let text = match trace.get(name) {
+            Some(view) => repr_view(&view),
+            None => Ok(trace.digest(name).map(|digest| shown(&digest)).unwrap_or_default()),
+        };
+        match text {
             Ok(text) => print(&mut out, format_args!("{}\t{text}\n", one_line(name)))?,
             // A tensor that cannot be printed does not hide the others.
             Err(err) => {
@@ -49,4 +53,12 @@ pub(super) fn run(Arguments { file, names }: Arguments) -> Result<Outcome> {
     }
     unless_closed(out.flush())?;
     Ok(outcome)
+}
+
+/// Returns a digest as Python would print an object of it.
+fn shown(digest: &Digest) -> String {
+    let Digest { dtype, shape, sha256, .. } = digest;
+    let summary = digest.to_string();
+    let summary = if summary.is_empty() { summary } else { format!(": {summary}") };
+    format!("digest({dtype}, {shape:?}, sha256 {sha256}{summary})")
 }

@@ -56,10 +56,10 @@ impl Described {
         for step in 1..=run.steps {
             let second = in_step(step, "forward/output@2");
             ensure!(
-                case.trace.get(&second).is_none(),
+                !case.trace.contains(&second),
                 "step {step} calls the model several times, which is not replayed"
             );
-            let taken = inputs.iter().find(|name| case.trace.get(&in_step(step, name)).is_none());
+            let taken = inputs.iter().find(|name| !case.trace.contains(&in_step(step, name)));
             if let Some(missing) = taken {
                 bail!("{} is missing, which the program takes", in_step(step, missing));
             }
@@ -106,7 +106,7 @@ impl Described {
             let forward = name.strip_prefix("forward/");
             let of_output = name.strip_prefix("grad/").map(|output| format!("forward/{output}"));
             let is_mapped = |name: &str| self.values.contains_key(name);
-            let is_recorded = |name: &str| case.trace.get(name).is_some();
+            let is_recorded = |name: &str| case.trace.contains(name);
             if name.starts_with("taken/") {
                 lines.insert(name.to_owned(), "the replay takes it from the case");
             } else if forward.is_some_and(|output| split_call(output).0 == "L") {

@@ -33,7 +33,7 @@ pub struct ProgramReplay {
 impl ProgramReplay {
     /// Returns whether a case holds the program of its model.
     pub fn is_of(case: &Case) -> bool {
-        case.trace.get(&graph()).is_some()
+        case.trace.contains(&graph())
     }
 
     /// Creates a replay of a case, and checks what the case says of its program and its optimizer.
@@ -80,7 +80,7 @@ impl ProgramReplay {
     /// Returns the program with its initial values, and the optimizers.
     fn start(&self, device: Device) -> Result<Started> {
         let trace = &self.case.trace;
-        let graph = trace.get(&graph()).context("no program")?;
+        let graph = trace.values(&graph())?;
         let mut known = HashMap::<String, Tensor>::new();
         let mut program = Program::new(graph.data(), |kind, name| {
             let own = recorded_name(name);
@@ -129,7 +129,7 @@ impl ProgramReplay {
 
     fn step(&self, step: u32, started: &mut Started, recorder: &Recorder) -> Result<()> {
         let Case { trace, .. } = &self.case;
-        let recorded = |name: &str| trace.get(&in_step(step, name)).is_some();
+        let recorded = |name: &str| trace.contains(&in_step(step, name));
         let value = |name: &str| trace.tensor_on(&in_step(step, name), started.device);
         // The generator is one for all threads, and cases are replayed side by side.
         let draws = RNG.iter().any(|name| recorded(name));

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use anyhow::{Context, Error, Result, anyhow, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use tch::{Device, Kind, Tensor};
 
 use super::tensors::{kind_of, reach};
@@ -22,7 +22,7 @@ impl Trace {
 
     /// Returns the tensor of that name on a device, with the strides that it had.
     pub(crate) fn tensor_on(&self, name: &str, device: Device) -> Result<Tensor> {
-        let view = self.get(name).ok_or_else(|| anyhow!("no tensor named {name}"))?;
+        let view = self.values(name)?;
         let strides = self.strides(name).unwrap_or_default();
         let tensor = kind_of(view.dtype()).and_then(|kind| {
             let (shape, strides) = (signed(view.shape())?, signed(&strides)?);

@@ -1,17 +1,19 @@
 //! The safetensors file of a trace: reading it, and writing the same bytes for the same tensors.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use safetensors::tensor::{Metadata as Header, TensorInfo, TensorView, View};
+use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo, TensorView};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::bytes::Bytes;
+use super::digests::{DIGESTS, read_digests};
 use super::foreign::what_else_it_is;
 use super::metadata::{
     FORMAT, METADATA_KEY, Metadata, NoNameTwice, parse_environment, parse_metadata,
@@ -45,7 +47,7 @@ impl Trace {
         Trace::parse(Bytes::Owned(bytes))
     }
 
-    fn parse(bytes: Bytes) -> Result<Trace> {
+    pub(super) fn parse(bytes: Bytes) -> Result<Trace> {
         let (data_start, header) = read_header(bytes.as_slice()).map_err(|err| {
             match what_else_it_is(bytes.as_slice()) {
                 Some(what) => anyhow!("not a safetensors file but {what}"),
@@ -55,13 +57,19 @@ impl Trace {
         let mut infos = header.tensors();
         let mut trace = Trace::new();
         let mut metadata = header.metadata().clone().unwrap_or_default();
-        let mut strides = None;
+        let (mut strides, mut initial, mut digests) = (None, None, HashMap::new());
         let order = match metadata.remove(METADATA_KEY) {
             Some(text) => {
                 let metadata = parse_metadata(&text)?;
                 (trace.run, trace.environment) = (metadata.run, metadata.environment);
                 trace.run::<Value>()?; // fails unless it is JSON, which the comparison needs
-                strides = metadata.strides;
+                (strides, initial) = (metadata.strides, metadata.initial);
+                if let Some(info) = infos.remove(DIGESTS) {
+                    let (start, end) = info.data_offsets;
+                    // A copy, since a mapped file can be changed meanwhile.
+                    let json = bytes.as_slice()[data_start + start..data_start + end].to_vec();
+                    digests = read_digests(&json)?;
+                }
                 metadata.order
             }
             None => {
@@ -72,20 +80,26 @@ impl Trace {
             }
         };
         for name in order {
-            let info = infos.remove(&name).with_context(|| {
-                format!("the recorded order names {name} twice, or there is no such tensor")
-            })?;
-            let (start, end) = info.data_offsets;
-            let range = data_start + start..data_start + end;
-            trace.tensors.insert(
-                name,
-                Entry { dtype: info.dtype, shape: info.shape.clone(), range, strides: None },
-            );
+            let of_values = |info: &TensorInfo| {
+                let (start, end) = info.data_offsets;
+                let range = data_start + start..data_start + end;
+                Entry::of_values(info.dtype, info.shape.clone(), range)
+            };
+            let entry = match (infos.remove(&name), digests.remove(&name)) {
+                (Some(info), None) => of_values(info),
+                (None, Some(digest)) => digest,
+                (Some(_), Some(_)) => bail!("the file has both {name} and its digest"),
+                (None, None) => {
+                    bail!("the recorded order names {name} twice, or there is no such tensor")
+                }
+            };
+            trace.tensors.insert(name, entry);
         }
-        if let Some(name) = infos.keys().min() {
+        if let Some(name) = infos.keys().chain(digests.keys()).min() {
             bail!("the recorded order leaves out {name}");
         }
         trace.take_strides(strides.unwrap_or_default())?;
+        trace.take_initial(initial)?;
         trace.foreign_keys = metadata.into_keys().collect();
         trace.foreign_keys.sort();
         trace.bytes = bytes;
@@ -139,25 +153,38 @@ impl Trace {
         Ok(self.lay_out()?.write(out)?)
     }
 
-    fn lay_out(&self) -> Result<LaidOut<'_>> {
+    fn lay_out<'a>(&'a self) -> Result<LaidOut<'a>> {
         let metadata = serde_json::to_string(&Metadata {
             format: FORMAT,
             order: self.names().map(str::to_owned).collect(),
             strides: self.listed_strides(),
+            initial: self.listed_initial(),
             run: self.run.clone(),
             environment: self.environment.clone(),
         })?;
         parse_metadata(&metadata).context("what is recorded of the run could not be read again")?;
         let metadata = HashMap::from([(METADATA_KEY.to_owned(), metadata)]);
         // The layout is that of `safetensors::serialize`, which itself would hold all the bytes a second time.
-        let mut tensors = self.iter().collect::<Vec<_>>();
-        tensors.sort_by(|(a, left), (b, right)| right.dtype().cmp(&left.dtype()).then(a.cmp(b)));
+        let part = |(name, view): (&'a str, TensorView<'a>)| Part {
+            name,
+            dtype: view.dtype(),
+            shape: view.shape().to_vec(),
+            bytes: Cow::Borrowed(view.data()),
+        };
+        let digests = self.written_digests()?.map(|json| Part {
+            name: DIGESTS,
+            dtype: Dtype::U8,
+            shape: vec![json.len()],
+            bytes: Cow::Owned(json),
+        });
+        let mut tensors = self.iter().map(part).chain(digests).collect::<Vec<_>>();
+        tensors.sort_by(|a, b| b.dtype.cmp(&a.dtype).then(a.name.cmp(b.name)));
         let mut end = 0;
-        let infos = tensors.iter().map(|(name, view)| {
-            let data_offsets = (end, end + view.data_len());
+        let infos = tensors.iter().map(|part| {
+            let data_offsets = (end, end + part.bytes.len());
             end = data_offsets.1;
-            let (dtype, shape) = (view.dtype(), view.shape().to_vec());
-            ((*name).to_owned(), TensorInfo { dtype, shape, data_offsets })
+            let (dtype, shape) = (part.dtype, part.shape.clone());
+            (part.name.to_owned(), TensorInfo { dtype, shape, data_offsets })
         });
         let mut header = serde_json::to_string(&Header::new(Some(metadata), infos.collect())?)?;
         ensure!(
@@ -192,13 +219,21 @@ fn read_header(file: &[u8]) -> Result<(usize, Header)> {
 /// The contents of a file, in the order in which it holds them.
 struct LaidOut<'a> {
     header: String,
-    tensors: Vec<(&'a str, TensorView<'a>)>,
+    tensors: Vec<Part<'a>>,
+}
+
+/// A tensor of a file.
+struct Part<'a> {
+    name: &'a str,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Cow<'a, [u8]>,
 }
 
 impl LaidOut<'_> {
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
         out.write_all(&(self.header.len() as u64).to_le_bytes())?;
         out.write_all(self.header.as_bytes())?;
-        self.tensors.iter().try_for_each(|(_, view)| out.write_all(view.data()))
+        self.tensors.iter().try_for_each(|part| out.write_all(&part.bytes))
     }
 }

@@ -8,6 +8,7 @@ use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use super::checkpoint::Initial;
 use super::strides::Strides;
 
 /// The only metadata key of a file. It records the order of the tensors, which safetensors does not keep. It is
@@ -31,6 +32,8 @@ pub(super) struct Metadata {
     pub(super) order: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) strides: Option<Strides>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) initial: Option<Initial>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) run: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]

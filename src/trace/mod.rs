@@ -5,11 +5,15 @@
 
 mod bytes;
 pub(crate) mod case_name;
+mod checkpoint;
+mod digest;
+mod digests;
 mod environment;
 mod file;
 mod foreign;
 mod metadata;
 mod names;
+mod numbers;
 mod pattern;
 mod strides;
 mod write_atomically;
@@ -26,10 +30,15 @@ use serde_json::value::RawValue;
 pub(crate) use bytes::Bytes;
 pub use case_name::is_given;
 pub(crate) use case_name::{PROGRAM, in_step, split_call, split_step};
+use checkpoint::Checkpoint;
+pub use digest::Digest;
+pub(crate) use digests::Stored;
+use digests::Written;
 pub use environment::{CudaEnvironment, Environment, Numerics};
 pub(crate) use metadata::IMPLEMENTATIONS;
 use metadata::parse_part;
 pub use names::Names;
+pub(crate) use numbers::floats;
 pub(crate) use pattern::Pattern;
 pub use write_atomically::{AtomicFile, remove_unfinished_files, write_atomically};
 
@@ -56,6 +65,10 @@ const RESERVED: &str = "__metadata__";
 pub struct Trace {
     tensors: IndexMap<String, Entry>,
     bytes: Bytes,
+    /// The file that holds initial values, unless these were taken from it.
+    checkpoint: Option<Checkpoint>,
+    /// The bytes of that file, once they were.
+    checkpoint_bytes: Bytes,
     run: Option<Box<RawValue>>,
     environment: Option<Box<RawValue>>,
     /// The metadata keys of the file, except the project's own.
@@ -68,10 +81,36 @@ pub struct Trace {
 struct Entry {
     dtype: Dtype,
     shape: Vec<usize>,
-    /// The range of `Trace::bytes` that holds the elements, little-endian and in row-major order.
-    range: Range<usize>,
+    content: Content,
     /// The strides that the tensor had in memory, or `None` if they were those of a new tensor of its shape.
     strides: Option<Vec<usize>>,
+    /// The name under which the checkpoint has the values.
+    in_checkpoint: Option<String>,
+}
+
+/// The elements, little-endian and in row-major order, or their digest.
+#[derive(Debug)]
+enum Content {
+    /// The range of `Trace::bytes`.
+    Values(Range<usize>),
+    /// The range of `Trace::checkpoint_bytes`.
+    InCheckpoint(Range<usize>),
+    Digest(Box<Written>),
+}
+
+impl Entry {
+    fn of_values(dtype: Dtype, shape: Vec<usize>, range: Range<usize>) -> Entry {
+        let content = Content::Values(range);
+        Entry { dtype, shape, content, strides: None, in_checkpoint: None }
+    }
+
+    /// Returns how many bytes the elements are.
+    fn size(&self) -> usize {
+        match &self.content {
+            Content::Values(range) | Content::InCheckpoint(range) => range.len(),
+            Content::Digest(written) => written.digest.bytes(),
+        }
+    }
 }
 
 impl Trace {
@@ -101,12 +140,11 @@ impl Trace {
         strides: Option<Vec<usize>>,
         write: impl FnOnce(&mut Vec<u8>, usize) -> Result<()>,
     ) -> Result<()> {
-        ensure!(!self.tensors.contains_key(&name), "two tensors named {name}");
-        ensure!(name != RESERVED, "no tensor of a safetensors file can be named {RESERVED}");
+        self.ensure_new(&name)?;
         let bytes = self.bytes.to_mut();
         let start = bytes.len();
         write(bytes, start).with_context(|| name.clone())?;
-        let mut entry = Entry { dtype, shape, range: start..bytes.len(), strides: None };
+        let mut entry = Entry::of_values(dtype, shape, start..bytes.len());
         if let Some(strides) = strides {
             entry.note_strides(strides);
         }
@@ -114,25 +152,29 @@ impl Trace {
         Ok(())
     }
 
-    /// Returns the names of the tensors, in order.
+    /// Returns the names of the tensors, in order, with those of which the trace has the digest alone.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Returns the tensors as plain data, in order.
+    /// Returns the tensors as plain data, in order, without those of which the trace has the digest alone.
     pub fn iter(&self) -> impl Iterator<Item = (&str, TensorView<'_>)> {
-        self.tensors.iter().map(|(name, entry)| (name.as_str(), self.view(entry)))
+        self.tensors.iter().filter_map(|(name, entry)| Some((name.as_str(), self.view(entry)?)))
     }
 
-    /// Returns the tensor of that name as plain data.
+    /// Returns the tensor of that name as plain data, or `None` if there is none or the trace has its digest alone.
     pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
-        Some(self.view(self.tensors.get(name)?))
+        self.view(self.tensors.get(name)?)
     }
 
-    fn view(&self, entry: &Entry) -> TensorView<'_> {
-        let bytes = &self.bytes.as_slice()[entry.range.clone()];
+    fn view(&self, entry: &Entry) -> Option<TensorView<'_>> {
+        let bytes = match &entry.content {
+            Content::Values(range) => &self.bytes.as_slice()[range.clone()],
+            Content::InCheckpoint(range) => &self.checkpoint_bytes.as_slice()[range.clone()],
+            Content::Digest(_) => return None,
+        };
         match TensorView::new(entry.dtype, entry.shape.clone(), bytes) {
-            Ok(view) => view,
+            Ok(view) => Some(view),
             Err(err) => unreachable!("checked when it came in: {err}"),
         }
     }
@@ -150,7 +192,8 @@ impl Trace {
     ) -> Result<Option<&str>> {
         let mut names = self.names();
         for (name, shape) in layout {
-            let view = self.get(&name).with_context(|| format!("{name} is missing"))?;
+            ensure!(self.contains(&name), "{name} is missing");
+            let view = self.values(&name)?;
             let next = names.next().unwrap_or_default();
             let (found, found_dtype) = (view.shape(), view.dtype());
             ensure!(next == name, "{next} stands where {name} is expected");

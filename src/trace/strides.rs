@@ -71,13 +71,13 @@ fn check(entry: &Entry, strides: &[usize]) -> Result<()> {
     let (shape, bits) = (&entry.shape, entry.dtype.bitsize());
     let count = strides.len();
     ensure!(count == shape.len(), "{count} are listed, and it has {} dimensions", shape.len());
-    ensure!(!entry.range.is_empty(), "they are listed, and it has no elements");
+    ensure!(entry.size() > 0, "they are listed, and it has no elements");
     ensure!(strides != contiguous(shape), "they are listed, and are those of a new tensor");
     // libtorch counts bytes in signed numbers, also where a dimension has one element.
     let fits = |elements: usize| isize::try_from(elements.checked_mul(bits)?).ok();
     let span = span(shape, strides).filter(|_| strides.iter().all(|&n| fits(n).is_some()));
     let bytes = span.and_then(fits).with_context(|| format!("{strides:?} are too large"))?;
-    let (bytes, most) = (bytes as usize / 8, entry.range.len().saturating_mul(MAX_SPREAD));
+    let (bytes, most) = (bytes as usize / 8, entry.size().saturating_mul(MAX_SPREAD));
     let most = most.max(MAX_SPAN);
     ensure!(bytes <= most, "{strides:?} span {bytes} bytes, and {most} are the most for its size");
     Ok(())

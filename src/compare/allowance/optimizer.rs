@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use safetensors::tensor::Dtype;
 
 use super::decay::Optimizers;
-use super::numbers::{elements, max_magnitude};
+use super::numbers::max_magnitude;
 use super::place::after;
 use crate::compare::tolerance::{Between, NOISE, Tolerance};
-use crate::trace::{Trace, in_step};
+use crate::trace::{Trace, floats, in_step};
 
 /// The steps of two runs, of which the gradients that were judged right are known.
 pub(super) struct Steps<'a> {
@@ -94,9 +94,9 @@ impl<'a> Steps<'a> {
         right: impl Fn(&str) -> bool,
     ) -> Option<Bounds> {
         let (a, e) = (self.actual.get(now)?, self.expected.get(now)?);
-        let (a, e) = (elements(&a).collect::<Vec<_>>(), elements(&e).collect::<Vec<_>>());
+        let (a, e) = (floats(&a).collect::<Vec<_>>(), floats(&e).collect::<Vec<_>>());
         let values = |trace: &Trace| {
-            let values = trace.get(before).map(|view| elements(&view).collect::<Vec<_>>());
+            let values = trace.get(before).map(|view| floats(&view).collect::<Vec<_>>());
             values.filter(|values| values.len() == e.len())
         };
         // Before its first step, an optimizer keeps nothing. A port need not record what it starts from.
@@ -151,11 +151,11 @@ impl<'a> Steps<'a> {
             });
             let before = after(k - 1, "param", name);
             let expected = self.expected.get(&before);
-            let parameters = expected.iter().flat_map(elements);
+            let parameters = expected.iter().flat_map(floats);
             let actual = both(&before).map(|(actual, _)| actual).or(expected.clone());
-            let differ = actual.iter().flat_map(elements).zip(expected.iter().flat_map(elements));
+            let differ = actual.iter().flat_map(floats).zip(expected.iter().flat_map(floats));
             let differ = differ.map(|(a, e)| (a - e).abs());
-            let gradients = elements(&a).zip(elements(&e));
+            let gradients = floats(&a).zip(floats(&e));
             let all = gradients.zip(parameters.zip(differ)).enumerate();
             for (i, ((a, e), (parameter, drift))) in all {
                 // Weight decay can cancel the gradient. What the step follows is then as small as their sum.
@@ -185,7 +185,7 @@ impl<'a> Steps<'a> {
             let lengths = parameters.filter_map(|name| {
                 let before = expected.get(&after(step - 1, "param", name))?;
                 let after = expected.get(&after(step, "param", name))?;
-                let moved = elements(&after).zip(elements(&before)).map(|(a, b)| (a - b).abs());
+                let moved = floats(&after).zip(floats(&before)).map(|(a, b)| (a - b).abs());
                 Some(moved.filter(|x| x.is_finite()).fold(0., f64::max))
             });
             lengths.fold(0., f64::max)

@@ -25,7 +25,7 @@ pub(super) enum Part<'a> {
 
 /// Returns the step of a tensor, counted from 1, and what it is, or `None` if its name is not one of a case.
 pub(super) fn place<'a>(full: &'a str, case: &Trace) -> Option<(u32, Part<'a>)> {
-    let is = |section: &str, name: &str| case.get(&format!("{section}/{name}")).is_some();
+    let is = |section: &str, name: &str| case.contains(&format!("{section}/{name}"));
     let (of_step, name) = match split_step(full) {
         Some((step, name)) => (Some(step.parse().ok()?), name),
         None => (None, full),

@@ -1,6 +1,6 @@
 //! The tensors that a case of a `ThreeLayerNet` has: their names, their order, their shapes and their dtype.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use safetensors::tensor::Dtype;
 
 use crate::trace::Trace;
@@ -12,7 +12,8 @@ const INTERMEDIATE: [&str; 7] = ["x", "z2", "h2", "z3", "h3", "z", "h"];
 /// Checks that `trace` has exactly the tensors of a case of this many steps.
 pub(super) fn validate(trace: &Trace, steps: u32) -> Result<()> {
     let matrix = |name: &str| {
-        let view = trace.get(name).with_context(|| format!("{name} is missing"))?;
+        ensure!(trace.contains(name), "{name} is missing");
+        let view = trace.values(name)?;
         let &[rows, columns] = view.shape() else {
             bail!("{name} is of shape {:?}: a matrix is needed", view.shape());
         };
