@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use common::{python, pytorch, scratch, seed, stdout, tch_parity};
 use safetensors::tensor::{Dtype, TensorView};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tch::{Kind, Tensor, no_grad};
 use tch_parity::{Case, Numerics, Program, ProgramReplay, Trace, Value, call};
 
@@ -60,38 +60,82 @@ fn recorded_models_are_replayed_by_their_programs_to_the_bit() {
 }
 
 #[test]
-fn a_wrong_program_is_seen() {
-    let folder = recorded("programs_wrong", &["convolutions", "encoder_layer", "lstm"]);
-    let edits: [(&str, Edit); 5] = [
-        ("another operator", |graph| {
-            let node = find(graph, "torch.ops.aten.relu_.default");
-            node["target"] = "torch.ops.aten.sigmoid_.default".into();
+fn a_wrong_program_is_traced_to_its_operator() {
+    let models = ["convolutions", "encoder_layer", "in_place", "losses_and_distances"];
+    let folder = recorded("programs_wrong", &models);
+    // Of each: the model, what is the first to differ, and where to look.
+    let wrong: [(&str, &str, &str, &str, Edit); 12] = [
+        ("another-operator", "convolutions", "operator/relu_", "aten::sigmoid_ in 2", |graph| {
+            find(graph, "relu_.default")["target"] = "torch.ops.aten.sigmoid_.default".into();
         }),
-        ("another constant", |graph| {
-            let node = find(graph, "torch.ops.aten.batch_norm.default");
-            argument(node, "eps")["as_float"] = 1e-3.into();
+        ("eps", "convolutions", "operator/batch_norm", "aten::batch_norm in 1", |graph| {
+            argument(find(graph, "batch_norm.default"), "eps")["as_float"] = 1e-3.into();
         }),
-        ("an input that is swapped", |graph| {
-            let node = find(graph, "torch.ops.aten.linear.default");
-            let weight = argument(node, "weight").clone();
-            *argument(node, "weight") = weight;
-            *argument(node, "bias") = serde_json::json!({ "as_none": true });
+        ("momentum", "convolutions", "step/1/1.running_mean", "aten::batch_norm in 1", |graph| {
+            argument(find(graph, "batch_norm.default"), "momentum")["as_float"] = 0.2.into();
         }),
-        ("another momentum", |graph| {
-            let node = find(graph, "torch.ops.aten.batch_norm.default");
-            argument(node, "momentum")["as_float"] = 0.2.into();
+        ("mode", "convolutions", "operator/batch_norm", "aten::batch_norm in 1", |graph| {
+            argument(find(graph, "batch_norm.default"), "training")["as_bool"] = false.into();
         }),
-        ("another mode", |graph| {
-            let node = find(graph, "torch.ops.aten.batch_norm.default");
-            argument(node, "training")["as_bool"] = false.into();
+        ("bias", "convolutions", "operator/linear", "aten::linear in 8", |graph| {
+            let none = json!({ "as_none": true });
+            *argument(find(graph, "linear.default"), "bias") = none;
+        }),
+        ("swapped", "losses_and_distances", "operator/kl_div", "aten::kl_div", |graph| {
+            let node = find(graph, "kl_div.default");
+            let input = argument(node, "self").clone();
+            let target = std::mem::replace(argument(node, "target"), input);
+            *argument(node, "self") = target;
+        }),
+        ("dimension", "losses_and_distances", "operator/softmax", "aten::softmax.int", |graph| {
+            argument(find(graph, "softmax.int"), "dim")["as_int"] = 0.into();
+        }),
+        ("alpha", "in_place", "operator/add_", "aten::add_.Tensor", |graph| {
+            argument(find(graph, "add_.Tensor"), "alpha")["as_float"] = 0.25.into();
+        }),
+        ("left-out", "in_place", "operator/mul_", "no operator computes mul_", |graph| {
+            let nodes = nodes(graph);
+            nodes.retain(|node| node["target"] != "torch.ops.aten.mul_.Tensor");
+            argument(find(graph, "add_.Tensor"), "self")["as_tensor"]["name"] = "linear".into();
+        }),
+        ("index", "encoder_layer", "operator/select", "aten::select.int in self_attn", |graph| {
+            argument(find(graph, "select.int"), "index")["as_int"] = 1.into();
+        }),
+        ("axes", "encoder_layer", "operator/permute", "aten::permute in self_attn", |graph| {
+            argument(find(graph, "permute.default"), "dims")["as_ints"] = json!([2, 1, 0, 3]);
+        }),
+        ("probability", "encoder_layer", "operator/dropout", "aten::dropout in", |graph| {
+            argument(find(graph, "dropout.default"), "p")["as_float"] = 0.2.into();
         }),
     ];
-    for (what, edit) in edits {
-        let file = edited(&folder, "convolutions", edit);
-        let (code, text) = check(&file, &[]);
-        assert_eq!(code, Some(1), "{what}: {text}");
-        assert!(text.contains("is the first to differ"), "{what}: {text}");
+    let edited_folder = scratch("programs_wrong_edited");
+    for (what, model, _, _, edit) in &wrong {
+        let file = edited(&folder, model, edit);
+        fs::rename(file, edited_folder.join(what).with_extension("safetensors")).unwrap();
     }
+    // A case without the digests of operators leads to the module.
+    let file = edited(&folder, "convolutions", wrong[0].4);
+    let case = Trace::load(&file).unwrap();
+    let without = copied(&case, |name| !name.contains("operator/"), &[]);
+    without.save(edited_folder.join("without.safetensors")).unwrap();
+    let (code, text) = check(&edited_folder, &[]);
+    assert_eq!(code, Some(1), "{text}");
+    let lines = text.lines().collect::<Vec<_>>();
+    let origin = |what: &str| {
+        let verdict = format!("DIFFERS: {}/{what}.safetensors ", edited_folder.display());
+        let at = lines.iter().position(|line| line.starts_with(&verdict));
+        lines[at.unwrap_or_else(|| panic!("{what}: {text}")) - 1]
+    };
+    for (what, _, first, look, _) in &wrong {
+        let origin = origin(what);
+        assert!(origin.starts_with(&format!("{first} is the first to differ")), "{what}: {origin}");
+        assert!(origin.contains(": look at ") && origin.contains(look), "{what}: {origin}");
+    }
+    let relu = "; operator/batch_norm agrees: look at aten::sigmoid_ in 2 (activation.py:";
+    let schema = ": return F.relu(input, inplace=self.inplace)): aten::sigmoid_(Tensor(a!) self) -> Tensor(a!)";
+    let origin_of_relu = origin("another-operator");
+    assert!(origin_of_relu.contains(relu) && origin_of_relu.ends_with(schema), "{origin_of_relu}");
+    assert!(origin("without").starts_with("forward/2 is the first to differ; "), "{text}");
 }
 
 #[test]
@@ -99,37 +143,32 @@ fn a_program_that_cannot_be_run_is_an_error_in_one_line() {
     let folder = recorded("programs_refused", &["convolutions"]);
     let edits: [(&str, Edit); 11] = [
         ("libtorch has no such operator", |graph| {
-            find(graph, "torch.ops.aten.relu_.default")["target"] =
-                "torch.ops.aten.relux.default".into();
+            find(graph, "relu_.default")["target"] = "torch.ops.aten.relux.default".into();
         }),
         ("it is not supported", |graph| {
-            find(graph, "torch.ops.aten.relu_.default")["target"] = "os.system".into();
+            find(graph, "relu_.default")["target"] = "os.system".into();
         }),
         ("none that opens files", |graph| {
-            find(graph, "torch.ops.aten.relu_.default")["target"] =
-                "torch.ops.aten.from_file.default".into();
+            find(graph, "relu_.default")["target"] = "torch.ops.aten.from_file.default".into();
         }),
         ("only operators of aten are run", |graph| {
-            find(graph, "torch.ops.aten.relu_.default")["target"] =
-                "torch.ops.own.relu.default".into();
+            find(graph, "relu_.default")["target"] = "torch.ops.own.relu.default".into();
         }),
         ("has no argument \"epsilon\"", |graph| {
-            find(graph, "torch.ops.aten.batch_norm.default")["inputs"][7]["name"] =
-                "epsilon".into();
+            find(graph, "batch_norm.default")["inputs"][7]["name"] = "epsilon".into();
         }),
         ("no value is named", |graph| {
-            let node = find(graph, "torch.ops.aten.linear.default");
+            let node = find(graph, "linear.default");
             argument(node, "input")["as_tensor"]["name"] = "nothing".into();
         }),
         ("two values are named", |graph| {
-            find(graph, "torch.ops.aten.relu_.default")["outputs"][0]["as_tensor"]["name"] =
-                "conv2d".into();
+            find(graph, "relu_.default")["outputs"][0]["as_tensor"]["name"] = "conv2d".into();
         }),
         ("version 9.0 of torch.export's schema", |graph| {
             graph["schema_version"] = serde_json::json!({ "major": 9, "minor": 0 });
         }),
         ("unknown variant `as_custom_obj`", |graph| {
-            let node = find(graph, "torch.ops.aten.linear.default");
+            let node = find(graph, "linear.default");
             *argument(node, "input") = serde_json::json!({ "as_custom_obj": {} });
         }),
         ("the parameter 0.wait", |graph| {
@@ -137,7 +176,7 @@ fn a_program_that_cannot_be_run_is_an_error_in_one_line() {
                 "0.wait".into();
         }),
         ("argument eps: it takes a float", |graph| {
-            let node = find(graph, "torch.ops.aten.batch_norm.default");
+            let node = find(graph, "batch_norm.default");
             *argument(node, "eps") = serde_json::json!({ "as_string": "x" });
         }),
     ];
@@ -160,9 +199,13 @@ fn a_program_that_cannot_be_run_is_an_error_in_one_line() {
 }
 
 /// Returns the first node of an operator.
-fn find<'a>(graph: &'a mut Json, target: &str) -> &'a mut Json {
-    let nodes = graph["graph_module"]["graph"]["nodes"].as_array_mut().unwrap();
-    nodes.iter_mut().find(|node| node["target"] == target).unwrap()
+fn find<'a>(graph: &'a mut Json, operator: &str) -> &'a mut Json {
+    let target = format!("torch.ops.aten.{operator}");
+    nodes(graph).iter_mut().find(|node| node["target"] == target).unwrap()
+}
+
+fn nodes(graph: &mut Json) -> &mut Vec<Json> {
+    graph["graph_module"]["graph"]["nodes"].as_array_mut().unwrap()
 }
 
 fn argument<'a>(node: &'a mut Json, name: &str) -> &'a mut Json {
@@ -180,17 +223,28 @@ fn edited(folder: &Path, name: &str, edit: impl Fn(&mut Json)) -> PathBuf {
 
 fn with_graph(folder: &Path, name: &str, graph: &[u8]) -> PathBuf {
     let case = Trace::load(folder.join(name).with_extension("safetensors")).unwrap();
+    let other = copied(&case, |_| true, graph);
+    let file = folder.join("edited").with_extension("safetensors");
+    other.save(&file).unwrap();
+    file
+}
+
+/// Returns the tensors and digests of a case whose names fit, with another program unless that is empty.
+fn copied(case: &Trace, keep: impl Fn(&str) -> bool, graph: &[u8]) -> Trace {
     let mut other = Trace::new();
-    for (name, view) in case.iter() {
+    for name in case.names().filter(|name| keep(name)) {
+        let Some(view) = case.get(name) else {
+            other.push_digest(name, case.digest(name).unwrap()).unwrap();
+            continue;
+        };
+        let changed = name == "program/graph" && !graph.is_empty();
         let graph = TensorView::new(Dtype::U8, vec![graph.len()], graph).unwrap();
-        other.push_view(name, if name == "program/graph" { &graph } else { &view }).unwrap();
+        other.push_view(name, if changed { &graph } else { &view }).unwrap();
     }
     let run = case.run::<Json>().unwrap().unwrap();
     let environment = case.environment::<Json>().unwrap().unwrap();
     other.describe(&run, &environment).unwrap();
-    let file = folder.join("edited").with_extension("safetensors");
-    other.save(&file).unwrap();
-    file
+    other
 }
 
 /// Exports a model of dynamic sizes, and returns the folder with the program and what PyTorch computed.

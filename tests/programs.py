@@ -292,7 +292,7 @@ def record(path, name, number):
     optimizer = OPTIMIZERS[number % len(OPTIMIZERS)](trained)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
     kwargs = {"scale": 0.5} if name == "numbers_and_strings" else {}
-    with Recorder(path, net, optimizer=optimizer) as recorder:
+    with Recorder(path, net, optimizer=optimizer, operators=True) as recorder:
         for _ in range(2):
             inputs = [draw(shape) for shape in shapes]
             if options.get("channels_last"):

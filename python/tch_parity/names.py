@@ -13,6 +13,9 @@ import torch
 # What the format itself calls the model's output, the loss, and the loss's target.
 OUTPUT, LOSS, TARGET = "output", "L", "target"
 
+# The section of what the operators of a program returned.
+OPERATOR = "operator"
+
 MAX_DEPTH = 32
 
 

@@ -14,8 +14,9 @@ from torch import nn
 from .checkpoints import checkpoints
 from .digest import digest
 from .initial import Checkpoint
-from .names import LOSS, OUTPUT, TARGET, escaped, is_given, is_taken, of_module, parts, plain
+from .names import LOSS, OPERATOR, OUTPUT, TARGET, escaped, is_given, is_taken, of_module, parts, plain
 from .numerics import environment
+from .operators import run_operators
 from .optimizers import Optimizer
 from .program import CannotExport, Program, mode
 from .trace import DTYPES, CannotRecord, Trace, ensure_writable, host_copy, strides_to_keep
@@ -38,13 +39,14 @@ class Recorder:
     on_error   "discard" writes no file if the `with` ends by an exception, "keep" one of the whole steps
     program    whether torch.export is asked for the model's program at its first call
     keep       "values" keeps every tensor, "digests" the SHA-256 and a summary of those that a replay only computes
+    operators  whether the digest of what each operator of the program returns is recorded: the program is run once more
     initial    a safetensors file with the model's initial parameters and buffers, which the case then refers to
 
     What cannot be recorded is printed to stderr, and listed in the file's `run` under "not_recorded".
     """
 
     def __init__(self, path, model, *, optimizer=None, loss=None, only=("*",), skip=(), on_error="discard", program=True,
-                 keep="values", initial=None):
+                 keep="values", initial=None, operators=False):
         self.path, self.model, self.loss_function, self.on_error = path, model, loss, on_error
         ensure_writable(path)
         if on_error not in ("discard", "keep"):
@@ -71,6 +73,7 @@ class Recorder:
         self.steps = 0
         self.step_open = False
         self.values = {}
+        self.wants_operators = operators
         self.wants_program, self.program, self.exporting = program, None, False
         self.program_inputs = {}  # the names of the first call's inputs, by id
         self.hooks = contextlib.ExitStack()
@@ -260,6 +263,8 @@ class Recorder:
             self._input(name if number == 1 else f"{name}@{number}", value)
         if number == 1 and self.target:
             self._input(TARGET, self.target[0])
+        if self.wants_operators and self.program is not None:
+            self._operators(number, args, kwargs)
 
     def _export(self, args, kwargs):
         self.exporting = True
@@ -274,6 +279,17 @@ class Recorder:
             self._leave_out(["program"], str(error))
         finally:
             self.exporting = False
+
+    def _operators(self, number, args, kwargs):
+        def take(name, result):
+            name = f"{OPERATOR}/{name}" if number == 1 else f"{OPERATOR}/{name}@{number}"
+            with contextlib.suppress(CannotRecord):
+                self.trace.keep(self.prefix + name, digest(host_copy(name, result)))
+
+        try:
+            run_operators(self.program.exported, self.model, args, kwargs, take)
+        except Exception as error:
+            self._leave_out([OPERATOR], f"the program cannot be run: {' '.join(str(error).split())}")
 
     def _input(self, name, value):
         for path, leaf in parts(name, value):

@@ -7,7 +7,8 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
 use crate::torch::{Gradient, Output};
-use crate::trace::{Environment, Numerics, Trace};
+use crate::trace::case_name::OPERATOR;
+use crate::trace::{Environment, Numerics, Trace, in_step};
 
 /// Why there is no gradient, in the words of the Python package.
 const OVERWRITTEN: &str =
@@ -96,6 +97,16 @@ impl Recorder {
             recorded.outputs.push((name.to_owned(), output));
         }
         Ok(())
+    }
+
+    /// Records the digest of what an operator of a program returns.
+    ///
+    /// # Errors
+    /// Returns an error if the value has been recorded in this step, or if a trace keeps no such tensor.
+    pub(crate) fn operator(&self, value: &str, tensor: &Tensor) -> Result<()> {
+        let mut recorded = self.recorded.borrow_mut();
+        let name = in_step(recorded.step, &format!("{OPERATOR}{value}"));
+        recorded.trace.push_digest_of(&name, tensor)
     }
 
     /// Records the loss, and the gradients of the outputs and of the trainable variables of `vs`. Call it between

@@ -35,11 +35,12 @@ fn problem(
     criterion: Criterion,
     stored: (&Stored, &Stored),
 ) -> String {
-    let differ = format!(
-        "its SHA-256 is {}…, not {}…: {ours} instead of {theirs}",
-        ours.short(),
-        theirs.short()
-    );
+    let (summary, other) = (ours.to_string(), theirs.to_string());
+    let summaries = match summary == other {
+        true => format!("both have {summary}"),
+        false => format!("{summary} instead of {other}"),
+    };
+    let differ = format!("its SHA-256 is {}…, not {}…: {summaries}", ours.short(), theirs.short());
     if criterion == Criterion::Bitwise {
         return differ;
     }

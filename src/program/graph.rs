@@ -164,7 +164,7 @@ impl Operation {
 }
 
 impl Argument {
-    fn slots(&self) -> Vec<Slot> {
+    pub(super) fn slots(&self) -> Vec<Slot> {
         match self {
             Argument::Known(_) => Vec::new(),
             Argument::One(slot) => vec![*slot],

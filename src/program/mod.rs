@@ -7,6 +7,7 @@
 mod graph;
 mod inputs;
 mod interpreter;
+mod operators;
 mod pt2;
 mod read;
 pub(crate) mod schema;
@@ -19,9 +20,10 @@ use indexmap::IndexMap;
 use tch::{Device, Tensor};
 
 use crate::torch::Value;
-use graph::{Graph, Slot};
+use graph::{Graph, Results, Slot};
 use inputs::UserInput;
 use interpreter::run;
+pub(crate) use operators::Computed;
 use schema::{Exported, InputSpec, MAJOR};
 
 /// A program that `torch.export` wrote, with its parameters and buffers.
@@ -72,12 +74,12 @@ pub(crate) enum Kind {
     Constant,
 }
 
-/// The output of a module's call, by the name of its value in the graph.
+/// A value of the graph that is passed on: the output of a module's call, or what an operator returned.
 pub(crate) struct Tap {
     /// The name under which it is passed on.
     pub(crate) name: String,
-    /// The call of the module, such as `layers.0.act@1` for the second.
-    pub(crate) call: String,
+    /// The call of the module, such as `layers.0.act@1` for the second. Without one it is passed on at once.
+    pub(crate) call: Option<String>,
     /// The name of the value.
     pub(crate) value: String,
 }
@@ -181,7 +183,7 @@ impl Program {
         self.run_graph(inputs, &mut |_, _| Ok(()))
     }
 
-    /// Runs the program, and passes the outputs of modules to `take` as they are returned.
+    /// Runs the program, and passes the values of `taps` to `take` as they are returned.
     pub(crate) fn run_tapped(
         &self,
         inputs: &[Tensor],
@@ -199,22 +201,27 @@ impl Program {
         self.run_graph(inputs, watch).map(drop)
     }
 
-    /// Finds where modules return. The graph keeps these values until then.
+    /// Finds where modules and operators return. The graph keeps these values until then.
     ///
     /// # Errors
     /// Returns an error if the graph has no value of that name.
     pub(crate) fn tap(&mut self, taps: &[Tap]) -> Result<Taps> {
         let mut after = HashMap::<usize, Vec<(String, Slot)>>::new();
         let mut kept = Vec::new();
+        let mut made = HashMap::<Slot, usize>::new();
+        for (at, node) in self.graph.nodes.iter().enumerate() {
+            made.extend(node.results.iter().flat_map(Results::slots).map(|slot| (slot, at)));
+        }
         for tap in taps {
             let slot = self.graph.names.get(&tap.value).copied();
             let slot = slot.with_context(|| format!("the program has no value {}", tap.value))?;
             let nodes = self.graph.nodes.iter();
-            let made =
-                nodes.clone().position(|n| n.results.iter().any(|r| r.slots().contains(&slot)));
-            let last = nodes.clone().rposition(|node| node.modules.contains(&tap.call));
+            let last = tap
+                .call
+                .as_ref()
+                .and_then(|call| nodes.clone().rposition(|node| node.modules.contains(call)));
             // A module without an operator returns what it is given.
-            let at = made.max(last).unwrap_or(0);
+            let at = made.get(&slot).copied().max(last).unwrap_or(0);
             after.entry(at).or_default().push((tap.name.clone(), slot));
             kept.push((slot, at));
         }
@@ -283,7 +290,7 @@ impl Program {
     }
 }
 
-/// Where the outputs of modules are returned in a graph.
+/// Where the values that are passed on are returned in a graph.
 pub(crate) struct Taps {
     after: HashMap<usize, Vec<(String, Slot)>>,
 }

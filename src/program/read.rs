@@ -105,13 +105,13 @@ impl Names {
         let results = outputs.into_iter().map(|output| self.results(output));
         let results = results.collect::<Result<Vec<_>>>()?;
         let modules = metadata.get("nn_module_stack").map(|stack| calls(stack));
-        let source = metadata.get("stack_trace").and_then(|trace| trace.lines().last());
+        let source = metadata.get("stack_trace").and_then(|trace| source(trace));
         Ok(Node {
             operation,
             arguments,
             results,
             modules: modules.unwrap_or_default(),
-            source: source.map(|line| line.trim().to_owned()),
+            source,
             last_uses: Vec::new(),
         })
     }
@@ -219,6 +219,18 @@ fn has_argument(schema: &str, name: &str) -> bool {
     let arguments = schema.split(") ->").next().unwrap_or(schema);
     let of_argument = |word: &str| word.split('=').next() == Some(name);
     arguments.split(['(', ',']).any(|part| part.split_whitespace().last().is_some_and(of_argument))
+}
+
+/// Returns the last line of Python in a stack trace, such as `net.py:12: return self.fc(x)`.
+fn source(trace: &str) -> Option<String> {
+    let mut lines = trace.lines().rev().map(str::trim);
+    let (code, at) = (lines.next()?, lines.next());
+    let place = at.and_then(|at| {
+        // As in `File "net.py", line 12, in forward`.
+        let (file, rest) = at.strip_prefix("File \"")?.split_once("\", line ")?;
+        Some(format!("{file}:{}: ", rest.split(',').next()?))
+    });
+    Some(place.unwrap_or_default() + code)
 }
 
 /// Returns the calls of modules in a text such as `L__self__,,Net;L__self___act@1,act,torch.nn.ReLU`.

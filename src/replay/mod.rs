@@ -12,10 +12,11 @@ use indexmap::IndexMap;
 use tch::{Device, Tensor, no_grad};
 
 use crate::case::{Case, Recorder};
+use crate::compare::Edge;
 use crate::optim::{AnyOptimizer, RecordedOptimizer};
-use crate::program::{Kind, Program, Tap, Taps};
+use crate::program::{Computed, Kind, Program, Tap, Taps};
 use crate::torch::{backward, clear_grad};
-use crate::trace::case_name::RNG;
+use crate::trace::case_name::{OPERATOR, RNG};
 use crate::trace::{PROGRAM, Trace, in_step};
 use described::{Described, recorded_name};
 
@@ -77,6 +78,47 @@ impl ProgramReplay {
         Ok(self.start(Device::Cpu)?.program.operators())
     }
 
+    /// Lists the values of the program whose digests the case has for its first step.
+    fn operator_values(&self) -> impl Iterator<Item = &str> {
+        self.case.trace.names().filter_map(|name| name.strip_prefix(OPERATOR))
+    }
+
+    /// Returns from which recorded result of an operator each other one is computed, in the order of execution, and by
+    /// which operator; and so for the buffers after each step. Without digests of operators there are none.
+    ///
+    /// # Errors
+    /// Returns the errors of [`new`](Self::new).
+    pub fn dataflow(&self) -> Result<Vec<Edge>> {
+        let trace = &self.case.trace;
+        let program = self.start(Device::Cpu)?.program;
+        let mut edges = Vec::new();
+        let mut before = "what the program is given".to_owned();
+        let mut edge = |step, to: String, computed: Computed| {
+            let of_step = |value: &String| in_step(step, &format!("{OPERATOR}{value}"));
+            let from = computed.from.iter().map(of_step).find(|from| trace.contains(from));
+            let from = from.unwrap_or_else(|| before.clone());
+            before.clone_from(&to);
+            edges.push(Edge { from, to, operation: computed.operator });
+        };
+        for step in 1..=self.described.steps {
+            for value in self.operator_values() {
+                let missing = || Computed {
+                    operator: format!("the program, in which no operator computes {value}"),
+                    from: Vec::new(),
+                };
+                let computed = program.computed(value).unwrap_or_else(missing);
+                edge(step, in_step(step, &format!("{OPERATOR}{value}")), computed);
+            }
+            if self.operator_values().next().is_none() {
+                break;
+            }
+            for (name, computed) in program.last_of_buffers() {
+                edge(step, format!("step/{step}/{}", recorded_name(name)), computed);
+            }
+        }
+        Ok(edges)
+    }
+
     /// Returns the program with its initial values, and the optimizers.
     fn start(&self, device: Device) -> Result<Started> {
         let trace = &self.case.trace;
@@ -100,10 +142,16 @@ impl ProgramReplay {
         })?;
         program.compute_on(device);
         let taps = self.described.values.iter().map(|(name, (call, value))| {
-            let (name, call, value) = (name.clone(), call.clone(), value.clone());
+            let (name, call, value) = (name.clone(), Some(call.clone()), value.clone());
             Tap { name, call, value }
         });
-        let taps = program.tap(&taps.collect::<Vec<_>>())?;
+        // What an operator returns is passed on before a module can overwrite it.
+        let operators = self.operator_values().filter(|value| program.computes(value));
+        let operators = operators.map(|value| {
+            let name = format!("{OPERATOR}{value}");
+            Tap { name, call: None, value: value.to_owned() }
+        });
+        let taps = program.tap(&operators.chain(taps).collect::<Vec<_>>())?;
         let parameters = self.of_section("param/", &known);
         let buffers = self.of_section("buffer/", &known);
         let mut optimizers = Vec::new();
@@ -147,6 +195,9 @@ impl ProgramReplay {
         let given = inputs.iter().map(|(_, input)| input.shallow_clone()).collect::<Vec<_>>();
         let mut outputs = IndexMap::new();
         let mut take = |name: &str, tensor: &Tensor| {
+            if let Some(value) = name.strip_prefix(OPERATOR) {
+                return recorder.operator(value, tensor);
+            }
             let name = name.strip_prefix("forward/").unwrap_or(name);
             if described::is_output(name) {
                 outputs.insert(name.to_owned(), tensor.shallow_clone());

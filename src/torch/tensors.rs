@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use anyhow::{Context, Error, Result, ensure};
-use safetensors::tensor::Dtype;
+use safetensors::tensor::{Dtype, TensorView};
 use tch::{Kind, Tensor};
 
 use super::shim::{copy_bytes, ensure_dense};
-use crate::trace::Trace;
+use crate::trace::{Digest, Trace};
 
 /// The dtypes that a [`Trace`] keeps, as libtorch and as safetensors name them.
-const DTYPES: [(Kind, Dtype); 10] = [
+const DTYPES: [(Kind, Dtype); 15] = [
     (Kind::Bool, Dtype::BOOL),
     (Kind::Uint8, Dtype::U8),
     (Kind::Int8, Dtype::I8),
@@ -21,6 +21,11 @@ const DTYPES: [(Kind, Dtype); 10] = [
     (Kind::BFloat16, Dtype::BF16),
     (Kind::Float, Dtype::F32),
     (Kind::Double, Dtype::F64),
+    (Kind::ComplexFloat, Dtype::C64),
+    (Kind::Float8e5m2, Dtype::F8_E5M2),
+    (Kind::Float8e4m3fn, Dtype::F8_E4M3),
+    (Kind::Float8e5m2fnuz, Dtype::F8_E5M2FNUZ),
+    (Kind::Float8e4m3fnuz, Dtype::F8_E4M3FNUZ),
 ];
 
 impl Trace {
@@ -29,15 +34,10 @@ impl Trace {
     /// # Errors
     /// A tensor of that name is there already; the tensor has no elements laid out by strides (it is undefined,
     /// nested, sparse, or on the device meta); its dtype is not one that a [`Trace`] keeps: float16, bfloat16,
-    /// float32, float64, bool, uint8 and the signed integers; or it is too large.
+    /// float32, float64, complex64, floats of 8 bits, bool, uint8 and the signed integers; or it is too large.
     pub fn push(&mut self, name: impl Into<String>, tensor: &Tensor) -> Result<()> {
         let name = name.into();
-        let bytes = ensure_dense(tensor).map_err(Error::from).and_then(|()| size_in_bytes(tensor));
-        let bytes = bytes.with_context(|| name.clone())?;
-        let kind = tensor.f_kind().with_context(|| name.clone())?;
-        let dtype = DTYPES.iter().find(|dtype| dtype.0 == kind);
-        let dtype = dtype.with_context(|| format!("{name}: a trace keeps no {kind:?}"))?.1;
-        let shape = tensor.size().iter().map(|&n| n as usize).collect();
+        let (dtype, shape, bytes) = described(&name, tensor)?;
         let strides = tensor.stride().iter().map(|&n| n as usize).collect();
         self.append(name, dtype, shape, Some(strides), |data, start| {
             data.try_reserve(bytes)?;
@@ -45,6 +45,29 @@ impl Trace {
             Ok(copy_bytes(tensor, &mut data[start..])?)
         })
     }
+
+    /// Appends the digest of what `tensor` holds now, from any device.
+    ///
+    /// # Errors
+    /// Returns the errors of [`push`](Self::push).
+    pub(crate) fn push_digest_of(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        let (dtype, shape, bytes) = described(name, tensor)?;
+        let mut data = Vec::new();
+        data.try_reserve_exact(bytes)?;
+        data.resize(bytes, 0);
+        copy_bytes(tensor, &mut data)?;
+        self.push_digest(name, Digest::of(&TensorView::new(dtype, shape, &data)?))
+    }
+}
+
+/// Returns the dtype, the shape and the number of bytes that a trace would have of a tensor.
+fn described(name: &str, tensor: &Tensor) -> Result<(Dtype, Vec<usize>, usize)> {
+    let bytes = ensure_dense(tensor).map_err(Error::from).and_then(|()| size_in_bytes(tensor));
+    let bytes = bytes.with_context(|| name.to_owned())?;
+    let kind = tensor.f_kind().with_context(|| name.to_owned())?;
+    let dtype = DTYPES.iter().find(|dtype| dtype.0 == kind);
+    let dtype = dtype.with_context(|| format!("{name}: a trace keeps no {kind:?}"))?.1;
+    Ok((dtype, tensor.size().iter().map(|&n| n as usize).collect(), bytes))
 }
 
 /// Returns libtorch's word for a dtype.

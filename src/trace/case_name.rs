@@ -6,6 +6,14 @@ pub(crate) const RNG: [&str; 2] = ["rng", "rng[cuda]"];
 /// The section of the model's program, which is not compared: it says how to compute, and was not computed.
 pub(crate) const PROGRAM: &str = "program/";
 
+/// The section of what each operator of the program returned, of which a case has digests.
+pub(crate) const OPERATOR: &str = "operator/";
+
+/// Returns the name of the value of the program that a tensor of a case is, if it is what an operator returned.
+pub(crate) fn operator_value(name: &str) -> Option<&str> {
+    split_step(name).map_or(name, |(_, name)| name).strip_prefix(OPERATOR)
+}
+
 /// Returns whether a tensor of a case is an input, an initial parameter, buffer or state of the optimizer, the state of
 /// a generator of random numbers, or the model's program. A port loads these, and need not record them.
 pub fn is_given(name: &str) -> bool {

@@ -55,10 +55,11 @@ impl Trace {
     /// Appends the digest of a tensor in the place of the tensor.
     ///
     /// # Errors
-    /// Returns an error if the trace already has a tensor of that name.
-    pub fn push_digest(&mut self, name: impl Into<String>, view: &TensorView) -> Result<()> {
-        let (name, digest) = (name.into(), Digest::of(view));
+    /// Returns an error if the trace already has a tensor of that name, or if the digest has no SHA-256.
+    pub fn push_digest(&mut self, name: impl Into<String>, digest: Digest) -> Result<()> {
+        let name = name.into();
         self.ensure_new(&name)?;
+        digest.check().with_context(|| name.clone())?;
         let json = to_raw_value(&digest)?;
         self.tensors.insert(name, Entry::of_digest(Written { digest, json }));
         Ok(())

@@ -101,7 +101,8 @@ impl Recorded {
     fn dataflow(&self) -> Vec<Edge> {
         match self {
             Recorded::Notebook(replay) => dataflow(replay.run.steps),
-            Recorded::Program(_) => Vec::new(),
+            // Where the program cannot be read, the order of the tensors has to do.
+            Recorded::Program(replay) => replay.dataflow().unwrap_or_default(),
         }
     }
 }

@@ -1,0 +1,62 @@
+"""What each operator of a program returns in Python. It knows torch.export's graphs, and no file and no recorder."""
+
+import operator
+
+import torch
+from torch.export.graph_signature import InputKind
+from torch.utils import _pytree as pytree
+
+
+def run_operators(exported, model, args, kwargs, take):
+    """Runs a program on copies of what the model is about to be called with, and passes the results on.
+
+    take(name, tensor) is called after each operator with what it returned, by the names that the program's JSON has.
+    Nothing of the run changes: parameters, buffers, inputs and the generators stay as they are.
+    """
+    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices):
+        Results(exported.graph_module, take).run(*copies(exported, model, args, kwargs), enable_io_processing=False)
+
+
+class Results(torch.fx.Interpreter):
+    """Runs a graph, and passes on what each operator returned, before anything overwrites it."""
+
+    def __init__(self, graph_module, take):
+        super().__init__(graph_module)
+        self.take = take
+
+    def run_node(self, node):
+        result = super().run_node(node)
+        if node.op == "call_function" and node.target is not operator.getitem:
+            if isinstance(result, torch.Tensor):
+                self.take(node.name, result)
+            elif isinstance(result, (tuple, list)):
+                # An element has the name of the first node that takes it.
+                taken = {user.args[1]: user.name for user in reversed(node.users) if user.target is operator.getitem}
+                for at, element in enumerate(result):
+                    if at in taken and isinstance(element, torch.Tensor):
+                        self.take(taken[at], element)
+        return result
+
+
+def copies(exported, model, args, kwargs):
+    """The inputs of the graph, in its order; a tensor of several names is one copy."""
+    example = exported.example_inputs[1]
+    if set(kwargs) != set(example):
+        raise ValueError("the call has other arguments than the program")
+    given = iter(pytree.tree_leaves((args, {name: kwargs[name] for name in example})))
+    named = {
+        InputKind.PARAMETER: dict(model.named_parameters(remove_duplicate=False)),
+        InputKind.BUFFER: dict(model.named_buffers(remove_duplicate=False)),
+        InputKind.CONSTANT_TENSOR: exported.constants,
+    }
+    copied = {}
+    inputs = []
+    for spec in exported.graph_signature.input_specs:
+        value = named[spec.kind][spec.target] if spec.kind in named else next(given)
+        if isinstance(value, torch.Tensor):
+            # With autograd as in the run, since operators choose their kernels by it.
+            copy = value.detach().requires_grad_(value.requires_grad).clone()
+            value = copied.setdefault(id(value), copy)
+        inputs.append(value)
+    return inputs
