@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 from tch_parity import Recorder, Trace, compute_with
+from tch_parity.copies import DTYPES
 from tch_parity.digest import digest
-from tch_parity.trace import DTYPES
 from torch import nn
 
 folder = Path(sys.argv[1])

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from .trace import DTYPES
+from .copies import DTYPES
 
 # Of complex numbers, and of floats of 8 bits or fewer, there is no summary.
 WITHOUT_SUMMARY = {torch.complex64, *(dtype for dtype, name in DTYPES.items() if name.startswith("F8"))}

@@ -6,7 +6,8 @@ import json
 import mmap
 import os
 
-from .trace import DTYPES, MAX_HEADER
+from .copies import DTYPES
+from .trace import MAX_HEADER
 
 
 class Checkpoint:

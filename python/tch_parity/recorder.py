@@ -12,14 +12,16 @@ import torch
 from torch import nn
 
 from .checkpoints import checkpoints
+from .copies import DTYPES, CannotRecord, dense_parts, host_copy, strides_to_keep, version
 from .digest import digest
+from .gradients import Call, Gradients
 from .initial import Checkpoint
 from .names import LOSS, OPERATOR, OUTPUT, TARGET, escaped, is_given, is_taken, of_module, parts, plain
 from .numerics import environment
 from .operators import run_operators
 from .optimizers import Optimizer
 from .program import CannotExport, Program, mode
-from .trace import DTYPES, CannotRecord, Trace, ensure_writable, host_copy, strides_to_keep
+from .trace import Trace, ensure_writable
 
 # A tensor of so many bytes is about as small as its digest.
 SMALL = 256
@@ -77,6 +79,8 @@ class Recorder:
         self.wants_program, self.program, self.exporting = program, None, False
         self.program_inputs = {}  # the names of the first call's inputs, by id
         self.hooks = contextlib.ExitStack()
+        self.gradients = Gradients()
+        self.hooks.callback(self.gradients.close)
         devices = {p.device for p in [*model.parameters(), *model.buffers()]}
         if len(devices) > 1:
             raise ValueError(f"the model is on several devices: {sorted(map(str, devices))}")
@@ -84,7 +88,6 @@ class Recorder:
         self.environment = environment(device=self.device)
 
     def __enter__(self):
-        self.hooked = weakref.WeakValueDictionary()  # parameters by id
         self.prefix = ""
         for section, tensors in (("param", self.model.named_parameters()), ("buffer", self.model.named_buffers())):
             for name, tensor in tensors:
@@ -145,7 +148,7 @@ class Recorder:
             raise
         finally:
             self.step_open = False
-            self.step_hooks.close()
+            self.gradients.end()
 
     def loss(self, loss, name=None):
         """Records a loss of this step, of several each by a name of its own, and returns it."""
@@ -200,29 +203,23 @@ class Recorder:
     def _begin(self):
         self.steps += 1
         self.step_open = True
-        self.step_hooks = contextlib.ExitStack()
         self.prefix = "" if self.steps == 1 else f"step/{self.steps}/"
         self.calls = {}
-        self.outputs = []  # of every call, in the order of execution
         self.recomputed = {}  # by the node of a checkpoint: the calls in it, those still to be recomputed first
         self.inputs = []  # the names of the leaves among the inputs that require a gradient
         self.losses = {}
         self.target = ()
-        self.went_backward = False
-        self.gradients = {}  # of parameters and inputs, by name: the copy, and what it was copied from
-        self.taken = {}
         self.copies = {}  # of outputs, by id
         self.generators = self._generators()
         for name, state in self.generators.items():
             self.trace.keep(self.prefix + name, state)
-        for name, p in self._parameters():
-            self._watch_leaf(name, p, self.hooks)
+        self.gradients.begin(self.steps, self._parameters())
 
     def _end(self):
         for name, state in self._generators().items():
             if torch.equal(state, self.generators[name]):  # nothing was drawn
                 self.trace.forget(self.prefix + name)
-        if self.went_backward:
+        if self.gradients.arrived:
             self._push_gradients()
         after = f"step/{self.steps}/"
         if not self.losses:
@@ -299,24 +296,7 @@ class Recorder:
             self.program_inputs.setdefault(id(leaf), f"input/{path}")
             if self._push(f"input/{path}", leaf) and leaf.requires_grad and leaf.is_leaf:
                 self.inputs.append(f"input/{path}")
-                self._watch_leaf(f"input/{path}", leaf, self.step_hooks)
-
-    def _watch_leaf(self, name, leaf, hooks):
-        if not leaf.requires_grad or not leaf.is_leaf or (hooks is self.hooks and self.hooked.get(id(leaf)) is leaf):
-            return
-        reference = weakref.ref(leaf)
-
-        def accumulated(leaf):
-            if self.step_open and reference() is leaf:
-                self.went_backward = True
-                self._keep_gradient(name, leaf.grad)
-
-        hooks.callback(leaf.register_post_accumulate_grad_hook(accumulated).remove)
-        if hooks is self.hooks:
-            self.hooked[id(leaf)] = leaf
-
-    def _keep_gradient(self, name, gradient):
-        self.gradients[name] = (host_parts(name, gradient), weakref.ref(gradient), version(gradient))
+                self.gradients.watch_input(f"input/{path}", leaf)
 
     def _taken(self, optimizer):
         """The gradients as the optimizer takes them, where they are others than backward left."""
@@ -327,14 +307,8 @@ class Recorder:
         for group in optimizer.optimizer.param_groups:
             for p in group["params"]:
                 name = names.get(id(p))
-                if name is None or p.grad is None:
-                    continue
-                left = self.gradients.get(name)
-                if left is not None and left[1]() is p.grad and left[2] == version(p.grad):
-                    continue
-                now = host_parts(name, p.grad)
-                if left is None or not same(left[0], now):
-                    self.taken[name] = now
+                if name is not None and p.grad is not None:
+                    self.gradients.take(name, p.grad)
 
     def _output(self, module, output):
         if not self.step_open or self.exporting:
@@ -343,7 +317,7 @@ class Recorder:
         if recomputes is None:
             number = self.calls[module] = self.calls.get(module, 0) + 1
             call = Call(module, module if number == 1 else f"{module}@{number}")
-            self.outputs.append(call)
+            self.gradients.of_outputs.append(call)
             leaves = list(parts(call.name, output))
             for name, tensor in leaves:
                 if not isinstance(tensor, torch.Tensor):
@@ -365,27 +339,7 @@ class Recorder:
             self.recomputed.setdefault(node, []).append(call)
         for name, tensor in leaves:
             if name in call.recorded and name not in call.gradients and tensor.requires_grad:
-                call.gradients[name] = None
-                self._watch_output(call, name, tensor)
-
-    def _watch_output(self, call, name, tensor):
-        """A hook gets the gradient of the value that the tensor has now, also if it is overwritten later.
-
-        https://github.com/pytorch/pytorch/blob/v2.13.0/docs/source/notes/autograd.rst#behavior-of-tensor-hooks
-        """
-        step = self.steps
-
-        def arrived(gradient):
-            if self.step_open and self.steps == step:
-                self.went_backward = True
-                # As retain_grad does, which keeps no strides.
-                now = [(part, copy, None) for part, copy, _ in host_parts(name, gradient)]
-                before = call.gradients[name]
-                if before is not None:  # of an earlier backward pass
-                    now = [(part, old + new, None) for (part, old, _), (_, new, _) in zip(before, now)]
-                call.gradients[name] = now
-
-        tensor.register_hook(arrived)
+                self.gradients.watch_output(call, name, tensor)
 
     def _push_output(self, name, tensor):
         """Containers return what their last module returned, which is copied once."""
@@ -403,16 +357,16 @@ class Recorder:
     def _push_gradients(self):
         """In the order in which backward computes them: each output's, then its module's own parameters'."""
         parameters = {name: p for name, p in self._parameters() if p.requires_grad}
-        for call in reversed(self.outputs):
+        for call in reversed(self.gradients.of_outputs):
             for name, gradient in reversed(call.gradients.items()):
                 self._push_gradient(name, gradient)
             for own in self.modules[call.module]._parameters:
                 full = of_module(own) if call.module == OUTPUT else f"{call.module.removeprefix('.')}.{escaped(own)}"
                 if parameters.pop(full, None) is not None:
-                    self._push_gradient(full, self.gradients.get(full, (None,))[0])
+                    self._push_gradient(full, self.gradients.of_leaf(full))
         for name in [*parameters, *self.inputs]:
-            self._push_gradient(name, self.gradients.get(name, (None,))[0])
-        for name, gradient in self.taken.items():
+            self._push_gradient(name, self.gradients.of_leaf(name))
+        for name, gradient in self.gradients.taken.items():
             for part, copy, strides in gradient:
                 self.trace.keep(f"{self.prefix}taken/{part}", copy, strides)
 
@@ -474,13 +428,6 @@ class Recorder:
                     print(f"recorder: not recorded: {line}", file=sys.stderr)
 
 
-class Call:
-    """A module's call: the names of its recorded outputs, and the gradients of those that require one."""
-
-    def __init__(self, module, name):
-        self.module, self.name, self.recorded, self.gradients = module, name, [], {}
-
-
 def arguments(module, args, kwargs):
     """The arguments of a call of forward by name; of **kwargs each by its own."""
     try:
@@ -492,32 +439,3 @@ def arguments(module, args, kwargs):
         if parameter.kind is parameter.VAR_KEYWORD:
             named.update(named.pop(name, {}))
     return list(named.items())
-
-
-def dense_parts(name, tensor):
-    """A tensor as those that a file can hold: a sparse one is its indices and values, complex128 two of float64."""
-    if tensor.layout == torch.sparse_coo:
-        tensor = tensor.coalesce()
-        return [(f"{name}[indices]", tensor.indices()), (f"{name}[values]", tensor.values())]
-    if tensor.dtype == torch.complex128:
-        return [(f"{name}[real]", tensor.real), (f"{name}[imag]", tensor.imag)]
-    return [(name, tensor)]
-
-
-def host_parts(name, tensor):
-    """The same as copies, each with its strides where they are to be kept."""
-    return [(part, host_copy(part, tensor), strides_to_keep(tensor)) for part, tensor in dense_parts(name, tensor.detach())]
-
-
-def same(some, others):
-    """Whether two lists of parts hold the same bits."""
-    def bits(tensor):
-        return tensor.reshape(-1).view(torch.uint8)
-    return len(some) == len(others) and all(
-        a.dtype == b.dtype and a.shape == b.shape and torch.equal(bits(a), bits(b)) for (_, a, _), (_, b, _) in zip(some, others)
-    )
-
-
-def version(tensor):
-    """How often a tensor was written to; inference tensors do not say it."""
-    return None if tensor.is_inference() else tensor._version

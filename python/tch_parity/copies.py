@@ -1,0 +1,88 @@
+"""Copies of tensors as a file can hold them: their dtypes, their parts and their strides. It knows no file."""
+
+import torch
+
+# As safetensors names them, in the order in which it lays tensors out, so that a file is the same bytes
+# whoever writes it.
+DTYPES = {
+    torch.uint64: "U64",
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.complex64: "C64",
+    torch.float32: "F32",
+    torch.uint32: "U32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint16: "U16",
+    torch.int16: "I16",
+    torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
+    torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
+    torch.float8_e8m0fnu: "F8_E8M0",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+# The most memory that strides may take: so many times the bytes of the elements, or so many bytes.
+MAX_SPREAD, MAX_SPAN = 16, 1 << 20
+
+
+class CannotRecord(ValueError):
+    """A tensor that a file cannot hold; the message says why."""
+
+
+def host_copy(name, tensor):
+    """A contiguous copy of a tensor in the CPU's memory.
+
+    Raises CannotRecord for what has no elements laid out by strides, or a dtype that safetensors does not have.
+    """
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.device.type == "meta":
+        what = "nested tensor" if tensor.is_nested else f"{tensor.layout} on {tensor.device}"
+        raise CannotRecord(f"{name}: a case holds no {what}")
+    if tensor.dtype not in DTYPES:
+        raise CannotRecord(f"{name}: a case holds no {tensor.dtype}")
+    copy = tensor.detach().resolve_neg().resolve_conj()
+    return copy.clone(memory_format=torch.contiguous_format) if copy.device.type == "cpu" else copy.cpu().contiguous()
+
+
+def strides_to_keep(tensor):
+    """The strides of a tensor, or None where they are those of a new one, or leave gaps that would be too large."""
+    strides, contiguous, stored = list(tensor.stride()), [], 1
+    for n in reversed(tensor.shape):
+        contiguous.insert(0, stored)
+        stored *= n
+    span = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, strides))
+    large = span * tensor.element_size() > max(MAX_SPREAD * tensor.nbytes, MAX_SPAN)
+    return None if tensor.numel() == 0 or strides == contiguous or large else strides
+
+
+def dense_parts(name, tensor):
+    """A tensor as those that a file can hold: a sparse one is its indices and values, complex128 two of float64."""
+    if tensor.layout == torch.sparse_coo:
+        tensor = tensor.coalesce()
+        return [(f"{name}[indices]", tensor.indices()), (f"{name}[values]", tensor.values())]
+    if tensor.dtype == torch.complex128:
+        return [(f"{name}[real]", tensor.real), (f"{name}[imag]", tensor.imag)]
+    return [(name, tensor)]
+
+
+def host_parts(name, tensor):
+    """The same as copies, each with its strides where they are to be kept."""
+    return [(part, host_copy(part, tensor), strides_to_keep(tensor)) for part, tensor in dense_parts(name, tensor.detach())]
+
+
+def same(some, others):
+    """Whether two lists of parts hold the same bits."""
+    def bits(tensor):
+        return tensor.reshape(-1).view(torch.uint8)
+    return len(some) == len(others) and all(
+        a.dtype == b.dtype and a.shape == b.shape and torch.equal(bits(a), bits(b)) for (_, a, _), (_, b, _) in zip(some, others)
+    )
+
+
+def version(tensor):
+    """How often a tensor was written to; inference tensors do not say it."""
+    return None if tensor.is_inference() else tensor._version

@@ -1,0 +1,100 @@
+"""The gradients of one step at a time, as backward leaves them and as optimizers take them. It knows autograd, and no file.
+
+A gradient is a list of what host_parts() returns.
+"""
+
+import contextlib
+import weakref
+
+from .copies import host_parts, same, version
+
+
+class Gradients:
+    """The gradients of the step that is open.
+
+    step        the number of the step, or 0 if none is open
+    arrived     whether backward computed one of them
+    of_outputs  the calls of modules, in the order of execution; each has the gradients of what it returned
+    taken       those of parameters that are others in the optimizer's step than backward left them, by name
+    """
+
+    def __init__(self):
+        self.step = 0
+        self.watched = weakref.WeakValueDictionary()  # parameters by id
+        self.of_parameters, self.of_inputs = contextlib.ExitStack(), contextlib.ExitStack()  # hooks
+
+    def begin(self, step, parameters):
+        """Begins a step, in which these parameters, by name, are watched."""
+        self.step, self.arrived = step, False
+        self.of_outputs, self.leaves, self.taken = [], {}, {}
+        for name, p in parameters:
+            if self.watched.get(id(p)) is not p and self._watch(name, p, self.of_parameters):
+                self.watched[id(p)] = p
+
+    def end(self):
+        """Ends the step, whose gradients stay until the next one begins."""
+        self.step = 0
+        self.of_inputs.close()
+
+    def close(self):
+        """Removes all hooks."""
+        self.of_inputs.close()
+        self.of_parameters.close()
+
+    def watch_input(self, name, leaf):
+        """Watches an input of this step."""
+        self._watch(name, leaf, self.of_inputs)
+
+    def _watch(self, name, leaf, hooks):
+        if not leaf.requires_grad or not leaf.is_leaf:
+            return False
+        reference = weakref.ref(leaf)
+
+        def accumulated(leaf):
+            if self.step and reference() is leaf:
+                self.arrived = True
+                self.leaves[name] = host_parts(name, leaf.grad), weakref.ref(leaf.grad), version(leaf.grad)
+
+        hooks.callback(leaf.register_post_accumulate_grad_hook(accumulated).remove)
+        return True
+
+    def watch_output(self, call, name, tensor):
+        """Watches what a call of a module returned.
+
+        A hook gets the gradient of the value that the tensor has now, also if it is overwritten later.
+        https://github.com/pytorch/pytorch/blob/v2.13.0/docs/source/notes/autograd.rst#behavior-of-tensor-hooks
+        """
+        step = self.step
+        call.gradients[name] = None
+
+        def arrived(gradient):
+            if self.step == step:
+                self.arrived = True
+                # As retain_grad does, which keeps no strides.
+                now = [(part, copy, None) for part, copy, _ in host_parts(name, gradient)]
+                before = call.gradients[name]
+                if before is not None:  # of an earlier backward pass
+                    now = [(part, old + new, None) for (part, old, _), (_, new, _) in zip(before, now)]
+                call.gradients[name] = now
+
+        tensor.register_hook(arrived)
+
+    def of_leaf(self, name):
+        """The gradient of a parameter or an input, as backward left it."""
+        return self.leaves.get(name, (None,))[0]
+
+    def take(self, name, gradient):
+        """Keeps the gradient of a parameter that an optimizer takes, if it is another one than backward left."""
+        left = self.leaves.get(name)
+        if left is not None and left[1]() is gradient and left[2] == version(gradient):
+            return
+        now = host_parts(name, gradient)
+        if left is None or not same(left[0], now):
+            self.taken[name] = now
+
+
+class Call:
+    """A module's call: the names of its recorded outputs, and the gradients of those that require one."""
+
+    def __init__(self, module, name):
+        self.module, self.name, self.recorded, self.gradients = module, name, [], {}
