@@ -205,7 +205,7 @@ fn every_error_replaces_the_reports_of_the_last_run() {
         (vec!["check".into(), missing.clone()], "missing.safetensors", "cannot read"),
         (vec!["check".into(), empty.clone()], "empty", "holds no *.safetensors file"),
         (vec!["compare".into(), missing, portable.clone()], "missing", "cannot read"),
-        (vec!["compare".into(), portable.clone(), empty], "empty", "not a regular file"),
+        (vec!["compare".into(), portable.clone(), empty], "empty", "a folder without"),
     ];
     for (args, file, message) in cases {
         fs::write(&json, r#"{"passes": true}"#).unwrap();

@@ -180,7 +180,7 @@ fn integers_have_a_scale() {
 
 #[test]
 fn what_has_no_number_to_compare_is_counted_by_elements() {
-    for (dtype, size) in [(Dtype::C64, 8), (Dtype::F8_E4M3, 1)] {
+    for (dtype, size) in [(Dtype::C64, 8), (Dtype::F8_E4M3, 1), (Dtype::F8_E8M0, 1)] {
         let of = |bytes: &[u8]| {
             let mut trace = Trace::new();
             trace.push_view("t", &TensorView::new(dtype, vec![2, 3], bytes).unwrap()).unwrap();

@@ -1,11 +1,9 @@
 //! A `.pt2` file: the zip archive that `torch.export.save` writes. Nothing in it is unpickled.
 
 use std::collections::HashMap;
-use std::io::{Read, copy, sink};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use rawzip::{CompressionMethod, ZipArchive};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use tch::Tensor;
 
@@ -13,7 +11,7 @@ use super::read::dtype;
 use super::schema::{Size, TensorMeta};
 use super::{Kind, Program};
 use crate::torch::in_storage;
-use crate::trace::Bytes;
+use crate::trace::{Archive, Bytes};
 
 /// The list of the tensors of an archive.
 #[derive(Deserialize)]
@@ -41,12 +39,13 @@ impl Program {
 
     fn read(path: &Path) -> Result<Program> {
         let bytes = Bytes::read(path)?;
-        let files = files(bytes.as_slice()).context("it is not a program of torch.export.save")?;
-        let json = files.find("models/model.json")?;
-        let order = files.find("byteorder").unwrap_or(b"little");
+        let files = Archive::open(bytes.as_slice()).and_then(Archive::without_folder);
+        let files = files.context("it is not a program of torch.export.save")?;
+        let json = files.stored("models/model.json")?;
+        let order = files.stored("byteorder").unwrap_or(b"little");
         ensure!(order == b"little", "its bytes are not in little-endian order");
-        let weights = files.config("data/weights/", "model_weights_config.json")?;
-        let constants = files.config("data/constants/", "model_constants_config.json")?;
+        let weights = config(&files, "data/weights/", "model_weights_config.json")?;
+        let constants = config(&files, "data/constants/", "model_constants_config.json")?;
         let mut read = HashMap::<String, Tensor>::new();
         Program::new(json, |kind, name| {
             let places = [(&weights, "data/weights/"), (&constants, "data/constants/")];
@@ -61,7 +60,7 @@ impl Program {
             if let Some(tensor) = tied {
                 return Ok(tensor);
             }
-            let tensor = tensor(&entry.tensor_meta, files.find(&place)?)?;
+            let tensor = tensor(&entry.tensor_meta, files.stored(&place)?)?;
             let tensor = tensor.f_set_requires_grad(kind == Kind::Parameter(true))?;
             read.insert(place, tensor.shallow_clone());
             Ok(tensor)
@@ -91,50 +90,11 @@ fn tensor(meta: &TensorMeta, storage: &[u8]) -> Result<Tensor> {
     in_storage(storage, &sizes, &strides, offset.context("its offset is not known")?, kind)
 }
 
-/// The files of an archive by their names, without the folder that all are in.
-struct Files<'a>(HashMap<String, &'a [u8]>);
-
-impl<'a> Files<'a> {
-    fn find(&self, name: &str) -> Result<&'a [u8]> {
-        self.0.get(name).copied().with_context(|| format!("the archive has no {name}"))
+/// Reads the list of the tensors in a folder, which is not there if it has none.
+fn config(archive: &Archive, folder: &str, name: &str) -> Result<HashMap<String, Entry>> {
+    let name = format!("{folder}{name}");
+    if !archive.names().any(|other| other == name) {
+        return Ok(HashMap::new());
     }
-
-    fn config(&self, folder: &str, name: &str) -> Result<HashMap<String, Entry>> {
-        let name = format!("{folder}{name}");
-        match self.0.get(&name) {
-            None => Ok(HashMap::new()),
-            Some(json) => Ok(serde_json::from_slice::<Config>(json).context(name)?.config),
-        }
-    }
-}
-
-/// Lists the files of an archive, which are stored as they are, and checks their sums.
-fn files(bytes: &[u8]) -> Result<Files<'_>> {
-    let archive = ZipArchive::from_slice(bytes)?;
-    let mut files = HashMap::new();
-    let mut entries = archive.entries();
-    while let Some(entry) = entries.next_entry()? {
-        let path = entry.file_path();
-        let name = std::str::from_utf8(path.as_bytes()).context("a name that is not UTF-8")?;
-        ensure!(
-            !name.starts_with('/') && !name.split('/').any(|part| part == ".."),
-            "an entry is named {name:?}"
-        );
-        if entry.is_dir() {
-            continue;
-        }
-        ensure!(
-            entry.compression_method() == CompressionMethod::STORE,
-            "{name} is compressed, and torch.export.save stores its files as they are"
-        );
-        let stored = archive.get_entry(entry.wayfinder()).with_context(|| name.to_owned())?;
-        let mut verified = stored.verifying_reader(stored.data());
-        copy(&mut verified.by_ref(), &mut sink()).with_context(|| format!("{name} is damaged"))?;
-        let Some((_, name)) = name.split_once('/') else { bail!("an entry is named {name:?}") };
-        let (start, end) = stored.compressed_data_range();
-        let data = bytes.get(usize::try_from(start)?..usize::try_from(end)?);
-        let data = data.with_context(|| format!("{name} is cut off"))?;
-        ensure!(files.insert(name.to_owned(), data).is_none(), "two entries are {name}");
-    }
-    Ok(Files(files))
+    Ok(serde_json::from_slice::<Config>(archive.stored(&name)?).context(name)?.config)
 }

@@ -14,7 +14,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 pub(crate) use brackets::is_cut;
 use column::Column;
-pub(crate) use dtype::PyTorchDtype;
+pub(crate) use dtype::{Elements, PyTorchDtype};
 pub use float::repr_float;
 
 /// The number of elements above which a tensor is summarized, which is PyTorch's print option `threshold`.

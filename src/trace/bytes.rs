@@ -30,17 +30,6 @@ impl Bytes {
         }
     }
 
-    /// Returns the bytes as a vector that can grow; a mapped file is copied into memory first.
-    pub(super) fn to_mut(&mut self) -> &mut Vec<u8> {
-        if let Bytes::Mapped(map) = self {
-            *self = Bytes::Owned(map.to_vec());
-        }
-        match self {
-            Bytes::Owned(bytes) => bytes,
-            Bytes::Mapped(_) => unreachable!("copied above"),
-        }
-    }
-
     pub(crate) fn read(path: &Path) -> Result<Bytes> {
         ensure!(fs::metadata(path)?.is_file(), "not a regular file");
         let mut file = File::open(path)?;

@@ -46,18 +46,19 @@ impl Trace {
             bail!("{}: it has changed since: its SHA-256 was {recorded}", refers());
         }
         let other = Trace::parse(bytes).with_context(refers)?;
+        let first = self.bytes.len();
         for entry in self.tensors.values_mut() {
             let Some(name) = entry.in_checkpoint.take() else { continue };
             let there = other.tensors.get(&name);
             let there = there.with_context(|| format!("{}: it has no tensor {name}", refers()))?;
-            let Content::Values(range) = &there.content else {
+            let Content::Values(place, range) = &there.content else {
                 bail!("{}: it has a digest of {name} alone", refers());
             };
             let same = (entry.dtype, &entry.shape) == (there.dtype, &there.shape);
             ensure!(same, "{}: its {name} is of another dtype or shape", refers());
-            entry.content = Content::InCheckpoint(range.clone());
+            entry.content = Content::Values(first + place, range.clone());
         }
-        self.checkpoint_bytes = other.bytes;
+        self.bytes.extend(other.bytes);
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::bytes::Bytes;
 use super::digests::{DIGESTS, read_digests};
 use super::foreign::what_else_it_is;
+use super::formats;
 use super::metadata::{
     FORMAT, METADATA_KEY, Metadata, NoNameTwice, parse_environment, parse_metadata,
 };
@@ -25,21 +26,43 @@ use super::{Entry, Trace};
 const MAX_HEADER: usize = 100_000_000;
 
 impl Trace {
-    /// Reads a safetensors file.
+    /// Reads a file of tensors: a safetensors file, a PyTorch checkpoint (`.pt`, `.pth`), NumPy's `.npz` or `.npy`, or
+    /// the index of a checkpoint in several files. A folder stands for the index or the checkpoint that is in it. What
+    /// a file is shows in its bytes, not in its name.
     ///
-    /// The tensors are in the order that the file records under the metadata key `tch-parity`, or sorted by
-    /// name if it records none.
+    /// The tensors of a safetensors file are in the order that it records under the metadata key `tch-parity`, or
+    /// sorted by name if it records none, and so are those of several files. Others are in the order of their file.
+    ///
+    /// A PyTorch checkpoint is a dict of tensors, or of dicts and lists of them, as `state_dict()` returns it. It is
+    /// read without unpickling: whatever else it holds is refused, except for numbers and texts, which are recorded as
+    /// the `values` of the run. A name such as `model/fc1.weight` has the keys of the dicts that the tensor is in. A
+    /// tensor of complex128 becomes two, `<name>[real]` and `<name>[imag]`. An array without a name is `arr_0`, and a
+    /// tensor without one is `tensor`.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be read, is not a safetensors file, is damaged, or records an order of
-    /// other names than it holds.
+    /// Returns an error if the file cannot be read, is none of these, is damaged, or records an order of other names
+    /// than it holds.
     pub fn load(path: impl AsRef<Path>) -> Result<Trace> {
         let path = path.as_ref();
-        let trace = Bytes::read(path).and_then(Trace::parse);
+        let trace = Trace::load_whole(path);
         trace.with_context(|| format!("cannot read {}", path.display()))
     }
 
-    /// Reads a safetensors file that is in memory.
+    fn load_whole(path: &Path) -> Result<Trace> {
+        let found = if path.is_dir() { formats::in_folder(path)? } else { path.to_owned() };
+        let bytes = Bytes::read(&found)?;
+        match formats::index(bytes.as_slice())? {
+            Some(index) => formats::load_shards(found.parent().unwrap_or(path), index),
+            None => Trace::parse(bytes),
+        }
+    }
+
+    /// Reads a file that is no index of others.
+    pub(super) fn load_file(path: &Path) -> Result<Trace> {
+        Bytes::read(path).and_then(Trace::parse)
+    }
+
+    /// Reads a file that is in memory, as [`load`](Self::load) does. It cannot be an index of other files.
     ///
     /// # Errors
     /// Returns the errors of [`load`](Self::load) about what a file holds.
@@ -48,6 +71,11 @@ impl Trace {
     }
 
     pub(super) fn parse(bytes: Bytes) -> Result<Trace> {
+        if let Some(read) = formats::read(&bytes) {
+            let mut trace = read?;
+            trace.bytes[formats::FILE] = bytes;
+            return Ok(trace);
+        }
         let (data_start, header) = read_header(bytes.as_slice()).map_err(|err| {
             match what_else_it_is(bytes.as_slice()) {
                 Some(what) => anyhow!("not a safetensors file but {what}"),
@@ -83,7 +111,7 @@ impl Trace {
             let of_values = |info: &TensorInfo| {
                 let (start, end) = info.data_offsets;
                 let range = data_start + start..data_start + end;
-                Entry::of_values(info.dtype, info.shape.clone(), range)
+                Entry::of_values(info.dtype, info.shape.clone(), 0, range)
             };
             let entry = match (infos.remove(&name), digests.remove(&name)) {
                 (Some(info), None) => of_values(info),
@@ -102,7 +130,7 @@ impl Trace {
         trace.take_initial(initial)?;
         trace.foreign_keys = metadata.into_keys().collect();
         trace.foreign_keys.sort();
-        trace.bytes = bytes;
+        trace.bytes.push(bytes);
         Ok(trace)
     }
 

@@ -1,18 +1,11 @@
-//! Files that are mistaken for safetensors files.
-
-/// The advice for what PyTorch can load.
-macro_rules! with_torch {
-    ($what:literal) => {
-        concat!($what, ": load it with torch.load, and save it with safetensors.torch.save_file")
-    };
-}
+//! Files that are mistaken for files of tensors.
 
 const HTML: &str = "an HTML page, such as a download that failed: download the file again";
 const ARCHIVE: &str = "an archive: unpack it, and name the file that is in it";
-const PICKLE: &str = with_torch!("a pickle, such as an old PyTorch checkpoint");
+const PICKLE: &str = "a pickle, such as an old PyTorch checkpoint: load it with torch.load, and save it with torch.save";
 
 /// Beginnings of files, compared without regard to the case of letters.
-const BEGINNINGS: [(&[u8], &str); 11] = [
+const BEGINNINGS: [(&[u8], &str); 10] = [
     (
         b"version https://git-lfs",
         "a Git LFS pointer, which stands for the file: run `git lfs pull`",
@@ -20,10 +13,6 @@ const BEGINNINGS: [(&[u8], &str); 11] = [
     (b"<!doctype html", HTML),
     (b"<html", HTML),
     (b"<?xml", "an XML document, such as a download that failed: download the file again"),
-    (
-        b"\x93NUMPY",
-        "a NumPy array (.npy): load it with numpy.load, and save it with safetensors.numpy.save_file",
-    ),
     (
         b"GGUF",
         "a GGUF file, whose weights may be quantized: convert it, or name the model's safetensors file",
@@ -46,7 +35,9 @@ pub(super) fn what_else_it_is(bytes: &[u8]) -> Option<&'static str> {
         begun.get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
     };
     if start(b"PK\x03\x04") {
-        return Some(what_zip(bytes));
+        return Some(
+            "a zip archive without a PyTorch checkpoint's data.pkl and without NumPy's arrays; `run` runs a .pt2 file",
+        );
     }
     if bytes.get(257..262) == Some(b"ustar") {
         return Some(ARCHIVE);
@@ -71,26 +62,12 @@ pub(super) fn what_else_it_is(bytes: &[u8]) -> Option<&'static str> {
     }
     let text = String::from_utf8_lossy(bytes.get(..4096).unwrap_or(bytes));
     match text.trim_start().starts_with('{') {
-        true if text.contains("\"weight_map\"") => {
-            Some("the index of a checkpoint in several files: name one of the files that it lists")
-        }
+        true if text.contains("\"weight_map\"") => Some(
+            "the index of a checkpoint in several files, which lie beside it: load it by its path",
+        ),
         true => {
             Some("a JSON file, such as a model's configuration: name the file with the tensors")
         }
         false => None,
-    }
-}
-
-/// Tells the kinds of zip archives apart by the name of their first entry.
-fn what_zip(bytes: &[u8]) -> &'static str {
-    const NAME: usize = 30; // the offset of the name in the first entry's header, and 26 is that of its length
-    let length = bytes.get(26..28).map_or(0, |n| usize::from(u16::from_le_bytes([n[0], n[1]])));
-    let name = bytes.get(NAME..NAME + length).unwrap_or_default();
-    match name {
-        name if name.ends_with(b".npy") => {
-            "NumPy arrays (.npz): load them with numpy.load, and save them with safetensors.numpy.save_file"
-        }
-        name if name.ends_with(b"data.pkl") => with_torch!("a PyTorch checkpoint (.pt)"),
-        _ => with_torch!("a zip archive, such as a PyTorch checkpoint (.pt)"),
     }
 }

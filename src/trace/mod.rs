@@ -3,6 +3,7 @@
 //! This room knows bytes, dtypes, shapes and names, the safetensors format, and when two environments promise the
 //! same bits. It does not know libtorch, any model, or what anybody does with a trace.
 
+mod archive;
 mod bytes;
 pub(crate) mod case_name;
 mod checkpoint;
@@ -11,6 +12,7 @@ mod digests;
 mod environment;
 mod file;
 mod foreign;
+mod formats;
 mod metadata;
 mod names;
 mod numbers;
@@ -18,6 +20,7 @@ mod pattern;
 mod strides;
 mod write_atomically;
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -27,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+pub(crate) use archive::Archive;
 pub(crate) use bytes::Bytes;
 pub use case_name::is_given;
 pub(crate) use case_name::{PROGRAM, in_step, operator_value, split_call, split_step};
@@ -64,15 +68,16 @@ const RESERVED: &str = "__metadata__";
 #[derive(Debug, Default)]
 pub struct Trace {
     tensors: IndexMap<String, Entry>,
-    bytes: Bytes,
+    /// The bytes of the files that it comes from, and those that are none of a file.
+    bytes: Vec<Bytes>,
     /// The file that holds initial values, unless these were taken from it.
     checkpoint: Option<Checkpoint>,
-    /// The bytes of that file, once they were.
-    checkpoint_bytes: Bytes,
     run: Option<Box<RawValue>>,
     environment: Option<Box<RawValue>>,
     /// The metadata keys of the file, except the project's own.
     foreign_keys: Vec<String>,
+    /// The tensors that are the same storage as one before them, each with the name of that one.
+    tied: HashMap<String, String>,
     /// Whether the trace is a file without the project's metadata, which would list the strides.
     of_unknown_strides: bool,
 }
@@ -91,23 +96,21 @@ struct Entry {
 /// The elements, little-endian and in row-major order, or their digest.
 #[derive(Debug)]
 enum Content {
-    /// The range of `Trace::bytes`.
-    Values(Range<usize>),
-    /// The range of `Trace::checkpoint_bytes`.
-    InCheckpoint(Range<usize>),
+    /// The place in `Trace::bytes`, and the range there.
+    Values(usize, Range<usize>),
     Digest(Box<Written>),
 }
 
 impl Entry {
-    fn of_values(dtype: Dtype, shape: Vec<usize>, range: Range<usize>) -> Entry {
-        let content = Content::Values(range);
+    fn of_values(dtype: Dtype, shape: Vec<usize>, place: usize, range: Range<usize>) -> Entry {
+        let content = Content::Values(place, range);
         Entry { dtype, shape, content, strides: None, in_checkpoint: None }
     }
 
     /// Returns how many bytes the elements are.
     fn size(&self) -> usize {
         match &self.content {
-            Content::Values(range) | Content::InCheckpoint(range) => range.len(),
+            Content::Values(_, range) => range.len(),
             Content::Digest(written) => written.digest.bytes(),
         }
     }
@@ -141,10 +144,14 @@ impl Trace {
         write: impl FnOnce(&mut Vec<u8>, usize) -> Result<()>,
     ) -> Result<()> {
         self.ensure_new(&name)?;
-        let bytes = self.bytes.to_mut();
+        if !matches!(self.bytes.last(), Some(Bytes::Owned(_))) {
+            self.bytes.push(Bytes::default());
+        }
+        let place = self.bytes.len() - 1;
+        let Bytes::Owned(bytes) = &mut self.bytes[place] else { unreachable!("added above") };
         let start = bytes.len();
         write(bytes, start).with_context(|| name.clone())?;
-        let mut entry = Entry::of_values(dtype, shape, start..bytes.len());
+        let mut entry = Entry::of_values(dtype, shape, place, start..bytes.len());
         if let Some(strides) = strides {
             entry.note_strides(strides);
         }
@@ -168,15 +175,18 @@ impl Trace {
     }
 
     fn view(&self, entry: &Entry) -> Option<TensorView<'_>> {
-        let bytes = match &entry.content {
-            Content::Values(range) => &self.bytes.as_slice()[range.clone()],
-            Content::InCheckpoint(range) => &self.checkpoint_bytes.as_slice()[range.clone()],
-            Content::Digest(_) => return None,
-        };
+        let Content::Values(place, range) = &entry.content else { return None };
+        let bytes = &self.bytes[*place].as_slice()[range.clone()];
         match TensorView::new(entry.dtype, entry.shape.clone(), bytes) {
             Ok(view) => Some(view),
             Err(err) => unreachable!("checked when it came in: {err}"),
         }
+    }
+
+    /// Returns the name of the tensor before it that is the same storage of the file, as those of tied weights are, or
+    /// `None` if there is none.
+    pub fn tied_to(&self, name: &str) -> Option<&str> {
+        self.tied.get(name).map(String::as_str)
     }
 
     /// Checks that the trace begins with these names and shapes, all of one dtype, and returns the name of the
@@ -261,7 +271,10 @@ impl Trace {
             tensors.insert(renamed, (name, entry));
         }
         let tensors = tensors.into_iter().map(|(renamed, (_, entry))| (renamed, entry)).collect();
-        Ok(Trace { tensors, ..self })
+        let tied =
+            self.tied.iter().map(|(name, first)| (names.of_port(name), names.of_port(first)));
+        let tied = tied.collect();
+        Ok(Trace { tensors, tied, ..self })
     }
 
     /// Returns the keys of the file's metadata, except the project's own, sorted.
