@@ -3,7 +3,7 @@
 
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
-use tch_parity::report::{Format, JUnit, Json, NotCompared, Report, one_line};
+use tch_parity::report::{Format, Html, JUnit, Json, NotCompared, Report, one_line};
 use tch_parity::{
     Comparison, Criterion, Environment, Names, Required, Side, Trace, compare, repr_view,
 };
@@ -70,7 +70,9 @@ pub(crate) fn comparison(bytes: &[u8]) {
         trace
     });
     for criterion in [Criterion::Bitwise, Criterion::Close] {
-        report(compare(&actual, &expected, criterion), rest.len());
+        let mut comparison = compare(&actual, &expected, criterion);
+        comparison.detail(&actual, &expected);
+        report(comparison, rest.len());
     }
     let mut partial = compare(&actual, &expected, Criterion::Close);
     partial.leave_out(Side::Actual);
@@ -93,6 +95,14 @@ fn report(comparison: Comparison, given: usize) {
         ] {
             result.unwrap_or_else(|err| panic!("{err:#}"));
         }
+    }
+    let (mut html, mut page) = (Html::default(), Vec::new());
+    for result in [
+        html.report(&mut page, &report),
+        html.not_compared(&mut page, &error),
+        html.finish(&mut page),
+    ] {
+        result.unwrap_or_else(|err| panic!("{err:#}"));
     }
     let texts = [report.text(), report.verbose_text(), error.annotation()];
     let annotation = report.annotation().unwrap_or_default();

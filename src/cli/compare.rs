@@ -14,11 +14,14 @@ use super::output::ensure_apart;
 use super::progress::bar;
 use super::reports::{ReportOptions, Reports, not_compared};
 
-/// Compare two safetensors files without running anything
+/// Compare two files of tensors without running anything
+///
+/// A file is a safetensors file, a PyTorch checkpoint (.pt), NumPy's .npz or .npy, or the index of a checkpoint in
+/// several files, or the folder that it is in.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tch-parity compare port.safetensors case.safetensors --partial
-  tch-parity compare new.safetensors old.safetensors --criterion close
+  tch-parity compare sharded/ checkpoint.pt --criterion close
   tch-parity compare port.safetensors case.safetensors --rename layers.*.norm=blocks.*.ln --json -")]
 pub(super) struct Arguments {
     /// The file to be judged
@@ -132,13 +135,20 @@ fn compared<'a>(
         }
     }
     comparison.accept(accepted, &ours, &theirs);
+    if options.in_detail() {
+        comparison.detail(&ours, &theirs);
+    }
     if comparison.tensors.is_empty() {
         let hint = comparison.prefix.map_or(String::new(), |hint| format!("; {hint}"));
         return Err((actual, anyhow!("{name}: there is nothing to compare{hint}")));
     }
     let file = Some(actual.display().to_string());
     let dataflow = || dataflow(theirs, ours);
-    Ok(Report { file, ..Report::new(name, reason, comparison, dataflow) })
+    Ok(Report {
+        file,
+        environments: [here, there],
+        ..Report::new(name, reason, comparison, dataflow)
+    })
 }
 
 /// Returns the dataflow if one of the two is a whole case. Otherwise it is empty, and the order of the tensors is

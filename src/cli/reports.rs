@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use tch_parity::Required;
-use tch_parity::report::{Format, JUnit, Json, NotCompared, Report};
+use tch_parity::report::{Format, Html, JUnit, Json, NotCompared, Report};
 
 use super::exit::{Outcome, complain, message};
 use super::output::{Output, print, text_beside, unless_closed};
@@ -26,6 +26,9 @@ pub(super) struct ReportOptions {
     /// Write the reports as JUnit XML to this file, or to stdout if it is -; a test case is a tensor
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// Write the reports as one HTML page to this file, or to stdout if it is -
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -48,7 +51,12 @@ impl From<CriterionArg> for Required {
 impl ReportOptions {
     /// Returns the report files that are to be written.
     pub(super) fn files(&self) -> Vec<&Path> {
-        [&self.json, &self.junit].into_iter().flatten().map(PathBuf::as_path).collect()
+        [&self.json, &self.junit, &self.html].into_iter().flatten().map(PathBuf::as_path).collect()
+    }
+
+    /// Returns whether a report shows more of a comparison than its verdict, which takes another look at the values.
+    pub(super) fn in_detail(&self) -> bool {
+        self.html.is_some()
     }
 }
 
@@ -96,9 +104,10 @@ impl<'a> Reports<'a> {
             failed: 0,
             unwritten: false,
         };
-        let formats: [(_, Box<dyn Format>); 2] = [
+        let formats: [(_, Box<dyn Format>); 3] = [
             (&options.json, Box::new(Json::default())),
             (&options.junit, Box::new(JUnit::default())),
+            (&options.html, Box::new(Html::default())),
         ];
         for (path, format) in formats {
             if let Some(path) = path {

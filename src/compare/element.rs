@@ -1,6 +1,10 @@
 //! The elements of tensors as they stand in a file: little-endian bytes.
 
+use std::sync::LazyLock;
+
 use half::{bf16, f16};
+
+use crate::repr::{Elements, PyTorchDtype};
 
 /// The type of an element of `N` bytes. The defaults suit a type that has no NaN, no tolerance and no ULP.
 pub(crate) trait Element<const N: usize>: Copy {
@@ -18,6 +22,11 @@ pub(crate) trait Element<const N: usize>: Copy {
 
     fn is_nan(self) -> bool {
         false
+    }
+
+    /// Returns whether two values of other bits are the same: both are nan.
+    fn is_same(self, other: Self) -> bool {
+        self.is_nan() & other.is_nan()
     }
 
     /// Returns |self|, for a relative tolerance.
@@ -132,8 +141,129 @@ macro_rules! integer_element {
 
 integer_element!(u8 i8 u16 i16 u32 i32 u64 i64);
 
-/// An element of which only the bits are compared, not the value: a complex number, or a float of 8 bits or
-/// fewer.
+macro_rules! narrow_element {
+    ($name:ident, $dtype:literal) => {
+        /// A float of 8 bits.
+        #[derive(Clone, Copy)]
+        pub(crate) struct $name(u8);
+
+        impl $name {
+            fn value(self) -> f64 {
+                /// The values of all bytes.
+                static VALUES: LazyLock<Vec<f64>> = LazyLock::new(|| {
+                    let bytes = (0..=u8::MAX).collect::<Vec<_>>();
+                    match PyTorchDtype::named($dtype).map(|dtype| (dtype.decode)(&bytes)) {
+                        Some(Elements::Floats(values) | Elements::Exponents(values)) => values,
+                        _ => unreachable!("PyTorch has this dtype"),
+                    }
+                });
+                VALUES[usize::from(self.0)]
+            }
+        }
+
+        impl Element<1> for $name {
+            type Ulp = u8;
+
+            fn read([bits]: [u8; 1]) -> Self {
+                $name(bits)
+            }
+
+            fn decimal(self) -> String {
+                format!("{:?}", self.value())
+            }
+
+            fn distance(self, other: Self) -> f64 {
+                let abs = (self.value() - other.value()).abs();
+                if abs < f64::INFINITY { abs } else { f64::INFINITY }
+            }
+
+            fn is_nan(self) -> bool {
+                self.value().is_nan()
+            }
+
+            fn magnitude(self) -> f64 {
+                self.value().abs()
+            }
+
+            fn are_zeros(self, other: Self) -> bool {
+                (self.value() == 0.) & (other.value() == 0.)
+            }
+
+            fn ulp_distance(self, other: Self) -> u8 {
+                // Magnitudes have the order of their bits. The byte of a type without a sign is all magnitude.
+                let place = |of: Self| match of.value().is_sign_negative() {
+                    true => -i16::from(of.0 & 0x7f),
+                    false => i16::from(of.0),
+                };
+                place(self).abs_diff(place(other)).min(u8::MAX.into()) as u8
+            }
+
+            fn max_magnitude(elements: &[[u8; 1]]) -> f64 {
+                let magnitudes = elements.iter().map(|bytes| Self::read(*bytes).magnitude());
+                magnitudes.filter(|magnitude| magnitude.is_finite()).fold(0., f64::max)
+            }
+        }
+    };
+}
+
+narrow_element!(E4M3, "torch.float8_e4m3fn");
+narrow_element!(E5M2, "torch.float8_e5m2");
+narrow_element!(E4M3Fnuz, "torch.float8_e4m3fnuz");
+narrow_element!(E5M2Fnuz, "torch.float8_e5m2fnuz");
+narrow_element!(E8M0, "torch.float8_e8m0fnu");
+
+/// A complex number of two float32.
+#[derive(Clone, Copy)]
+pub(crate) struct Complex {
+    real: f32,
+    imaginary: f32,
+}
+
+impl Element<8> for Complex {
+    type Ulp = u32;
+
+    fn read([a, b, c, d, e, f, g, h]: [u8; 8]) -> Self {
+        let [real, imaginary] = [[a, b, c, d], [e, f, g, h]].map(f32::from_le_bytes);
+        Complex { real, imaginary }
+    }
+
+    fn decimal(self) -> String {
+        format!("{:?}{:+?}j", self.real, self.imaginary)
+    }
+
+    fn distance(self, other: Self) -> f64 {
+        let parts = [(self.real, other.real), (self.imaginary, other.imaginary)];
+        let [real, imaginary] = parts.map(|(a, e)| f64::from(a) - f64::from(e));
+        let abs = real.hypot(imaginary);
+        if abs < f64::INFINITY { abs } else { f64::INFINITY }
+    }
+
+    /// Each part has to be the same: nan in one of them says nothing of the other.
+    fn is_same(self, other: Self) -> bool {
+        let parts = [(self.real, other.real), (self.imaginary, other.imaginary)];
+        parts.iter().all(|(a, e)| a.to_bits() == e.to_bits() || a.is_nan() & e.is_nan())
+    }
+
+    fn magnitude(self) -> f64 {
+        f64::from(self.real).hypot(self.imaginary.into())
+    }
+
+    fn are_zeros(self, other: Self) -> bool {
+        self.real == other.real && self.imaginary == other.imaginary
+    }
+
+    fn ulp_distance(self, other: Self) -> u32 {
+        let real = self.real.ulp_distance(other.real);
+        real.max(self.imaginary.ulp_distance(other.imaginary))
+    }
+
+    fn max_magnitude(elements: &[[u8; 8]]) -> f64 {
+        let magnitudes = elements.iter().map(|bytes| Self::read(*bytes).magnitude());
+        magnitudes.filter(|magnitude| magnitude.is_finite()).fold(0., f64::max)
+    }
+}
+
+/// An element of which only the bits are compared, not the value: a byte of floats of fewer than 8 bits.
 #[derive(Clone, Copy)]
 pub(crate) struct Opaque;
 

@@ -6,6 +6,7 @@
 mod accepted;
 mod allowance;
 mod criterion;
+mod details;
 mod digested;
 mod element;
 mod excused;
@@ -17,6 +18,7 @@ mod prefix;
 pub(crate) mod run;
 mod selftest;
 pub(crate) mod statistics;
+mod tied;
 mod tolerance;
 mod verdict;
 
@@ -25,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use accepted::Accepted;
 pub use allowance::Allowance;
 pub use criterion::{Criterion, Required};
+pub use details::{Details, StepLoss};
 use digested::compare_digests;
 use excused::{Reasons, only_lacks, take_without_effect};
 use hint::hint;
@@ -49,7 +52,7 @@ pub struct Comparison {
     /// The fields in which the two runs differ, in words. It is empty if one of the traces records no run.
     pub run: Vec<String>,
     /// What never decides the verdict, in words: the options of an optimizer that choose between implementations of
-    /// the same formula.
+    /// the same formula, and tensors that are the storage of another one on both sides.
     pub noted: Vec<String>,
     /// The tensors in the order of the expected trace, then those that only the actual trace has.
     pub tensors: Vec<TensorComparison>,
@@ -59,6 +62,9 @@ pub struct Comparison {
     pub prefix: Option<String>,
     /// The rules of [`Comparison::accept`] that no tensor needed.
     pub unneeded: Vec<String>,
+    /// The loss of both runs in every step, if [`Comparison::detail`] was asked for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<StepLoss>,
 }
 
 /// The comparison of the tensors of one name.
@@ -94,6 +100,9 @@ pub struct TensorComparison {
     pub allowance: Option<Allowance>,
     /// The statistics of the values.
     pub statistics: Statistics,
+    /// How the values differ, if [`Comparison::detail`] was asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Details>,
 }
 
 /// Compares every tensor of two traces, and what was run where both record it.
@@ -130,27 +139,43 @@ pub fn compare_watched(
         !name.starts_with(PROGRAM) && (of_operators || operator_value(name).is_none())
     };
     for name in expected.names().filter(of_run) {
-        let Some(expected) = expected.stored(name) else { continue };
-        match (actual.stored(name), actual_reasons.of_tensor(name)) {
-            (Some(actual), _) => tensors.push(compare_tensor(name, &actual, &expected, criterion)),
-            (None, None) => tensors.push(lacked(Side::Actual, name, &expected, criterion)),
-            (None, reason) => not_compared.push(LeftOut::new(name, Side::Actual, reason)),
+        let Some(theirs) = expected.stored(name) else { continue };
+        if let Some(note) = tied::stands_for(name, actual, expected) {
+            noted.push(note);
+        } else if let Some(ours) = actual.stored(name) {
+            tensors.push(compare_tensor(name, &ours, &theirs, criterion));
+        } else {
+            let reason = actual_reasons.of_tensor(name).map(str::to_owned);
+            match reason.or_else(|| tied::why_lacked(name, actual, expected)) {
+                None => tensors.push(lacked(Side::Actual, name, &theirs, criterion)),
+                reason => not_compared.push(LeftOut::new(name, Side::Actual, reason.as_deref())),
+            }
         }
-        if let Stored::Values(view) = expected {
+        if let Stored::Values(view) = theirs {
             progress(view.data().len() as u64);
         }
     }
     for name in actual.names().filter(of_run).filter(|name| !expected.contains(name)) {
-        let Some(actual) = actual.stored(name) else { continue };
-        match expected_reasons.of_tensor(name) {
-            None => tensors.push(lacked(Side::Expected, name, &actual, criterion)),
-            reason => not_compared.push(LeftOut::new(name, Side::Expected, reason)),
+        let Some(ours) = actual.stored(name) else { continue };
+        let reason = expected_reasons.of_tensor(name).map(str::to_owned);
+        match reason.or_else(|| tied::why_lacked(name, expected, actual)) {
+            None => tensors.push(lacked(Side::Expected, name, &ours, criterion)),
+            reason => not_compared.push(LeftOut::new(name, Side::Expected, reason.as_deref())),
         }
     }
     allowance::grant(&mut tensors, actual, expected, criterion);
     layout::note(&mut tensors, actual, expected);
     let prefix = prefix::hint(&tensors);
-    Comparison { criterion, run, noted, tensors, not_compared, prefix, unneeded: Vec::new() }
+    Comparison {
+        criterion,
+        run,
+        noted,
+        tensors,
+        not_compared,
+        prefix,
+        unneeded: Vec::new(),
+        losses: Vec::new(),
+    }
 }
 
 impl Comparison {
@@ -202,6 +227,7 @@ fn incomparable(
         tolerance: criterion.tolerance(stored.dtype()),
         allowance: None,
         statistics: Statistics::default(),
+        details: None,
     }
 }
 
@@ -249,5 +275,6 @@ fn compare_tensor(
         tolerance,
         allowance: None,
         statistics,
+        details: None,
     }
 }

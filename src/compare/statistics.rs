@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::element::{Element, Opaque, hex};
+use super::element::{Complex, E4M3, E4M3Fnuz, E5M2, E5M2Fnuz, E8M0, Element, Opaque, hex};
 use super::tolerance::Tolerance;
 
 /// Whether threads can be had, which rayon would panic over where there are none (`ulimit -u`).
@@ -36,8 +36,8 @@ pub struct Statistics {
     /// The greatest |actual - expected|.
     ///
     /// It is infinite where one of the two is nan or infinite and the other is not. It is also infinite where
-    /// complex numbers or floats of 8 bits or fewer differ, since only their bits are compared. Floats of fewer
-    /// than 8 bits are compared a byte at a time.
+    /// floats of fewer than 8 bits differ: only their bits are compared, a byte at a time. Of complex numbers it is
+    /// the magnitude of the difference.
     #[serde(with = "infinity")]
     pub max_abs: f64,
     /// The greatest finite |expected|, or 0 if only bits are compared.
@@ -45,14 +45,14 @@ pub struct Statistics {
     /// The quotient `max_abs / max_expected`.
     #[serde(with = "infinity")]
     pub scaled: f64,
-    /// The greatest distance in ulp, or 0 for integers.
+    /// The greatest distance in ulp, of complex numbers that of a part; 0 for integers.
     pub max_ulp: u64,
     /// The first element at which |actual - expected| is greatest.
     pub worst: Option<Worst>,
 }
 
 /// An element at which two tensors differ most.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Worst {
     /// The index of the element, with one number for each dimension.
     pub index: Vec<usize>,
@@ -63,6 +63,8 @@ pub struct Worst {
     /// The value of |actual - expected|.
     #[serde(with = "infinity")]
     pub abs: f64,
+    /// The distance in ulp, or 0 for integers.
+    pub ulp: u64,
     #[serde(skip)]
     flat: usize,
 }
@@ -99,35 +101,79 @@ pub(crate) fn statistics(
     expected: &TensorView,
     tolerance: Option<Tolerance>,
 ) -> Statistics {
-    let of = match expected.dtype() {
-        Dtype::F16 => of_elements::<2, f16>,
-        Dtype::BF16 => of_elements::<2, bf16>,
-        Dtype::F32 => of_elements::<4, f32>,
-        Dtype::F64 => of_elements::<8, f64>,
-        Dtype::I8 => of_elements::<1, i8>,
-        Dtype::U8 | Dtype::BOOL => of_elements::<1, u8>,
-        Dtype::I16 => of_elements::<2, i16>,
-        Dtype::U16 => of_elements::<2, u16>,
-        Dtype::I32 => of_elements::<4, i32>,
-        Dtype::U32 => of_elements::<4, u32>,
-        Dtype::I64 => of_elements::<8, i64>,
-        Dtype::U64 => of_elements::<8, u64>,
-        Dtype::C64 => of_elements::<8, Opaque>,
-        // Floats of 8 bits, or bytes that hold several smaller floats.
-        _ => of_elements::<1, Opaque>,
-    };
-    let mut statistics = of(actual.data(), expected.data(), tolerance);
+    let mut statistics =
+        as_elements(expected.dtype(), Compared(tolerance), actual.data(), expected.data());
     if statistics.max_abs > 0. {
         statistics.scaled = statistics.max_abs / statistics.max_expected;
     }
     if let Some(worst) = &mut statistics.worst {
-        // Elements smaller than a byte are compared by the byte, so the index is that of the byte.
-        let bytes = [expected.data().len()];
-        let whole = expected.dtype().bitsize() >= 8;
-        let shape = if whole { expected.shape() } else { &bytes };
-        worst.index = unravel(worst.flat, shape);
+        worst.index = index_of(worst.flat, expected);
     }
     statistics
+}
+
+/// What is computed of the elements of two tensors, whatever their type.
+pub(super) trait Of {
+    type Found;
+
+    fn of<const N: usize, E: Element<N>>(self, actual: &[u8], expected: &[u8]) -> Self::Found;
+}
+
+struct Compared(Option<Tolerance>);
+
+impl Of for Compared {
+    type Found = Statistics;
+
+    fn of<const N: usize, E: Element<N>>(self, actual: &[u8], expected: &[u8]) -> Statistics {
+        of_elements::<N, E>(actual, expected, self.0)
+    }
+}
+
+/// Reads the bytes of two tensors as the elements of their dtype.
+pub(super) fn as_elements<T: Of>(dtype: Dtype, of: T, a: &[u8], e: &[u8]) -> T::Found {
+    match dtype {
+        Dtype::F16 => of.of::<2, f16>(a, e),
+        Dtype::BF16 => of.of::<2, bf16>(a, e),
+        Dtype::F32 => of.of::<4, f32>(a, e),
+        Dtype::F64 => of.of::<8, f64>(a, e),
+        Dtype::I8 => of.of::<1, i8>(a, e),
+        Dtype::U8 | Dtype::BOOL => of.of::<1, u8>(a, e),
+        Dtype::I16 => of.of::<2, i16>(a, e),
+        Dtype::U16 => of.of::<2, u16>(a, e),
+        Dtype::I32 => of.of::<4, i32>(a, e),
+        Dtype::U32 => of.of::<4, u32>(a, e),
+        Dtype::I64 => of.of::<8, i64>(a, e),
+        Dtype::U64 => of.of::<8, u64>(a, e),
+        Dtype::C64 => of.of::<8, Complex>(a, e),
+        Dtype::F8_E4M3 => of.of::<1, E4M3>(a, e),
+        Dtype::F8_E5M2 => of.of::<1, E5M2>(a, e),
+        Dtype::F8_E4M3FNUZ => of.of::<1, E4M3Fnuz>(a, e),
+        Dtype::F8_E5M2FNUZ => of.of::<1, E5M2Fnuz>(a, e),
+        Dtype::F8_E8M0 => of.of::<1, E8M0>(a, e),
+        // Bytes that hold several smaller floats.
+        _ => of.of::<1, Opaque>(a, e),
+    }
+}
+
+/// Returns the index of the element at a position in row-major order. Elements smaller than a byte are compared by the
+/// byte, so the index is that of the byte.
+pub(super) fn index_of(flat: usize, expected: &TensorView) -> Vec<usize> {
+    let bytes = [expected.data().len()];
+    let whole = expected.dtype().bitsize() >= 8;
+    unravel(flat, if whole { expected.shape() } else { &bytes })
+}
+
+/// Describes an element whose index is not known here.
+pub(super) fn worst<const N: usize, E: Element<N>>(actual: [u8; N], expected: [u8; N]) -> Worst {
+    let (a, e) = (E::read(actual), E::read(expected));
+    Worst {
+        index: Vec::new(),
+        actual: (a.decimal(), hex(&actual)),
+        expected: (e.decimal(), hex(&expected)),
+        abs: a.distance(e),
+        ulp: a.ulp_distance(e).into(),
+        flat: 0,
+    }
 }
 
 impl Statistics {
@@ -201,7 +247,7 @@ fn of_block<const N: usize, E: Element<N>>(
     found.max_expected = E::max_magnitude(expected);
     let difference = |actual: [u8; N], expected: [u8; N]| {
         let (a, e) = (E::read(actual), E::read(expected));
-        let unequal = (actual != expected) & !(a.is_nan() & e.is_nan());
+        let unequal = (actual != expected) & !a.is_same(e);
         (if unequal { a.distance(e) } else { 0. }, unequal, a, e)
     };
     // The loop has no branches and counts in narrow integers, so that the compiler compares several elements at
@@ -226,17 +272,11 @@ fn of_block<const N: usize, E: Element<N>>(
     if found.max_abs <= known {
         return found;
     }
-    let worst = actual.iter().zip(expected).position(|(&actual, &expected)| {
+    let at = actual.iter().zip(expected).position(|(&actual, &expected)| {
         let (abs, unequal, ..) = difference(actual, expected);
         unequal && abs == found.max_abs
     });
-    found.worst = worst.map(|i| Worst {
-        index: Vec::new(),
-        actual: (E::read(actual[i]).decimal(), hex(&actual[i])),
-        expected: (E::read(expected[i]).decimal(), hex(&expected[i])),
-        abs: found.max_abs,
-        flat: first + i,
-    });
+    found.worst = at.map(|i| Worst { flat: first + i, ..worst::<N, E>(actual[i], expected[i]) });
     found
 }
 

@@ -30,8 +30,9 @@ pub enum Between {
 /// With `atol` alone, zeros would pass for most gradients of a hidden layer; `scaled` does not let them pass.
 /// `scaled` is 17 units of rounding for float32 (the most seen between two kernels was 7) and as many for
 /// float16 and bfloat16; for float64 it is 45. With a GPU it is five times that, since exp and log are other
-/// functions there ([CUDA's are within 2 ulp]) and products are fused; TF32 is off. A dtype without a row has no
-/// tolerance: its tensors are either equal or different.
+/// functions there ([CUDA's are within 2 ulp]) and products are fused; TF32 is off. complex64 has the tolerances of
+/// float32, of magnitudes. `assert_close` has none for floats of 8 bits, whose values have to be equal. A dtype without
+/// a row has no tolerance: its tensors are either equal or different.
 ///
 /// # Tensors of a case that are not close by themselves
 ///
@@ -86,14 +87,24 @@ pub enum Between {
 /// different, and how many mistakes are missed (`docs/checking.md`).
 ///
 /// [CUDA's are within 2 ulp]: https://docs.nvidia.com/cuda/cuda-c-programming-guide/#mathematical-functions-appendix
-pub const TOLERANCES: [(Dtype, Between, Tolerance); 6] = [
+pub const TOLERANCES: [(Dtype, Between, Tolerance); 13] = [
     (Dtype::F16, Between::Cpus, Tolerance { rtol: 1e-3, atol: 1e-5, scaled: 1.6e-2 }),
     (Dtype::BF16, Between::Cpus, Tolerance { rtol: 1.6e-2, atol: 1e-5, scaled: 1.3e-1 }),
     (Dtype::F32, Between::Cpus, Tolerance { rtol: 1.3e-6, atol: 1e-5, scaled: 2e-6 }),
     (Dtype::F64, Between::Cpus, Tolerance { rtol: 1e-7, atol: 1e-7, scaled: 1e-14 }),
+    (Dtype::C64, Between::Cpus, Tolerance { rtol: 1.3e-6, atol: 1e-5, scaled: 2e-6 }),
+    (Dtype::F8_E4M3, Between::Cpus, EQUAL),
+    (Dtype::F8_E5M2, Between::Cpus, EQUAL),
+    (Dtype::F8_E4M3FNUZ, Between::Cpus, EQUAL),
+    (Dtype::F8_E5M2FNUZ, Between::Cpus, EQUAL),
+    (Dtype::F8_E8M0, Between::Cpus, EQUAL),
     (Dtype::F32, Between::Gpus, Tolerance { rtol: 1.3e-6, atol: 1e-5, scaled: 1e-5 }),
     (Dtype::F64, Between::Gpus, Tolerance { rtol: 1e-7, atol: 1e-7, scaled: 5e-14 }),
+    (Dtype::C64, Between::Gpus, Tolerance { rtol: 1.3e-6, atol: 1e-5, scaled: 1e-5 }),
 ];
+
+/// The tolerance of values that have to be equal; zeros are, whatever their sign.
+const EQUAL: Tolerance = Tolerance { rtol: 0., atol: 0., scaled: 0. };
 
 /// The largest difference allowed between a run and the value computed by hand, as a multiple of the formula's
 /// rounding error.

@@ -1,22 +1,26 @@
-//! A [`Comparison`] as text, JSON, JUnit and GitHub annotations, with one file for each format.
+//! A [`Comparison`] as text, JSON, JUnit, HTML and GitHub annotations, with one file for each format.
 //!
 //! This room knows comparisons, which are plain data, and how people and CI read them. It does not know how
 //! they were made. A format that is written to a file implements [`Format`].
 
 mod annotation;
+mod html;
 mod json;
 mod junit;
 pub(crate) mod text;
+pub(crate) mod xml;
 
 use std::io::Write;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+pub use html::Html;
 pub use json::Json;
 pub use junit::JUnit;
 
 use crate::compare::{Comparison, Edge};
+use crate::trace::Environment;
 
 /// A comparison under the name that the reader knows it by.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +33,9 @@ pub struct Report {
     pub reason: String,
     /// The origin of the difference, as [`Comparison::origin`] returns it.
     pub origin: Option<String>,
+    /// Where the actual and the expected run were made, as far as that is known.
+    #[serde(default)]
+    pub environments: [Option<Environment>; 2],
     /// The result of the comparison.
     #[serde(flatten)]
     pub comparison: Comparison,
@@ -52,7 +59,14 @@ impl Report {
         dataflow: impl FnOnce() -> Vec<Edge>,
     ) -> Report {
         let origin = if comparison.passes() { None } else { comparison.origin(&dataflow()) };
-        Report { name: name.into(), file: None, reason: reason.into(), origin, comparison }
+        Report {
+            name: name.into(),
+            file: None,
+            reason: reason.into(),
+            origin,
+            environments: [None, None],
+            comparison,
+        }
     }
 }
 

@@ -233,7 +233,7 @@ pub(super) fn verdict(tensor: &TensorComparison) -> String {
     }
 }
 
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     if value == 0. { "0".to_owned() } else { exponential(value, 1) }
 }
 
@@ -281,6 +281,6 @@ pub(super) fn explanation(tensor: &TensorComparison) -> String {
 }
 
 /// Writes a tolerance, rounded up, so that the printed one suffices.
-fn tolerance(value: f64) -> String {
+pub(super) fn tolerance(value: f64) -> String {
     if value == 0. || !value.is_finite() { number(value) } else { exponential(value * 1.001, 3) }
 }

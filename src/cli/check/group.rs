@@ -25,6 +25,17 @@ pub(crate) struct GroupArguments {
     device: DeviceOption,
     #[arg(long, value_enum)]
     criterion: CriterionArg,
+    #[arg(long)]
+    in_detail: bool,
+}
+
+/// How cases are replayed and compared.
+#[derive(Clone, Copy)]
+pub(super) struct How {
+    pub(super) device: DeviceChoice,
+    pub(super) criterion: CriterionArg,
+    /// Whether a comparison has all that a page shows.
+    pub(super) in_detail: bool,
 }
 
 /// Replays `files`, and passes the result of each to `then`, in order.
@@ -33,8 +44,7 @@ pub(crate) struct GroupArguments {
 pub(super) fn replayed(
     files: &[PathBuf],
     numerics: Option<Numerics>,
-    device: DeviceChoice,
-    criterion: CriterionArg,
+    how: How,
     then: &mut dyn FnMut(Judged),
 ) {
     let recorded = |file: &PathBuf| numerics.or_else(|| recorded_numerics(file));
@@ -43,19 +53,13 @@ pub(super) fn replayed(
     let first = recorded.iter().flatten().next().copied().unwrap_or(Numerics::Portable);
     let of = |recorded: &Option<Numerics>| recorded.unwrap_or(first);
     if recorded.iter().all(|recorded| of(recorded) == first) {
-        return replay_all(
-            &files.iter().collect::<Vec<_>>(),
-            first,
-            device,
-            criterion.into(),
-            then,
-        );
+        return replay_all(&files.iter().collect::<Vec<_>>(), first, how, then);
     }
     let start = |numerics: NumericsArg| {
         let of_group = files.iter().zip(&recorded);
         let of_group = of_group.filter(|(_, recorded)| of(recorded) == numerics.into());
         let files = of_group.map(|(file, _)| file).collect::<Vec<_>>();
-        Group::start(&files, numerics, device, criterion)
+        Group::start(&files, numerics, how)
     };
     let mut portable = start(NumericsArg::Portable);
     let mut native = start(NumericsArg::Native);
@@ -89,17 +93,13 @@ struct Group {
 }
 
 impl Group {
-    fn start(
-        files: &[&PathBuf],
-        numerics: NumericsArg,
-        device: DeviceChoice,
-        criterion: CriterionArg,
-    ) -> Result<Group> {
+    fn start(files: &[&PathBuf], numerics: NumericsArg, how: How) -> Result<Group> {
         let mut child = Command::new(env::current_exe()?)
             .arg("check-group")
             .args(["--numerics", &name_of(&numerics)])
-            .args(["--criterion", &name_of(&criterion)])
-            .args(["--device", &device.to_string()])
+            .args(["--criterion", &name_of(&how.criterion)])
+            .args(["--device", &how.device.to_string()])
+            .args(how.in_detail.then_some("--in-detail"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -137,7 +137,8 @@ impl Drop for Group {
 
 /// Runs the command that [`Group::start`] starts: replays the cases that stdin names, and prints their results.
 pub(crate) fn run_group(arguments: GroupArguments) -> Result<Outcome> {
-    let GroupArguments { numerics, device, criterion } = arguments;
+    let GroupArguments { numerics, device, criterion, in_detail } = arguments;
+    let how = How { device: device.device, criterion, in_detail };
     let mut names = Vec::new();
     io::stdin().read_to_end(&mut names)?;
     let names = names.strip_suffix(b"\0").unwrap_or(&names);
@@ -146,7 +147,7 @@ pub(crate) fn run_group(arguments: GroupArguments) -> Result<Outcome> {
     let files = files.collect::<Vec<_>>();
     let files = files.iter().collect::<Vec<_>>();
     let mut out = io::stdout().lock();
-    replay_all(&files, numerics.into(), device.device, criterion.into(), &mut |judged| {
+    replay_all(&files, numerics.into(), how, &mut |judged| {
         let line = serde_json::to_string(&judged).map_err(io::Error::from);
         if line.and_then(|line| writeln!(out, "{line}")).is_err() {
             exit(Outcome::CouldNotRun as i32); // nobody waits for the results any more

@@ -19,8 +19,8 @@ use super::output::ensure_apart;
 use super::progress::bar;
 use super::reports::{ReportOptions, Reports, not_compared};
 use find::Found;
-use group::replayed;
 pub(super) use group::{GroupArguments, run_group};
+use group::{How, replayed};
 
 /// Replay recorded runs from their inputs and compare all remaining tensors with the recording
 ///
@@ -57,7 +57,9 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     }
     let numerics = numerics.map(Into::into);
     let progress = bar(files.len() as u64, "{pos} of {len} cases");
-    replayed(&files, numerics, device.device, options.criterion, &mut |judged| {
+    let how =
+        How { device: device.device, criterion: options.criterion, in_detail: options.in_detail() };
+    replayed(&files, numerics, how, &mut |judged| {
         reports.add(&judged);
         progress.inc(1);
     });

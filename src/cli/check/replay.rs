@@ -9,10 +9,11 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use tch::Device;
 use tch_parity::report::Report;
 use tch_parity::{
-    Case, DeviceChoice, Edge, Environment, Numerics, ProgramReplay, Replay, Required, Trace,
-    compare, dataflow, is_given,
+    Case, Edge, Environment, Numerics, ProgramReplay, Replay, Required, Trace, compare, dataflow,
+    is_given,
 };
 
+use super::group::How;
 use crate::cli::computing::compute_with;
 use crate::cli::reports::{Judged, not_compared};
 
@@ -23,11 +24,10 @@ const BATCH: usize = 16;
 pub(super) fn replay_all(
     files: &[&PathBuf],
     numerics: Numerics,
-    device: DeviceChoice,
-    required: Required,
+    how: How,
     then: &mut dyn FnMut(Judged),
 ) {
-    let opened = compute_with(numerics, device).map(|(device, here)| {
+    let opened = compute_with(numerics, how.device).map(|(device, here)| {
         // Portable numerics use one thread for a case, so that cases can run side by side. A GPU is one.
         let alone = numerics == Numerics::Native || device != Device::Cpu;
         (device, here, if alone || files.len() == 1 { None } else { pool(numerics) })
@@ -37,7 +37,7 @@ pub(super) fn replay_all(
         Err(err) => return files.iter().for_each(|file| then(Err(not_compared(file, &err)))),
     };
     let judge = |file: &&PathBuf| {
-        let report = replay(file, device, required, &here);
+        let report = replay(file, device, how, &here);
         report.map_err(|err| not_compared(file, &err))
     };
     match pool {
@@ -107,7 +107,7 @@ impl Recorded {
     }
 }
 
-fn replay(file: &Path, device: Device, required: Required, here: &Environment) -> Result<Report> {
+fn replay(file: &Path, device: Device, how: How, here: &Environment) -> Result<Report> {
     let case = Case::load(file)?;
     let name = file.display().to_string();
     let recorded = Recorded::of(case).with_context(|| name.clone())?;
@@ -119,12 +119,17 @@ fn replay(file: &Path, device: Device, required: Required, here: &Environment) -
         tch::set_num_threads(here.threads as i32);
     }
     let actual = recorded.run(device).with_context(|| name.clone())?;
-    let (criterion, reason) = required.between(Some((&here, &case.environment)));
+    let (criterion, reason) =
+        Required::from(how.criterion).between(Some((&here, &case.environment)));
     let mut comparison = compare(&actual, &case.trace, criterion);
     // They are the case's own.
     comparison.tensors.retain(|tensor| !is_given(&tensor.name));
     comparison.not_compared.retain(|left_out| !is_taken(&left_out.name));
+    if how.in_detail {
+        comparison.detail(&actual, &case.trace);
+    }
     let mut report = Report::new(&name, reason, comparison, || recorded.dataflow());
     report.file = Some(name);
+    report.environments = [Some(here), Some(case.environment.clone())];
     Ok(report)
 }

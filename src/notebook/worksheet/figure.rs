@@ -7,7 +7,7 @@ use super::formula::{Axis, H2, H3, L, Quantity, W1, W2, W3, X, Y, Y_HAT, Z, Z2, 
 use super::notation::Notation;
 use super::svg::{Area, LINE, STYLE, Segment, Symbol, text, width};
 use super::writer::{Index, Writer, at};
-use super::xml::escape;
+use crate::report::xml::escape;
 use crate::repr::float::exponential;
 
 /// The largest number of units in a layer for which the net is drawn.

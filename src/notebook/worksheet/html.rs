@@ -6,7 +6,7 @@ use pulldown_latex::{Parser, RenderConfig, Storage, push_mathml};
 use super::Worksheet;
 use super::blocks::{Block, Line, Piece};
 use super::notation::Notation;
-use super::xml::escape;
+use crate::report::xml::escape;
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --page: #ffffff; --line: #d0d7de; --faint: #f6f8fa;

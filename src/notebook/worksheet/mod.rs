@@ -14,7 +14,6 @@ mod remarks;
 mod svg;
 mod text;
 mod writer;
-mod xml;
 
 use anyhow::{Context, Result, ensure};
 use tch::{Kind, Tensor};

@@ -1,8 +1,7 @@
 //! The lines, text and symbols that the figure consists of, in SVG, and the room that they take.
 
+use crate::report::xml::escape;
 use std::fmt::Write;
-
-use super::xml::escape;
 
 /// The width of a character, as a share of the font size. It is a little more than in common monospaced fonts.
 const ADVANCE: f64 = 0.62;

@@ -1,0 +1,124 @@
+//! The tensors that differ: a table of them, and of the first ones how their values differ.
+
+use std::fmt::Write;
+
+use super::plot::bars;
+use super::shown;
+use crate::compare::run::shortened;
+use crate::compare::{Comparison, Details, TensorComparison};
+use crate::report::text::{explanation, number, tolerance, verdict};
+use crate::report::xml::escape;
+
+/// The largest number of rows, which a browser lays out at once.
+const MAX_ROWS: usize = 1000;
+
+/// The largest number of characters of an explanation.
+const MAX_EXPLANATION: usize = 2000;
+
+/// The largest number of bars, which are those of the largest differences.
+const MAX_BARS: usize = 14;
+
+pub(super) fn table(comparison: &Comparison) -> String {
+    let tensors = comparison.in_order_of_execution();
+    let differ = tensors.iter().filter(|tensor| !tensor.passes).collect::<Vec<_>>();
+    if differ.is_empty() {
+        return String::new();
+    }
+    let mut text = "<h3>What differs</h3><div class=\"wide\"><table class=\"sort\"><tr><th>order</th><th>name</th>\
+                    <th>shape</th><th>verdict</th><th>max|Δ|</th><th>scaled</th><th>ulp</th><th>unequal</th></tr>"
+        .to_owned();
+    for (at, tensor) in differ.iter().take(MAX_ROWS).enumerate() {
+        let found = &tensor.statistics;
+        let shape = shown(&format!("{:?}", tensor.shape));
+        let (name, verdict) = (shown(&tensor.name), verdict(tensor));
+        let name = match tensor.details {
+            Some(_) => format!("<a href=\"#t{at}\">{name}</a>"),
+            None => name,
+        };
+        let _ = write!(text, "<tr><td class=\"number\">{at}</td><td>{name}</td><td>{shape}</td>");
+        let _ = match &tensor.problem {
+            Some(problem) => write!(text, "<td colspan=\"5\">{}</td></tr>", shown(problem)),
+            None => write!(
+                text,
+                "<td>{verdict}</td>{}{}<td class=\"number\">{}</td><td class=\"number\" data-v=\"{}\">{} of {}</td></tr>",
+                float(found.max_abs),
+                float(found.scaled),
+                found.max_ulp,
+                found.unequal,
+                found.unequal,
+                found.numel,
+            ),
+        };
+    }
+    text += "</table></div>";
+    if differ.len() > MAX_ROWS {
+        let _ = write!(text, "<p>… and {} more that differ</p>", differ.len() - MAX_ROWS);
+    }
+    text
+}
+
+fn float(value: f64) -> String {
+    format!("<td class=\"number\" data-v=\"{value:e}\">{}</td>", number(value))
+}
+
+pub(super) fn details(comparison: &Comparison) -> String {
+    let tensors = comparison.in_order_of_execution();
+    let differ = tensors.iter().filter(|tensor| !tensor.passes).enumerate();
+    let detailed = differ.filter_map(|(at, tensor)| Some((at, tensor, tensor.details.as_ref()?)));
+    let mut text = String::new();
+    for (place, (at, tensor, details)) in detailed.enumerate() {
+        // The first is what the reader looks for.
+        let open = if place == 0 { " open" } else { "" };
+        let _ = write!(
+            text,
+            "<details class=\"tensor\" id=\"t{at}\"{open}><summary>{}</summary>{}</details>",
+            shown(&tensor.name),
+            of_tensor(tensor, details)
+        );
+    }
+    text
+}
+
+fn of_tensor(tensor: &TensorComparison, details: &Details) -> String {
+    let explained = escape_lines(&shortened(&explanation(tensor), MAX_EXPLANATION));
+    let mut text = format!("<pre>{explained}</pre>");
+    let found = &tensor.statistics;
+    if found.max_abs.is_finite() && found.scaled.is_finite() {
+        let (atol, scaled) = (tolerance(found.max_abs), tolerance(found.scaled));
+        let _ = write!(
+            text,
+            "<p>The smallest tolerances that would pass, each alone: atol {atol}, or scaled {scaled}.</p>"
+        );
+    }
+    let exponents = details.histogram.iter();
+    let mut counted =
+        exponents.map(|(exponent, count)| (format!("1e{exponent}"), *count)).collect::<Vec<_>>();
+    counted.drain(..counted.len().saturating_sub(MAX_BARS));
+    if details.zero > 0 {
+        counted.insert(0, ("±0".to_owned(), details.zero));
+    }
+    if details.infinite > 0 {
+        counted.push(("inf".to_owned(), details.infinite));
+    }
+    text += "<p class=\"dim\">Elements that differ, by |Δ|: each bar counts those from its number to ten times that.</p>";
+    text += &bars("Elements by |Δ|", &counted);
+    text +=
+        "<table><tr><th>index</th><th>actual</th><th>expected</th><th>|Δ|</th><th>ulp</th></tr>";
+    for worst in &details.worst {
+        let index = shown(&format!("{:?}", worst.index));
+        let [actual, expected] = [&worst.actual, &worst.expected]
+            .map(|(decimal, bits)| format!("{decimal} <code class=\"dim\">{bits}</code>"));
+        let _ = write!(
+            text,
+            "<tr><td>{index}</td><td>{actual}</td><td>{expected}</td><td class=\"number\">{}</td>\
+             <td class=\"number\">{}</td></tr>",
+            number(worst.abs),
+            worst.ulp,
+        );
+    }
+    text + "</table>"
+}
+
+fn escape_lines(text: &str) -> String {
+    text.lines().map(escape).collect::<Vec<_>>().join("\n")
+}
