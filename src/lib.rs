@@ -36,9 +36,10 @@ mod repr;
 mod trace;
 
 pub use compare::{
-    Accepted, Allowance, Between, Comparison, Control, Criterion, Details, Edge, Layout, LeftOut,
-    MAX_ULP, ROUNDINGS_BY_HAND, Required, Side, Statistics, StepLoss, TOLERANCES, TensorComparison,
-    Tolerance, Verdict, Worst, compare, compare_watched, selftest,
+    Accepted, Allowance, Between, Comparison, Control, Criterion, Details, Distance, Distances,
+    Edge, Layout, LeftOut, MAX_ULP, ROUNDINGS_BY_HAND, Required, Side, Statistics, StepLoss,
+    TOLERANCES, TensorComparison, Tolerance, Verdict, Worst, compare, compare_watched,
+    compare_with_truth, selftest,
 };
 pub use repr::{repr_float, repr_view};
 pub use trace::{

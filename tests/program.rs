@@ -46,6 +46,29 @@ fn recorded_models_are_replayed_by_their_programs_to_the_bit() {
     let count = fs::read_dir(&folder).unwrap().count();
     assert!(count >= 30, "{count} models");
     assert!(text.contains(&format!("{count} cases: {count} same, 0 differ, 0 could not be")));
+    // With other kernels a run in float64 tells rounding from mistakes.
+    let report = folder.join("report.json");
+    let accurate = ["--numerics", "native", "--criterion", "accurate", "--verbose", "--json"];
+    let (code, text) = check(&folder, &[&accurate[..], &[report.to_str().unwrap()]].concat());
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("accurate required: as asked") && text.contains("rms to float64"));
+    let report: Json = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    fs::remove_file(folder.join("report.json")).unwrap();
+    let mut outputs = 0;
+    for report in report["reports"].as_array().unwrap() {
+        for tensor in report["tensors"].as_array().unwrap() {
+            let name = tensor["name"].as_str().unwrap();
+            // One of the models computes in bfloat16, and is that much further from the truth.
+            let low = report["name"].as_str().unwrap().contains("/dtypes");
+            if name.starts_with("forward/") && tensor["dtype"] == "F32" && !low {
+                let rms = |of: &str| tensor["distances"][of]["rms"].as_f64().unwrap();
+                let (distance, rounding) = (rms("expected"), rms("rounding"));
+                assert!(distance <= 1e-5 + 100. * rounding, "{name}: {distance}, {rounding}");
+                outputs += 1;
+            }
+        }
+    }
+    assert!(outputs > 100, "{outputs}");
     // What was compared is not nothing, and the operators are many.
     let mut operators = BTreeSet::new();
     for file in fs::read_dir(&folder).unwrap() {
@@ -120,6 +143,10 @@ fn a_wrong_program_is_traced_to_its_operator() {
     without.save(edited_folder.join("without.safetensors")).unwrap();
     let (code, text) = check(&edited_folder, &[]);
     assert_eq!(code, Some(1), "{text}");
+    // With other kernels, the run in float64 is as wrong as the replay, and the recording is far from both.
+    let (_, native) = check(&edited_folder, &["--numerics", "native"]);
+    assert!(native.contains("13 cases: 0 same, 13 differ, 0 could"), "{native}");
+    assert!(native.contains("From the run in float64, the actual is"), "{native}");
     let lines = text.lines().collect::<Vec<_>>();
     let origin = |what: &str| {
         let verdict = format!("DIFFERS: {}/{what}.safetensors ", edited_folder.display());

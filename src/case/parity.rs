@@ -65,6 +65,10 @@ impl Parity {
                 here.numerics
             );
         }
+        ensure!(
+            self.required != Required::Accurate,
+            "Required::Accurate needs a case with its program, which check replays in float64"
+        );
         let (criterion, reason) = self.required.between(Some((&here, &case.environment)));
         let mut comparison = compare(actual, &case.trace, criterion);
         let of_optimizer = actual.names().any(is_of_optimizer);

@@ -90,6 +90,10 @@ fn read(tolerances: &Path) -> Result<String> {
 
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     let Arguments { actual, expected, options, .. } = &arguments;
+    ensure!(
+        Required::from(options.criterion) != Required::Accurate,
+        "--criterion accurate needs a case with its program, which check replays in float64"
+    );
     let names = Names::new(&arguments.rename).context("--rename")?;
     let accepted = arguments.accepted()?;
     let inputs = [Some(actual), Some(expected), arguments.tolerances.as_ref()];

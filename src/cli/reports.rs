@@ -36,6 +36,7 @@ pub(super) enum CriterionArg {
     Auto,
     Bitwise,
     Close,
+    Accurate,
 }
 
 impl From<CriterionArg> for Required {
@@ -44,6 +45,7 @@ impl From<CriterionArg> for Required {
             CriterionArg::Auto => Required::Auto,
             CriterionArg::Bitwise => Required::Bitwise,
             CriterionArg::Close => Required::Close,
+            CriterionArg::Accurate => Required::Accurate,
         }
     }
 }

@@ -21,12 +21,30 @@ pub enum Criterion {
     /// Requires values within the tolerance of the dtype for results from a GPU.
     #[serde(rename = "close to a GPU")]
     CloseToGpu,
+    /// Requires values that are close, or as near as PyTorch's own to the same run in float64.
+    Accurate,
+    /// Requires the same of results from a GPU.
+    #[serde(rename = "accurate on a GPU")]
+    AccurateOnGpu,
 }
 
 impl Criterion {
     pub(crate) fn tolerance(self, dtype: Dtype) -> Option<Tolerance> {
-        let between = if self == Criterion::CloseToGpu { Between::Gpus } else { Between::Cpus };
+        let between = match self {
+            Criterion::CloseToGpu | Criterion::AccurateOnGpu => Between::Gpus,
+            Criterion::Bitwise | Criterion::Close | Criterion::Accurate => Between::Cpus,
+        };
         Tolerance::of(dtype, between)
+    }
+
+    /// Returns the criterion in which a run in float64 decides, in the place of one in which constants do.
+    #[must_use]
+    pub fn by_truth(self) -> Criterion {
+        match self {
+            Criterion::Close => Criterion::Accurate,
+            Criterion::CloseToGpu => Criterion::AccurateOnGpu,
+            other => other,
+        }
     }
 }
 
@@ -40,6 +58,8 @@ pub enum Required {
     Bitwise,
     /// Chooses close.
     Close,
+    /// Chooses accurate, which takes the program of the model.
+    Accurate,
 }
 
 impl Required {
@@ -54,6 +74,7 @@ impl Required {
         match (self, environments) {
             (Required::Bitwise, _) => (Criterion::Bitwise, "as asked".to_owned()),
             (Required::Close, _) => (close, "as asked".to_owned()),
+            (Required::Accurate, _) => (close.by_truth(), "as asked".to_owned()),
             (Required::Auto, None) => (close, "no record of both environments".to_owned()),
             (Required::Auto, Some((here, there))) => match here.promise_of_same_bits(there) {
                 Some(reason) => (Criterion::Bitwise, reason.to_owned()),

@@ -4,6 +4,7 @@
 //! gradients. It does not know libtorch, any model, or how a result is shown.
 
 mod accepted;
+mod accurate;
 mod allowance;
 mod criterion;
 mod details;
@@ -25,6 +26,7 @@ mod verdict;
 use serde::{Deserialize, Serialize};
 
 pub use accepted::Accepted;
+pub use accurate::{Distance, Distances};
 pub use allowance::Allowance;
 pub use criterion::{Criterion, Required};
 pub use details::{Details, StepLoss};
@@ -98,6 +100,8 @@ pub struct TensorComparison {
     /// What rounding may make of the difference, given what the tensor was computed from. It is there for a tensor
     /// of a case that is not close by its own tolerance.
     pub allowance: Option<Allowance>,
+    /// How far both tensors are from the same run in float64, where there is one ([`compare_with_truth`]).
+    pub distances: Option<Distances>,
     /// The statistics of the values.
     pub statistics: Statistics,
     /// How the values differ, if [`Comparison::detail`] was asked for it.
@@ -112,10 +116,31 @@ pub fn compare(actual: &Trace, expected: &Trace, criterion: Criterion) -> Compar
     compare_watched(actual, expected, criterion, &mut |_| ())
 }
 
+/// Compares as [`compare`] does. A tensor passes as well if it is as near as PyTorch's own to `truth`, which is the same
+/// run in float64, by the formula of [`TOLERANCES`].
+pub fn compare_with_truth(
+    actual: &Trace,
+    expected: &Trace,
+    truth: &Trace,
+    criterion: Criterion,
+) -> Comparison {
+    judged(actual, expected, Some(truth), criterion, &mut |_| ())
+}
+
 /// Compares as [`compare`] does, and tells `progress` after each expected tensor how many bytes it has.
 pub fn compare_watched(
     actual: &Trace,
     expected: &Trace,
+    criterion: Criterion,
+    progress: &mut dyn FnMut(u64),
+) -> Comparison {
+    judged(actual, expected, None, criterion, progress)
+}
+
+fn judged(
+    actual: &Trace,
+    expected: &Trace,
+    truth: Option<&Trace>,
     criterion: Criterion,
     progress: &mut dyn FnMut(u64),
 ) -> Comparison {
@@ -163,6 +188,9 @@ pub fn compare_watched(
             reason => not_compared.push(LeftOut::new(name, Side::Expected, reason.as_deref())),
         }
     }
+    if let Some(truth) = truth {
+        accurate::judge(&mut tensors, actual, expected, truth);
+    }
     allowance::grant(&mut tensors, actual, expected, criterion);
     layout::note(&mut tensors, actual, expected);
     let prefix = prefix::hint(&tensors);
@@ -186,6 +214,11 @@ impl Comparison {
             && !self.tensors.is_empty()
             && !self.compares_nothing_computed()
             && self.tensors.iter().all(|tensor| tensor.passes)
+    }
+
+    /// Returns whether every tensor that was compared has the same bits.
+    pub fn is_bitwise(&self) -> bool {
+        self.tensors.iter().all(|tensor| tensor.verdict == Verdict::Bitwise)
     }
 
     /// Returns whether one of the traces has tensors that were computed, and no values of these were compared.
@@ -226,6 +259,7 @@ fn incomparable(
         layout: None,
         tolerance: criterion.tolerance(stored.dtype()),
         allowance: None,
+        distances: None,
         statistics: Statistics::default(),
         details: None,
     }
@@ -257,7 +291,7 @@ fn compare_tensor(
     let verdict = verdict(&statistics, tolerance);
     let passes = match criterion {
         Criterion::Bitwise => verdict == Verdict::Bitwise,
-        Criterion::Close | Criterion::CloseToGpu => verdict != Verdict::Differs,
+        _ => verdict != Verdict::Differs,
     };
     let hint = if verdict == Verdict::Differs { hint(actual, expected, criterion) } else { None };
     TensorComparison {
@@ -274,6 +308,7 @@ fn compare_tensor(
         layout: None,
         tolerance,
         allowance: None,
+        distances: None,
         statistics,
         details: None,
     }

@@ -70,17 +70,22 @@ pub struct Worst {
 }
 
 /// The JSON of a number that may be infinite. Since JSON has no infinity, it is written as a string.
-mod infinity {
+pub(super) mod infinity {
     use serde::{Deserialize, Deserializer, Serializer, de};
 
-    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::compare) fn serialize<S: Serializer>(
+        value: &f64,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         match value.is_finite() {
             true => serializer.serialize_f64(*value),
             false => serializer.serialize_str("Infinity"),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(json: D) -> Result<f64, D::Error> {
+    pub(in crate::compare) fn deserialize<'de, D: Deserializer<'de>>(
+        json: D,
+    ) -> Result<f64, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Json {

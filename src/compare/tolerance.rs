@@ -83,6 +83,19 @@ pub enum Between {
 /// or if its elements are close by the formula of a parameter's, with the longest changes of an element of this state
 /// in the place of the steps.
 ///
+/// # Tensors of a run that was computed in float64 as well
+///
+/// With `a`, `e` and `t` for the actual tensor, the expected one and the one in float64, and one rounding `u` of the
+/// dtype, a tensor passes as well if
+///
+/// ```text
+/// rms(a - t) <= 2 rms(e - t) + u rms(t)
+/// max|a - t| <= 8 max|e - t| + u max|t|
+/// rms(e - t) <= 8 (rms(a - t) + u rms(t))
+/// ```
+///
+/// The last line sees a program that is wrong, and so as wrong in float64.
+///
 /// The factors 8 and 4 are measured: `scripts/right_and_wrong.py` shows with them how many right runs are called
 /// different, and how many mistakes are missed (`docs/checking.md`).
 ///

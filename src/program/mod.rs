@@ -4,6 +4,7 @@
 //! cases, optimizers, or how a result is shown. `schema.rs`, `read.rs` and `graph.rs` are plain data; only
 //! `interpreter.rs` runs.
 
+mod double;
 mod graph;
 mod inputs;
 mod interpreter;
@@ -74,6 +75,15 @@ pub(crate) enum Kind {
     Constant,
 }
 
+/// In which dtypes a program computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Precision {
+    /// In those that it was exported with.
+    Own,
+    /// In float64.
+    Double,
+}
+
 /// A value of the graph that is passed on: the output of a module's call, or what an operator returned.
 pub(crate) struct Tap {
     /// The name under which it is passed on.
@@ -89,6 +99,7 @@ impl Program {
     /// name; a parameter that is tied to another one has to be the same tensor.
     pub(crate) fn new(
         json: &[u8],
+        precision: Precision,
         mut tensor: impl FnMut(Kind, &str) -> Result<Tensor>,
     ) -> Result<Program> {
         let version = serde_json::from_slice::<schema::OnlyVersion>(json).context("the program")?;
@@ -98,7 +109,10 @@ impl Program {
             "the program has version {major}.{minor} of torch.export's schema, and version {MAJOR} is read: \
              export it again with a PyTorch that writes it, such as 2.13"
         );
-        let exported = serde_json::from_slice::<Exported>(json).context("the program")?;
+        let mut exported = serde_json::from_slice::<Exported>(json).context("the program")?;
+        if precision == Precision::Double {
+            double::widen(&mut exported.graph_module.graph);
+        }
         let metas = &exported.graph_module.graph.tensor_values;
         let mut program = Program {
             graph: Graph::empty(),
@@ -206,22 +220,19 @@ impl Program {
     /// # Errors
     /// Returns an error if the graph has no value of that name.
     pub(crate) fn tap(&mut self, taps: &[Tap]) -> Result<Taps> {
+        let (mut made_at, mut last_in) = (HashMap::new(), HashMap::<&str, usize>::new());
+        for (at, node) in self.graph.nodes.iter().enumerate() {
+            made_at.extend(node.results.iter().flat_map(Results::slots).map(|slot| (slot, at)));
+            last_in.extend(node.modules.iter().map(|module| (module.as_str(), at)));
+        }
         let mut after = HashMap::<usize, Vec<(String, Slot)>>::new();
         let mut kept = Vec::new();
-        let mut made = HashMap::<Slot, usize>::new();
-        for (at, node) in self.graph.nodes.iter().enumerate() {
-            made.extend(node.results.iter().flat_map(Results::slots).map(|slot| (slot, at)));
-        }
         for tap in taps {
             let slot = self.graph.names.get(&tap.value).copied();
             let slot = slot.with_context(|| format!("the program has no value {}", tap.value))?;
-            let nodes = self.graph.nodes.iter();
-            let last = tap
-                .call
-                .as_ref()
-                .and_then(|call| nodes.clone().rposition(|node| node.modules.contains(call)));
             // A module without an operator returns what it is given.
-            let at = made.get(&slot).copied().max(last).unwrap_or(0);
+            let last = tap.call.as_ref().and_then(|call| last_in.get(call.as_str()));
+            let at = made_at.get(&slot).max(last).copied().unwrap_or(0);
             after.entry(at).or_default().push((tap.name.clone(), slot));
             kept.push((slot, at));
         }

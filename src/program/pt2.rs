@@ -9,7 +9,7 @@ use tch::Tensor;
 
 use super::read::dtype;
 use super::schema::{Size, TensorMeta};
-use super::{Kind, Program};
+use super::{Kind, Precision, Program};
 use crate::torch::in_storage;
 use crate::trace::{Archive, Bytes};
 
@@ -47,7 +47,7 @@ impl Program {
         let weights = config(&files, "data/weights/", "model_weights_config.json")?;
         let constants = config(&files, "data/constants/", "model_constants_config.json")?;
         let mut read = HashMap::<String, Tensor>::new();
-        Program::new(json, |kind, name| {
+        Program::new(json, Precision::Own, |kind, name| {
             let places = [(&weights, "data/weights/"), (&constants, "data/constants/")];
             let found =
                 places.iter().find_map(|(config, folder)| Some((config.get(name)?, folder)));

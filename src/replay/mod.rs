@@ -9,15 +9,15 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use indexmap::IndexMap;
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, Kind as Dtype, Tensor, no_grad};
 
 use crate::case::{Case, Recorder};
 use crate::compare::Edge;
 use crate::optim::{AnyOptimizer, RecordedOptimizer};
-use crate::program::{Computed, Kind, Program, Tap, Taps};
+use crate::program::{Computed, Kind, Precision, Program, Tap, Taps};
 use crate::torch::{backward, clear_grad};
 use crate::trace::case_name::{OPERATOR, RNG};
-use crate::trace::{PROGRAM, Trace, in_step};
+use crate::trace::{PROGRAM, Trace, in_step, split_step};
 use described::{Described, recorded_name};
 
 /// Is held by the step that draws random numbers.
@@ -37,20 +37,18 @@ impl ProgramReplay {
         case.trace.contains(&graph())
     }
 
-    /// Creates a replay of a case, and checks what the case says of its program and its optimizer.
+    /// Creates a replay of a case, and checks what the case says of its program's inputs. The program itself and the
+    /// optimizer are read when they run.
     ///
     /// # Errors
-    /// Returns an error if the case holds no program, if the program or the optimizer is not supported, and if the case
-    /// lacks what the program needs.
+    /// Returns an error if the case holds no program, and if it lacks an input that the program needs.
     pub fn new(case: Case) -> Result<ProgramReplay> {
         ensure!(
             ProgramReplay::is_of(&case),
             "the case holds no program of its model: record it again"
         );
         let described = Described::of(&case)?;
-        let replay = ProgramReplay { case, described };
-        replay.start(Device::Cpu)?;
-        Ok(replay)
+        Ok(ProgramReplay { case, described })
     }
 
     /// Runs the case again on `device`, from the recorded inputs, initial values, states of the generators, gradients
@@ -59,9 +57,29 @@ impl ProgramReplay {
     /// The trace says under `not_recorded` what the program does not compute, such as the loss.
     ///
     /// # Errors
-    /// Returns PyTorch's errors, each with the step and the operator.
+    /// Returns an error if the program or the optimizer is not supported, or if the case lacks what they need, and
+    /// PyTorch's errors, each with the step and the operator.
     pub fn run(&self, device: Device) -> Result<Trace> {
-        let mut started = self.start(device)?;
+        self.run_in(device, Precision::Own)
+    }
+
+    /// Runs the case again as [`run`](Self::run) does, but computes in float64, where rounding is negligible: the
+    /// result is what the run is compared with where no bits are promised. Random numbers are those of the recording.
+    ///
+    /// # Errors
+    /// Returns the errors of [`run`](Self::run), and one if an operator does not compute in float64.
+    pub fn run_in_float64(&self, device: Device) -> Result<Trace> {
+        self.run_in(device, Precision::Double).context("in float64")
+    }
+
+    /// Returns whether a replay takes a tensor from the case, although it is none that [every run is
+    /// given](crate::is_given): a gradient as the optimizer took it.
+    pub fn takes(name: &str) -> bool {
+        split_step(name).map_or(name, |(_, name)| name).starts_with("taken/")
+    }
+
+    fn run_in(&self, device: Device, precision: Precision) -> Result<Trace> {
+        let mut started = self.start(device, precision)?;
         let recorder = Recorder::new();
         recorder.describe(self.described.not_computed(&self.case), device);
         for step in 1..=self.described.steps {
@@ -73,9 +91,9 @@ impl ProgramReplay {
     /// Lists the operators of the program, each once.
     ///
     /// # Errors
-    /// Returns the errors of [`new`](Self::new).
+    /// Returns an error if the program is not supported, or if the case lacks what it needs.
     pub fn operators(&self) -> Result<Vec<String>> {
-        Ok(self.start(Device::Cpu)?.program.operators())
+        Ok(self.start(Device::Cpu, Precision::Own)?.program.operators())
     }
 
     /// Lists the values of the program whose digests the case has for its first step.
@@ -87,10 +105,10 @@ impl ProgramReplay {
     /// which operator; and so for the buffers after each step. Without digests of operators there are none.
     ///
     /// # Errors
-    /// Returns the errors of [`new`](Self::new).
+    /// Returns the errors of [`operators`](Self::operators).
     pub fn dataflow(&self) -> Result<Vec<Edge>> {
         let trace = &self.case.trace;
-        let program = self.start(Device::Cpu)?.program;
+        let program = self.start(Device::Cpu, Precision::Own)?.program;
         let mut edges = Vec::new();
         let mut before = "what the program is given".to_owned();
         let mut edge = |step, to: String, computed: Computed| {
@@ -120,11 +138,11 @@ impl ProgramReplay {
     }
 
     /// Returns the program with its initial values, and the optimizers.
-    fn start(&self, device: Device) -> Result<Started> {
+    fn start(&self, device: Device, precision: Precision) -> Result<Started> {
         let trace = &self.case.trace;
         let graph = trace.values(&graph())?;
         let mut known = HashMap::<String, Tensor>::new();
-        let mut program = Program::new(graph.data(), |kind, name| {
+        let mut program = Program::new(graph.data(), precision, |kind, name| {
             let own = recorded_name(name);
             let name = self.described.tied.get(&own).unwrap_or(&own);
             let full = match kind {
@@ -135,7 +153,7 @@ impl ProgramReplay {
             if let Some(tensor) = known.get(&full) {
                 return Ok(tensor.shallow_clone());
             }
-            let tensor = trace.tensor_on(&full, device)?;
+            let tensor = recorded_in(trace, &full, device, precision)?;
             let tensor = tensor.f_set_requires_grad(kind == Kind::Parameter(true))?;
             known.insert(full, tensor.shallow_clone());
             Ok(tensor)
@@ -146,7 +164,8 @@ impl ProgramReplay {
             Tap { name, call, value }
         });
         // What an operator returns is passed on before a module can overwrite it.
-        let operators = self.operator_values().filter(|value| program.computes(value));
+        let is_tapped = |value: &&str| precision == Precision::Own && program.computes(value);
+        let operators = self.operator_values().filter(is_tapped);
         let operators = operators.map(|value| {
             let name = format!("{OPERATOR}{value}");
             Tap { name, call: None, value: value.to_owned() }
@@ -159,11 +178,24 @@ impl ProgramReplay {
             let named = parameters.iter().map(|(name, tensor)| (name.as_str(), tensor));
             let mut built = recorded.build(named)?;
             if trace.names().any(|name| name.starts_with("state/")) {
-                built.load_state(trace, "state/")?;
+                match precision {
+                    Precision::Own => built.load_state(trace, "state/")?,
+                    Precision::Double => built.load_state(&self.wide_state()?, "state/")?,
+                }
             }
             optimizers.push((recorded.clone(), built));
         }
-        Ok(Started { program, taps, parameters, buffers, optimizers, device })
+        Ok(Started { program, taps, parameters, buffers, optimizers, device, precision })
+    }
+
+    /// Returns the initial state of the optimizers in float64.
+    fn wide_state(&self) -> Result<Trace> {
+        let mut states = Trace::new();
+        for name in self.case.trace.names().filter(|name| name.starts_with("state/")) {
+            let state = recorded_in(&self.case.trace, name, Device::Cpu, Precision::Double)?;
+            states.push(name, &state)?;
+        }
+        Ok(states)
     }
 
     /// Lists the tensors of the program that stand in a section of the case, in its order.
@@ -178,7 +210,8 @@ impl ProgramReplay {
     fn step(&self, step: u32, started: &mut Started, recorder: &Recorder) -> Result<()> {
         let Case { trace, .. } = &self.case;
         let recorded = |name: &str| trace.contains(&in_step(step, name));
-        let value = |name: &str| trace.tensor_on(&in_step(step, name), started.device);
+        let (device, precision) = (started.device, started.precision);
+        let value = |name: &str| recorded_in(trace, &in_step(step, name), device, precision);
         // The generator is one for all threads, and cases are replayed side by side.
         let draws = RNG.iter().any(|name| recorded(name));
         let _alone = draws.then(|| GENERATOR.lock().unwrap_or_else(PoisonError::into_inner));
@@ -261,6 +294,14 @@ struct Started {
     buffers: Vec<(String, Tensor)>,
     optimizers: Vec<(RecordedOptimizer, Box<dyn AnyOptimizer>)>,
     device: Device,
+    precision: Precision,
+}
+
+/// Returns a recorded tensor on a device. Floats have the precision with which the program computes.
+fn recorded_in(trace: &Trace, name: &str, on: Device, precision: Precision) -> Result<Tensor> {
+    let tensor = trace.tensor_on(name, on)?;
+    let wide = precision == Precision::Double && tensor.is_floating_point();
+    Ok(if wide { tensor.f_to_kind(Dtype::Double)? } else { tensor })
 }
 
 fn graph() -> String {

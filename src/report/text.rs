@@ -8,7 +8,9 @@ use indexmap::{IndexMap, IndexSet};
 
 use super::{Report, one_line};
 use crate::compare::run::shortened;
-use crate::compare::{Comparison, Criterion, MAX_ULP, TensorComparison, Verdict};
+use crate::compare::{
+    Comparison, Criterion, Distance, Distances, MAX_ULP, TensorComparison, Verdict,
+};
 use crate::repr::float::exponential;
 use crate::trace::split_step;
 
@@ -38,6 +40,8 @@ impl Report {
             Criterion::Bitwise => "bitwise",
             Criterion::Close => "close",
             Criterion::CloseToGpu => "close (to a GPU)",
+            Criterion::Accurate => "accurate",
+            Criterion::AccurateOnGpu => "accurate (on a GPU)",
         };
         let differ = tensors.iter().filter(|tensor| !tensor.passes).count();
         let mut found = Vec::new();
@@ -185,8 +189,20 @@ fn counts(tiers: &[(String, usize)]) -> String {
 }
 
 fn table<'a>(tensors: impl Iterator<Item = &'a TensorComparison>) -> String {
-    let header = ["name", "shape", "verdict", "max|Δ|", "scaled", "ulp", "unequal"];
-    aligned([header.map(str::to_owned)].into_iter().chain(tensors.map(row)), 2)
+    let tensors = tensors.collect::<Vec<_>>();
+    let mut header = vec!["name", "shape", "verdict", "max|Δ|", "scaled", "ulp", "unequal"];
+    let with_distances = tensors.iter().any(|tensor| tensor.distances.is_some());
+    if with_distances {
+        header.extend(["rms to float64", "expected's"]);
+    }
+    let header = header.into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let rows = tensors.into_iter().map(|tensor| {
+        let distances = tensor.distances.as_ref();
+        let of = |distance: Option<Distance>| distance.map_or("-".to_owned(), |d| number(d.rms));
+        let cells = [of(distances.map(|d| d.actual)), of(distances.map(|d| d.expected))];
+        row(tensor).into_iter().chain(cells.into_iter().filter(|_| with_distances)).collect()
+    });
+    aligned([header].into_iter().chain(rows), 2)
 }
 
 /// Returns rows of cells, which may have several lines, in columns that are `gap` apart.
@@ -269,6 +285,9 @@ pub(super) fn explanation(tensor: &TensorComparison) -> String {
         let (max_abs, because) = (number(allowance.max_abs), one_line(&allowance.because));
         let _ = write!(text, "\n    Rounding explains up to {max_abs}: {because}.");
     }
+    if let Some(distances) = &tensor.distances {
+        let _ = write!(text, "\n    {}.", of_distances(distances));
+    }
     text += &match found.max_abs.is_finite() {
         true => format!(
             "\n    It would pass with --tolerance {}=atol:{},reason:TEXT",
@@ -278,6 +297,15 @@ pub(super) fn explanation(tensor: &TensorComparison) -> String {
         false => "\n    No tolerance would pass it.".to_owned(),
     };
     text + &hint
+}
+
+/// Says how far both tensors are from the run in float64.
+fn of_distances(distances: &Distances) -> String {
+    let [actual, expected, one] = [distances.actual, distances.expected, distances.rounding]
+        .map(|distance| format!("{} (at most {})", number(distance.rms), number(distance.max)));
+    format!(
+        "From the run in float64, the actual is {actual} away, the expected {expected}, and one rounding {one}"
+    )
 }
 
 /// Writes a tolerance, rounded up, so that the printed one suffices.

@@ -27,6 +27,8 @@ pub(crate) struct GroupArguments {
     criterion: CriterionArg,
     #[arg(long)]
     in_detail: bool,
+    #[arg(long)]
+    program: bool,
 }
 
 /// How cases are replayed and compared.
@@ -36,6 +38,8 @@ pub(super) struct How {
     pub(super) criterion: CriterionArg,
     /// Whether a comparison has all that a page shows.
     pub(super) in_detail: bool,
+    /// Whether also a case of the notebook's net is run by its program.
+    pub(super) by_program: bool,
 }
 
 /// Replays `files`, and passes the result of each to `then`, in order.
@@ -100,6 +104,7 @@ impl Group {
             .args(["--criterion", &name_of(&how.criterion)])
             .args(["--device", &how.device.to_string()])
             .args(how.in_detail.then_some("--in-detail"))
+            .args(how.by_program.then_some("--program"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -137,8 +142,8 @@ impl Drop for Group {
 
 /// Runs the command that [`Group::start`] starts: replays the cases that stdin names, and prints their results.
 pub(crate) fn run_group(arguments: GroupArguments) -> Result<Outcome> {
-    let GroupArguments { numerics, device, criterion, in_detail } = arguments;
-    let how = How { device: device.device, criterion, in_detail };
+    let GroupArguments { numerics, device, criterion, in_detail, program } = arguments;
+    let how = How { device: device.device, criterion, in_detail, by_program: program };
     let mut names = Vec::new();
     io::stdin().read_to_end(&mut names)?;
     let names = names.strip_suffix(b"\0").unwrap_or(&names);

@@ -38,6 +38,9 @@ pub(super) struct Arguments {
     /// How to compute [default: as each case was recorded]
     #[arg(long, value_enum)]
     numerics: Option<NumericsArg>,
+    /// Replay also a case of a ThreeLayerNet by the program that it holds
+    #[arg(long)]
+    program: bool,
     #[command(flatten)]
     device: DeviceOption,
     #[command(flatten)]
@@ -45,7 +48,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
-    let Arguments { cases, numerics, device, options } = arguments;
+    let Arguments { cases, numerics, program, device, options } = arguments;
     let paths = cases.iter().map(PathBuf::as_path).collect::<Vec<&Path>>();
     ensure_apart(&paths, &options.files())?;
     let mut found = Found::default();
@@ -57,8 +60,12 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     }
     let numerics = numerics.map(Into::into);
     let progress = bar(files.len() as u64, "{pos} of {len} cases");
-    let how =
-        How { device: device.device, criterion: options.criterion, in_detail: options.in_detail() };
+    let how = How {
+        device: device.device,
+        criterion: options.criterion,
+        in_detail: options.in_detail(),
+        by_program: program,
+    };
     replayed(&files, numerics, how, &mut |judged| {
         reports.add(&judged);
         progress.inc(1);

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use serde_json::{Map, Value};
 use tch::Device;
 use tch_parity::report::Report;
 use tch_parity::{
-    Case, Edge, Environment, Numerics, ProgramReplay, Replay, Required, Trace, compare, dataflow,
-    is_given,
+    Case, Criterion, Edge, Environment, Numerics, ProgramReplay, Replay, Required, Trace, compare,
+    compare_with_truth, dataflow, is_given,
 };
 
 use super::group::How;
@@ -61,10 +62,13 @@ fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Returns whether a tensor is a gradient as the optimizer took it, which a replay by the program does too.
-fn is_taken(name: &str) -> bool {
-    name.split('/').any(|part| part == "taken")
-}
+/// The model that the notebook trains.
+const NOTEBOOK: &str = "ThreeLayerNet";
+
+const NOT_BY_PORT: &str = "the port of a ThreeLayerNet cannot replay it, and it holds no program";
+
+const NO_PROGRAM: &str = "the case holds no program to run. Record it again with the Python package, which says why \
+                          when torch.export refuses the model";
 
 /// A case, and how it is run again.
 enum Recorded {
@@ -75,13 +79,24 @@ enum Recorded {
 }
 
 impl Recorded {
-    fn of(case: Case) -> Result<Recorded> {
-        if ProgramReplay::is_of(&case) {
+    fn of(case: Case, file: &Path, by_program: bool) -> Result<Recorded> {
+        let run = case.trace.run::<Map<String, Value>>().ok().flatten().unwrap_or_default();
+        // What says no model in words is refused by the port, which says why.
+        let model = run.get("model").and_then(Value::as_str).unwrap_or(NOTEBOOK).to_owned();
+        let (of_notebook, has_program) = (model == NOTEBOOK, ProgramReplay::is_of(&case));
+        if by_program || has_program && !of_notebook {
+            ensure!(has_program, "{NO_PROGRAM}");
             return Ok(Recorded::Program(ProgramReplay::new(case)?));
         }
-        let replay = Replay::new(case);
-        let why = "no case of a ThreeLayerNet, and none with the program of its model: others cannot be replayed";
-        Ok(Recorded::Notebook(replay.context(why)?))
+        ensure!(
+            of_notebook,
+            "it is the run of a {model}, and only the port of a {NOTEBOOK} is built in: {NO_PROGRAM}"
+        );
+        match Replay::new(case) {
+            // Another class of that name.
+            Err(_) if has_program => Recorded::of(Case::load(file)?, file, true),
+            replay => Ok(Recorded::Notebook(replay.context(NOT_BY_PORT)?)),
+        }
     }
 
     fn case(&self) -> &Case {
@@ -108,9 +123,9 @@ impl Recorded {
 }
 
 fn replay(file: &Path, device: Device, how: How, here: &Environment) -> Result<Report> {
-    let case = Case::load(file)?;
     let name = file.display().to_string();
-    let recorded = Recorded::of(case).with_context(|| name.clone())?;
+    let case = Case::load(file)?;
+    let recorded = Recorded::of(case, file, how.by_program).with_context(|| name.clone())?;
     let case = recorded.case();
     let mut here = here.clone();
     if here.numerics == Numerics::Native {
@@ -119,12 +134,29 @@ fn replay(file: &Path, device: Device, how: How, here: &Environment) -> Result<R
         tch::set_num_threads(here.threads as i32);
     }
     let actual = recorded.run(device).with_context(|| name.clone())?;
-    let (criterion, reason) =
-        Required::from(how.criterion).between(Some((&here, &case.environment)));
+    let required = Required::from(how.criterion);
+    let (criterion, reason) = required.between(Some((&here, &case.environment)));
     let mut comparison = compare(&actual, &case.trace, criterion);
+    match &recorded {
+        // Where no bits are promised, they may be the same all the same.
+        Recorded::Program(_) if required == Required::Auto && comparison.is_bitwise() => {}
+        Recorded::Program(program) if matches!(required, Required::Auto | Required::Accurate) => {
+            let criterion = criterion.by_truth();
+            if criterion != Criterion::Bitwise {
+                let truth = program.run_in_float64(device).with_context(|| name.clone())?;
+                comparison = compare_with_truth(&actual, &case.trace, &truth, criterion);
+            }
+        }
+        Recorded::Notebook(_) if required == Required::Accurate => {
+            bail!(
+                "{name}: --criterion accurate runs the program of the case in float64: add --program"
+            );
+        }
+        _ => {}
+    }
     // They are the case's own.
     comparison.tensors.retain(|tensor| !is_given(&tensor.name));
-    comparison.not_compared.retain(|left_out| !is_taken(&left_out.name));
+    comparison.not_compared.retain(|left_out| !ProgramReplay::takes(&left_out.name));
     if how.in_detail {
         comparison.detail(&actual, &case.trace);
     }
