@@ -4,7 +4,10 @@ A gradient is a list of what host_parts() returns.
 """
 
 import contextlib
+import math
 import weakref
+
+import torch
 
 from .copies import host_parts, same, version
 
@@ -83,6 +86,16 @@ class Gradients:
         """The gradient of a parameter or an input, as backward left it."""
         return self.leaves.get(name, (None,))[0]
 
+    def factor(self):
+        """The number that all of the taken gradients are those that backward left multiplied by, if there is one."""
+        pairs = []
+        for name, after in self.taken.items():
+            before = self.of_leaf(name) or []
+            if len(before) != 1 or len(after) != 1 or before[0][1].numel() == 0 or not after[0][1].is_floating_point():
+                return None
+            pairs.append((before[0][1], after[0][1]))
+        return common_factor(pairs)
+
     def take(self, name, gradient):
         """Keeps the gradient of a parameter that an optimizer takes, if it is another one than backward left."""
         left = self.leaves.get(name)
@@ -91,6 +104,28 @@ class Gradients:
         now = host_parts(name, gradient)
         if left is None or not same(left[0], now):
             self.taken[name] = now
+
+
+def common_factor(pairs):
+    """The one number that these gradients were multiplied by, as clipping by the norm does, or None if there is none.
+
+    pairs  each gradient before and after, of one dtype
+    """
+    largest, where = max(((float(before.abs().max()), at) for at, (before, _) in enumerate(pairs)), default=(0, 0))
+    if not 0 < largest < math.inf or len({tensor.dtype for pair in pairs for tensor in pair}) > 1:
+        return None
+    before, after = (tensor.reshape(-1) for tensor in pairs[where])
+    element = before.abs().argmax()
+    quotient = (after[element].double() / before[element].double()).to(before.dtype)
+    # The product was rounded, so that the quotient is the factor or a number next to it.
+    candidates = [quotient]
+    for end in (math.inf, -math.inf):
+        near = quotient
+        for _ in range(2):
+            near = torch.nextafter(near, torch.full_like(near, end))
+            candidates.append(near)
+    fits = (c for c in candidates if all(torch.equal(before * c, after) for before, after in [pairs[where], *pairs]))
+    return next(fits, None)
 
 
 class Call:

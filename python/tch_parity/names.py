@@ -13,6 +13,9 @@ import torch
 # What the format itself calls the model's output, the loss, and the loss's target.
 OUTPUT, LOSS, TARGET = "output", "L", "target"
 
+# What the gradients of a step are multiplied by before the optimizer takes them.
+FACTOR = "taken/[factor]"
+
 # The section of what the operators of a program returned.
 OPERATOR = "operator"
 
@@ -33,7 +36,7 @@ def of_module(name):
 
 def is_given(name):
     """Whether a tensor of a case is one that a run starts from."""
-    return re.match(r"(param|buffer|state|program)/|(step/\d+/)?(input/|rng(\[cuda\])?$)", name) is not None
+    return re.match(r"(param|buffer|state|program)/|(step/\d+/)?(input/|rng(\[cuda\])?$|taken/\[factor\]$)", name) is not None
 
 
 def is_taken(name):

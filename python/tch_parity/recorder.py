@@ -16,7 +16,7 @@ from .copies import DTYPES, CannotRecord, dense_parts, host_copy, strides_to_kee
 from .digest import digest
 from .gradients import Call, Gradients
 from .initial import Checkpoint
-from .names import LOSS, OPERATOR, OUTPUT, TARGET, escaped, is_given, is_taken, of_module, parts, plain
+from .names import FACTOR, LOSS, OPERATOR, OUTPUT, TARGET, escaped, is_given, is_taken, of_module, parts, plain
 from .numerics import environment
 from .operators import run_operators
 from .optimizers import Optimizer
@@ -72,6 +72,7 @@ class Recorder:
             raise ValueError(f"{uninitialized[0]} has no shape yet: run the model once before it is recorded")
         self.trace = Trace(self._digested if keep == "digests" else None)
         self.checkpoint = None if initial is None else Checkpoint(initial)
+        self.factor = None  # what the gradients of the step were multiplied by
         self.steps = 0
         self.step_open = False
         self.values = {}
@@ -366,6 +367,9 @@ class Recorder:
                     self._push_gradient(full, self.gradients.of_leaf(full))
         for name in [*parameters, *self.inputs]:
             self._push_gradient(name, self.gradients.of_leaf(name))
+        self.factor = self.gradients.factor() if self.gradients.taken and self.trace.reduce is not None else None
+        if self.factor is not None:
+            self.trace.keep(self.prefix + FACTOR, self.factor.clone())
         for name, gradient in self.gradients.taken.items():
             for part, copy, strides in gradient:
                 self.trace.keep(f"{self.prefix}taken/{part}", copy, strides)
@@ -406,7 +410,8 @@ class Recorder:
 
     def _digested(self, name, copy):
         """What is kept of a tensor where a digest suffices unless somebody starts from the values."""
-        needed = is_given(name) or is_taken(name) and self.program is not None
+        computed = self.factor is not None and "taken/" in name
+        needed = is_given(name) or is_taken(name) and self.program is not None and not computed
         return copy if needed or copy.nbytes <= SMALL else digest(copy)
 
     def _push(self, name, tensor):

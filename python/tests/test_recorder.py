@@ -19,6 +19,7 @@ import torch
 from tch_parity import Recorder, compute_with
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 compute_with("portable")
@@ -303,6 +304,25 @@ def parametrized():
     return module
 
 
+def pruned():
+    module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    prune.l1_unstructured(module[0], "weight", amount=0.5)
+    return module
+
+
+def with_loss(kind, targets):
+    """A model that has its loss, a module of its own, within."""
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.criterion = nn.Linear(4, 3), kind()
+
+        def forward(self, x):
+            return self.criterion(self.fc(x), targets)
+
+    return Net
+
+
 def outputs_of(make):
     class Net(nn.Module):
         def __init__(self):
@@ -359,6 +379,19 @@ LOOPS = {
     "encoder layer": simple(of(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)), randn(2, 3, 8)),
     "decoder-like cross attention": simple(lambda: Attention(), randn(3, 4, 8)),
     "a module under two names": simple(lambda: (lambda fc: nn.Sequential(fc, nn.Tanh(), fc))(nn.Linear(4, 4)), randn(3, 4)),
+    **{
+        f"{kind.__name__} within the model": simple(with_loss(kind, targets), randn(2, 4))
+        for kind, targets in (
+            (nn.CrossEntropyLoss, torch.tensor([2, 0])), (nn.MSELoss, torch.ones(2, 3)), (nn.L1Loss, torch.ones(2, 3)),
+            (nn.SmoothL1Loss, torch.ones(2, 3)), (nn.HuberLoss, torch.ones(2, 3)), (nn.BCEWithLogitsLoss, torch.ones(2, 3)),
+            (nn.KLDivLoss, torch.full((2, 3), 0.5)), (nn.PoissonNLLLoss, torch.ones(2, 3)),
+            (nn.SoftMarginLoss, torch.ones(2, 3)), (nn.MultiMarginLoss, torch.tensor([2, 0])),
+            (nn.MultiLabelMarginLoss, torch.tensor([[2, 0, -1], [1, -1, 0]])), (nn.MultiLabelSoftMarginLoss, torch.ones(2, 3)),
+            (nn.HingeEmbeddingLoss, torch.ones(2, 3)),
+        )
+    },
+    "unfold and fold": simple(of(nn.Conv2d(1, 2, 3), nn.Unfold(2, stride=2), nn.Fold((4, 4), 2, stride=2)), randn(2, 1, 6, 6)),
+    "pruning": simple(pruned, randn(5, 4)),
     "parametrizations": simple(parametrized, randn(5, 4)),
     "frozen parts": simple(lambda: frozen(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))), randn(3, 4)),
     "parts without a graph": simple(partly_without_graph, randn(3, 4)),

@@ -99,6 +99,14 @@ impl Recorder {
         Ok(())
     }
 
+    /// Records the gradient of a parameter as the optimizer takes it.
+    ///
+    /// # Errors
+    /// Returns an error if it has been recorded in this step, or if a trace keeps no such tensor.
+    pub(crate) fn taken(&self, name: &str, gradient: &Tensor) -> Result<()> {
+        self.recorded.borrow_mut().push(&format!("taken/{name}"), gradient)
+    }
+
     /// Records the digest of what an operator of a program returns.
     ///
     /// # Errors

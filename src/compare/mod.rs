@@ -44,7 +44,7 @@ pub use tolerance::{Between, ROUNDINGS_BY_HAND, TOLERANCES, Tolerance};
 use verdict::verdict;
 pub use verdict::{MAX_ULP, Verdict};
 
-use crate::trace::{PROGRAM, Stored, Trace, is_given, operator_value};
+use crate::trace::{Stored, Trace, is_given, is_instruction, operator_value};
 
 /// The result of comparing two traces.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -160,9 +160,8 @@ fn judged(
     let has_operators = |trace: &Trace| trace.names().any(|name| operator_value(name).is_some());
     let of_operators =
         criterion == Criterion::Bitwise && has_operators(actual) && has_operators(expected);
-    let of_run = |name: &&str| {
-        !name.starts_with(PROGRAM) && (of_operators || operator_value(name).is_none())
-    };
+    let of_run =
+        |name: &&str| !is_instruction(name) && (of_operators || operator_value(name).is_none());
     for name in expected.names().filter(of_run) {
         let Some(theirs) = expected.stored(name) else { continue };
         if let Some(note) = tied::stands_for(name, actual, expected) {

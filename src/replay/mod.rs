@@ -16,8 +16,8 @@ use crate::compare::Edge;
 use crate::optim::{AnyOptimizer, RecordedOptimizer};
 use crate::program::{Computed, Kind, Precision, Program, Tap, Taps};
 use crate::torch::{backward, clear_grad};
-use crate::trace::case_name::{OPERATOR, RNG};
-use crate::trace::{PROGRAM, Trace, in_step, split_step};
+use crate::trace::case_name::{FACTOR, OPERATOR, PROGRAM, RNG};
+use crate::trace::{Trace, in_step, split_step};
 use described::{Described, recorded_name};
 
 /// Is held by the step that draws random numbers.
@@ -258,11 +258,18 @@ impl ProgramReplay {
             let leaves = started.parameters.iter().chain(&inputs);
             let leaves = leaves.map(|(name, leaf)| (name.clone(), leaf.shallow_clone()));
             recorder.gradients_of(None, &leaves.collect::<Vec<_>>())?;
+            let factor = recorded(FACTOR).then(|| value(FACTOR)).transpose()?;
             for (name, parameter) in &started.parameters {
                 let full = format!("taken/{name}");
                 let mut gradient = parameter.f_grad()?;
                 // If there is none, it is missing in the comparison.
-                if recorded(&full) && gradient.defined() {
+                if !recorded(&full) || !gradient.defined() {
+                    continue;
+                }
+                if let Some(factor) = &factor {
+                    no_grad(|| gradient.f_mul_(factor).map(drop))?;
+                    recorder.taken(name, &gradient)?;
+                } else {
                     let taken = value(&full)?;
                     no_grad(|| gradient.f_copy_(&taken).map(drop))?;
                 }

@@ -3,11 +3,19 @@
 /// The names of the states of the generators of random numbers, on the CPU and on a CUDA device.
 pub(crate) const RNG: [&str; 2] = ["rng", "rng[cuda]"];
 
-/// The section of the model's program, which is not compared: it says how to compute, and was not computed.
+/// The section of the model's program.
 pub(crate) const PROGRAM: &str = "program/";
+
+/// The number that a step's gradients are multiplied by before the optimizer takes them, as clipping by the norm does.
+pub(crate) const FACTOR: &str = "taken/[factor]";
 
 /// The section of what each operator of the program returned, of which a case has digests.
 pub(crate) const OPERATOR: &str = "operator/";
+
+/// Returns whether a tensor of a case says how to compute, and was not computed, so that it is not compared.
+pub(crate) fn is_instruction(name: &str) -> bool {
+    name.starts_with(PROGRAM) || split_step(name).map_or(name, |(_, name)| name) == FACTOR
+}
 
 /// Returns the name of the value of the program that a tensor of a case is, if it is what an operator returned.
 pub(crate) fn operator_value(name: &str) -> Option<&str> {
@@ -15,13 +23,14 @@ pub(crate) fn operator_value(name: &str) -> Option<&str> {
 }
 
 /// Returns whether a tensor of a case is an input, an initial parameter, buffer or state of the optimizer, the state of
-/// a generator of random numbers, or the model's program. A port loads these, and need not record them.
+/// a generator of random numbers, the factor of clipping, or the model's program. A port loads these, and need not record them.
 pub fn is_given(name: &str) -> bool {
     let of_step = split_step(name);
     let name = of_step.map_or(name, |(_, name)| name);
     let initial = ["param/", "buffer/", "state/"];
     name.starts_with("input/")
         || RNG.contains(&name)
+        || name == FACTOR
         || name.starts_with(PROGRAM)
         || of_step.is_none() && initial.iter().any(|section| name.starts_with(section))
 }

@@ -33,7 +33,7 @@ use serde_json::value::RawValue;
 pub(crate) use archive::Archive;
 pub(crate) use bytes::Bytes;
 pub use case_name::is_given;
-pub(crate) use case_name::{PROGRAM, in_step, operator_value, split_call, split_step};
+pub(crate) use case_name::{in_step, is_instruction, operator_value, split_call, split_step};
 use checkpoint::Checkpoint;
 pub use digest::Digest;
 pub(crate) use digests::Stored;
