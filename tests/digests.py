@@ -82,6 +82,7 @@ trace.forget("a")
 assert trace.header == 0, trace.header
 
 # Every dtype, with what is no number, other nans than the usual one, and no elements.
+odd32 = torch.tensor([math.nan, -math.nan, math.inf, -math.inf, -0.0])
 values, digests = Trace(), Trace(lambda name, copy: digest(copy))
 for dtype, name in DTYPES.items():
     numbers = torch.randint(0, 2, (3, 50)) if dtype in (torch.bool, torch.float8_e8m0fnu) else torch.randint(0, 100, (3, 50))
@@ -94,9 +95,16 @@ for dtype, name in DTYPES.items():
         assert digest(odd)["sha256"] == digest(other_nan)["sha256"]
         assert (digest(odd)["nan"], digest(odd)["inf"]) == (2, 2)
         tensors += [odd, other_nan, torch.full((4,), math.nan, dtype=dtype)]
+    if dtype == torch.complex64:
+        tensors.append(torch.complex(odd32, odd32.flip(0)))
+    elif name.startswith("F8"):
+        tensors.append(torch.arange(256).to(torch.uint8).view(dtype))  # every one
     for at, tensor in enumerate(tensors):
         values.push(f"{name}/{at}", tensor)
         digests.push(f"{name}/{at}", tensor)
+for one, other in ((0x7F, 0xFF), (0x7D, 0xFE)):
+    several = [torch.tensor([byte], dtype=torch.uint8).view(torch.float8_e5m2) for byte in (one, other)]
+    assert digest(several[0])["sha256"] == digest(several[1])["sha256"]
 for trace, path in ((values, "dtypes.safetensors"), (digests, "dtypes_digests.safetensors")):
     trace.describe({}, {})
     trace.save(path)

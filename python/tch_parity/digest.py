@@ -14,22 +14,35 @@ WITHOUT_SUMMARY = {torch.complex64, *(dtype for dtype, name in DTYPES.items() if
 
 def digest(tensor):
     """The digest of what host_copy() returned, as plain data: dtype, shape, SHA-256, and a summary for the reader."""
-    about = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape)}
+    about = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "sha256": sha256(with_one_nan(tensor))}
     if tensor.dtype in WITHOUT_SUMMARY:
-        return {**about, "sha256": sha256(tensor), "min": None, "max": None, "mean": None, "norm": None, "nan": 0, "inf": 0}
+        return {**about, "min": None, "max": None, "mean": None, "norm": None, "nan": 0, "inf": 0}
     nan = inf = 0
-    finite = tensor
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
         nan, inf = int(tensor.isnan().sum()), int(tensor.isinf().sum())
-        finite = tensor[torch.isfinite(tensor)]
-        if nan:  # a nan equals any nan
-            tensor = torch.where(tensor.isnan(), torch.full((), math.nan, dtype=tensor.dtype), tensor)
+        tensor = tensor[torch.isfinite(tensor)]
     least = greatest = mean = norm = None
-    if finite.numel():
-        numbers = finite.reshape(-1).to(torch.float64)
+    if tensor.numel():
+        numbers = tensor.reshape(-1).to(torch.float64)
         least, greatest = (rounded(float(bound)) for bound in torch.aminmax(numbers))
         mean, norm = rounded(float(numbers.mean())), rounded(float(torch.linalg.vector_norm(numbers)))
-    return {**about, "sha256": sha256(tensor), "min": least, "max": greatest, "mean": mean, "norm": norm, "nan": nan, "inf": inf}
+    return {**about, "min": least, "max": greatest, "mean": mean, "norm": norm, "nan": nan, "inf": inf}
+
+
+# Of the floats of 8 bits that have several nans, the greatest magnitude that is none.
+GREATEST = {torch.float8_e4m3fn: 0x7E, torch.float8_e5m2: 0x7C}
+
+
+def with_one_nan(tensor):
+    """The tensor with every nan as the one that float("nan") is, since a nan equals any nan."""
+    if tensor.dtype in GREATEST:
+        bits = tensor.view(torch.uint8)
+        return torch.where((bits & 0x7F) > GREATEST[tensor.dtype], torch.full((), 0x7F, dtype=torch.uint8), bits)
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    if tensor.dtype in WITHOUT_SUMMARY or not tensor.is_floating_point() or not bool(tensor.isnan().any()):
+        return tensor
+    return torch.where(tensor.isnan(), torch.full((), math.nan, dtype=tensor.dtype), tensor)
 
 
 def sha256(tensor):

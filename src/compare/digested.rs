@@ -44,12 +44,16 @@ fn problem(
     if criterion == Criterion::Bitwise {
         return differ;
     }
+    let asked = match criterion {
+        Criterion::Accurate | Criterion::AccurateOnGpu => "accurate",
+        _ => "close",
+    };
     let sides = match stored {
         (Stored::Digest(_), Stored::Digest(_)) => "both sides have",
         (Stored::Digest(_), _) => "the actual side has",
         _ => "the expected side has",
     };
     format!(
-        "{differ}; close needs the values, and {sides} the digest alone: record with keep=\"values\""
+        "{differ}; {asked} needs the values, and {sides} the digest alone: record with keep=\"values\""
     )
 }

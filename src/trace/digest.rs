@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use anyhow::{Context, Result, ensure};
+use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -59,11 +60,10 @@ impl Digest {
             }
         }
         let some = |x: f64| (count > 0 && x.is_finite()).then(|| rounded(x));
-        let bytes = if nan > 0 { with_one_nan(view) } else { Cow::Borrowed(view.data()) };
         Digest {
             dtype: view.dtype(),
             shape: view.shape().to_vec(),
-            sha256: sha256(&bytes),
+            sha256: sha256(&with_one_nan(view)),
             min: some(min),
             max: some(max),
             mean: some(sum / count as f64),
@@ -131,19 +131,30 @@ fn rounded(value: f64) -> f64 {
     format!("{value:.5e}").parse().unwrap_or(value)
 }
 
-/// Returns the bytes of a float tensor with every nan as the quiet one.
+/// Returns whether the bytes of an element are a nan.
+type IsNan = fn(&[u8]) -> bool;
+
+/// Returns the bytes of a tensor with every nan as the one that `float("nan")` is in PyTorch.
 fn with_one_nan<'a>(view: &TensorView<'a>) -> Cow<'a, [u8]> {
-    let nan: &[u8] = match view.dtype() {
-        Dtype::F16 => &0x7e00u16.to_le_bytes(),
-        Dtype::BF16 => &0x7fc0u16.to_le_bytes(),
-        Dtype::F32 => &0x7fc0_0000u32.to_le_bytes(),
-        _ => &0x7ff8_0000_0000_0000u64.to_le_bytes(),
-    };
-    let mut bytes = view.data().to_vec();
-    for (element, x) in bytes.chunks_mut(nan.len()).zip(numbers(view)) {
-        if x.is_nan() {
-            element.copy_from_slice(nan);
-        }
+    fn of<const N: usize>(bytes: &[u8]) -> [u8; N] {
+        bytes.try_into().unwrap_or([0; N])
     }
+    let (nan, is_nan): (&[u8], IsNan) = match view.dtype() {
+        Dtype::F16 => (&[0x00, 0x7e], |b| f16::from_le_bytes(of(b)).is_nan()),
+        Dtype::BF16 => (&[0xc0, 0x7f], |b| bf16::from_le_bytes(of(b)).is_nan()),
+        // The parts of a complex number are float32.
+        Dtype::F32 | Dtype::C64 => (&[0, 0, 0xc0, 0x7f], |b| f32::from_le_bytes(of(b)).is_nan()),
+        Dtype::F64 => (&[0, 0, 0, 0, 0, 0, 0xf8, 0x7f], |b| f64::from_le_bytes(of(b)).is_nan()),
+        // Other floats of 8 bits have one nan.
+        Dtype::F8_E4M3 => (&[0x7f], |b| b[0] & 0x7f == 0x7f),
+        Dtype::F8_E5M2 => (&[0x7f], |b| b[0] & 0x7f > 0x7c),
+        _ => return Cow::Borrowed(view.data()),
+    };
+    let bytes: &'a [u8] = view.data();
+    if !bytes.chunks_exact(nan.len()).any(is_nan) {
+        return Cow::Borrowed(bytes);
+    }
+    let mut bytes = bytes.to_vec();
+    bytes.chunks_exact_mut(nan.len()).filter(|b| is_nan(b)).for_each(|b| b.copy_from_slice(nan));
     Cow::Owned(bytes)
 }
