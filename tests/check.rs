@@ -6,9 +6,9 @@ mod common;
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 
 use common::{data, pytorch, scratch, seed, stdout, tch_parity};
 use serde_json::Value;
@@ -351,4 +351,88 @@ fn the_control_takes_no_longer_than_the_tensors_are_large() {
         let counts = last_line(&report).split(' ').collect::<Vec<_>>();
         assert!(counts[0] == counts[2] && counts[0].parse::<u32>().unwrap() > least, "{report}");
     }
+}
+
+/// The names of the cases that a check prints, without their folder.
+fn checked(arguments: &[&str]) -> (Vec<String>, Output) {
+    let cases = data("cases");
+    let output = tch_parity().arg("check").arg(&cases).args(arguments).output().unwrap();
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    let start = format!("same: {}/", cases.display());
+    let names = text.lines().filter_map(|line| line.strip_prefix(&start)?.split(' ').next());
+    (names.map(str::to_owned).collect(), output)
+}
+
+#[test]
+fn partitions_share_the_cases() {
+    let (all, _) = checked(&[]);
+    let mut shared = Vec::new();
+    for part in ["1/2", "2/2"] {
+        let (names, output) = checked(&["--partition", part, "--jobs", "1"]);
+        assert!(output.status.success(), "{output:?}");
+        shared.push(names);
+    }
+    assert_eq!((shared[0].len(), shared[1].len()), (5, 4));
+    let mut together = shared.concat();
+    together.sort();
+    assert_eq!(together, all);
+    for (part, says) in [
+        ("3/2", "M has to be from 1 to N"),
+        ("0/2", "M has to be from 1 to N"),
+        ("1", "it is not of the form M/N"),
+        ("10/10", "--partition 10/10 has none of 9 cases"),
+    ] {
+        let (_, output) = checked(&["--partition", part]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), stderr.contains(says)), (Some(2), true), "{stderr}");
+    }
+}
+
+#[test]
+fn the_first_case_that_does_not_pass_can_end_the_check() {
+    let folder = scratch("check_fail_fast");
+    fs::write(folder.join("0.safetensors"), "damaged").unwrap();
+    for at in 1..200 {
+        let case = folder.join(format!("{at}.safetensors"));
+        std::os::unix::fs::symlink(data("cases/zero.safetensors"), case).unwrap();
+    }
+    for jobs in ["1", "2"] {
+        let mut command = tch_parity();
+        command.arg("check").arg(&folder).args(["--fail-fast", "--jobs", jobs]);
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(text.contains("stopped at a case that does not pass: "), "{text}");
+        assert!(text.contains(", 1 could not be compared\n"), "{text}");
+        assert!(text.matches("same: ").count() < 100, "{text}");
+    }
+}
+
+/// The child says that it has begun when it writes the first report.
+#[test]
+fn ctrl_c_ends_a_check_with_a_report_that_says_so() {
+    let folder = scratch("check_interrupted");
+    for at in 0..4000 {
+        let case = folder.join(format!("{at}.safetensors"));
+        std::os::unix::fs::symlink(data("cases/zero.safetensors"), case).unwrap();
+    }
+    let mut command = tch_parity();
+    command.arg("check").arg(&folder).args(["--json", "-", "--jobs", "1"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut out = child.stdout.take().unwrap();
+    let mut json = vec![0];
+    out.read_exact(&mut json).unwrap();
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    out.read_to_end(&mut json).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("error: stopped by Ctrl-C: "), "{stderr}");
+    let json = serde_json::from_slice::<Value>(&json).unwrap();
+    let reports = json["reports"].as_array().unwrap().len();
+    assert!((1..4000).contains(&reports) && json["passes"] == false, "{reports}");
+    let message = json["errors"][0]["message"].as_str().unwrap();
+    let left = format!("stopped by Ctrl-C: {} of 4000 cases were not checked", 4000 - reports);
+    assert_eq!(message, left);
 }

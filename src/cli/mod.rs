@@ -4,6 +4,9 @@
 
 mod compare;
 mod exit;
+// Commands without libtorch end at once.
+#[cfg_attr(not(feature = "libtorch"), allow(dead_code))]
+mod interruption;
 mod output;
 mod progress;
 mod reports;

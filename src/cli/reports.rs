@@ -84,6 +84,8 @@ pub(super) struct Reports<'a> {
     differ: usize,
     failed: usize,
     unwritten: bool,
+    /// How many cases were not checked, since one before them does not pass.
+    pub(super) left: usize,
 }
 
 struct ReportFile {
@@ -105,6 +107,7 @@ impl<'a> Reports<'a> {
             differ: 0,
             failed: 0,
             unwritten: false,
+            left: 0,
         };
         let formats: [(_, Box<dyn Format>); 3] = [
             (&options.json, Box::new(Json::default())),
@@ -174,6 +177,11 @@ impl<'a> Reports<'a> {
             if let Some(Err(err)) = file.output.map(Output::persist) {
                 self.could_not_write(&err);
             }
+        }
+        if self.left > 0 {
+            let left = self.left;
+            self.text +=
+                &format!("stopped at a case that does not pass: {left} cases were not checked\n");
         }
         if self.several {
             let Reports { same, differ, failed, .. } = self;

@@ -12,6 +12,8 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::{emulate_default_handler, exit};
 use tch_parity::remove_unfinished_files;
 
+use super::interruption;
+
 /// The signals that end a process by default and can be caught.
 const ENDING: [i32; 8] = [SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU];
 
@@ -29,7 +31,8 @@ pub(super) fn watch() -> Result<()> {
     let ending = ENDING.into_iter().filter(|signal| ignored & 1 << (signal - 1) == 0);
     let mut signals = Signals::new(ending)?;
     thread::Builder::new().spawn(move || {
-        let Some(signal) = signals.forever().next() else { return };
+        let asks = |signal: &i32| *signal == SIGINT && interruption::take();
+        let Some(signal) = signals.forever().find(|signal| !asks(signal)) else { return };
         remove_unfinished_files();
         // The first process of a container is not ended by a signal's default.
         if process::id() != 1 {

@@ -3,6 +3,8 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Lines, Read, Write};
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio, exit};
@@ -14,6 +16,7 @@ use tch_parity::{DeviceChoice, Environment, Numerics, Trace};
 use super::replay::replay_all;
 use crate::cli::computing::{DeviceOption, NumericsArg};
 use crate::cli::exit::Outcome;
+use crate::cli::interruption::let_ctrl_c_ask;
 use crate::cli::reports::{CriterionArg, Judged, not_compared};
 
 /// Replay the cases whose names come from stdin, each ended by a NUL, and print a line of JSON for each
@@ -29,6 +32,8 @@ pub(crate) struct GroupArguments {
     in_detail: bool,
     #[arg(long)]
     program: bool,
+    #[arg(long)]
+    jobs: Option<NonZeroUsize>,
 }
 
 /// How cases are replayed and compared.
@@ -40,16 +45,20 @@ pub(super) struct How {
     pub(super) in_detail: bool,
     /// Whether also a case of the notebook's net is run by its program.
     pub(super) by_program: bool,
+    /// Whether cases after one that does not pass need not be replayed.
+    pub(super) fail_fast: bool,
+    /// How many cases are replayed at once; `None` stands for one for each core.
+    pub(super) jobs: Option<NonZeroUsize>,
 }
 
-/// Replays `files`, and passes the result of each to `then`, in order.
+/// Replays `files`, and passes the result of each to `then`, in order, until it breaks.
 ///
 /// Every file is replayed with `numerics` or, if that is `None`, with the numerics that it was recorded with.
 pub(super) fn replayed(
     files: &[PathBuf],
     numerics: Option<Numerics>,
     how: How,
-    then: &mut dyn FnMut(Judged),
+    then: &mut dyn FnMut(Judged) -> ControlFlow<()>,
 ) {
     let recorded = |file: &PathBuf| numerics.or_else(|| recorded_numerics(file));
     let recorded = files.iter().map(recorded).collect::<Vec<_>>();
@@ -76,7 +85,9 @@ pub(super) fn replayed(
             Ok(group) => group.next(),
             Err(err) => Err(anyhow!("{err:#}")),
         };
-        then(judged.unwrap_or_else(|err| Err(not_compared(file, &err))));
+        if then(judged.unwrap_or_else(|err| Err(not_compared(file, &err)))).is_break() {
+            return;
+        }
     }
 }
 
@@ -105,6 +116,7 @@ impl Group {
             .args(["--device", &how.device.to_string()])
             .args(how.in_detail.then_some("--in-detail"))
             .args(how.by_program.then_some("--program"))
+            .args(how.jobs.map(|jobs| format!("--jobs={jobs}")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -142,8 +154,17 @@ impl Drop for Group {
 
 /// Runs the command that [`Group::start`] starts: replays the cases that stdin names, and prints their results.
 pub(crate) fn run_group(arguments: GroupArguments) -> Result<Outcome> {
-    let GroupArguments { numerics, device, criterion, in_detail, program } = arguments;
-    let how = How { device: device.device, criterion, in_detail, by_program: program };
+    let GroupArguments { numerics, device, criterion, in_detail, program, jobs } = arguments;
+    let how = How {
+        device: device.device,
+        criterion,
+        in_detail,
+        by_program: program,
+        // Which case of both groups is the first that does not pass is known to the process that started this one.
+        fail_fast: false,
+        jobs,
+    };
+    let_ctrl_c_ask(); // and that process ends this one
     let mut names = Vec::new();
     io::stdin().read_to_end(&mut names)?;
     let names = names.strip_suffix(b"\0").unwrap_or(&names);
@@ -157,6 +178,7 @@ pub(crate) fn run_group(arguments: GroupArguments) -> Result<Outcome> {
         if line.and_then(|line| writeln!(out, "{line}")).is_err() {
             exit(Outcome::CouldNotRun as i32); // nobody waits for the results any more
         }
+        ControlFlow::Continue(())
     });
     Ok(Outcome::Done)
 }

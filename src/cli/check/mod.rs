@@ -6,21 +6,26 @@
 
 mod find;
 mod group;
+mod partition;
 mod replay;
 
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::Args;
 
 use super::computing::{DeviceOption, NumericsArg};
 use super::exit::Outcome;
+use super::interruption::{has_ctrl_c_asked, let_ctrl_c_ask};
 use super::output::ensure_apart;
 use super::progress::bar;
 use super::reports::{ReportOptions, Reports, not_compared};
 use find::Found;
 pub(super) use group::{GroupArguments, run_group};
 use group::{How, replayed};
+use partition::Partition;
 
 /// Replay recorded runs from their inputs and compare all remaining tensors with the recording
 ///
@@ -29,7 +34,7 @@ use group::{How, replayed};
 #[derive(Args)]
 #[command(after_help = "Examples:
   tch-parity check run.safetensors
-  tch-parity check tests/data/cases --junit parity.xml --json parity.json
+  tch-parity check tests/data/cases --partition 2/8 --junit parity.xml --json parity.json
   tch-parity check cases --device cuda --criterion close --verbose")]
 pub(super) struct Arguments {
     /// Case files, or folders of them
@@ -43,17 +48,31 @@ pub(super) struct Arguments {
     program: bool,
     #[command(flatten)]
     device: DeviceOption,
+    /// Check every N-th case, from the M-th on, so that N machines share the work
+    #[arg(long, value_name = "M/N")]
+    partition: Option<Partition>,
+    /// Stop at the first case that does not pass
+    #[arg(long)]
+    fail_fast: bool,
+    /// How many portable cases to check at once on the CPU [default: one for each core]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
     #[command(flatten)]
     options: ReportOptions,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
-    let Arguments { cases, numerics, program, device, options } = arguments;
+    let Arguments { cases, numerics, program, device, partition, fail_fast, jobs, options } =
+        arguments;
     let paths = cases.iter().map(PathBuf::as_path).collect::<Vec<&Path>>();
     ensure_apart(&paths, &options.files())?;
     let mut found = Found::default();
     cases.iter().for_each(|path| found.add(path));
-    let Found { files, errors } = found;
+    let Found { mut files, errors } = found;
+    if let Some(partition) = partition {
+        files = partition.of(files)?;
+    }
+    let_ctrl_c_ask();
     let mut reports = Reports::new(&options, files.len() + errors.len() > 1);
     for (path, err) in &errors {
         reports.add(&Err(not_compared(path, err)));
@@ -65,11 +84,27 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
         criterion: options.criterion,
         in_detail: options.in_detail(),
         by_program: program,
+        fail_fast,
+        jobs,
     };
+    let mut count = 0;
     replayed(&files, numerics, how, &mut |judged| {
-        reports.add(&judged);
+        count += 1;
         progress.inc(1);
+        let passes = judged.as_ref().is_ok_and(|report| report.comparison.passes());
+        reports.add(&judged);
+        match has_ctrl_c_asked() || fail_fast && !passes {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     });
+    let left = files.len() - count;
+    if left > 0 && has_ctrl_c_asked() {
+        let what = anyhow!("stopped by Ctrl-C: {left} of {} cases were not checked", files.len());
+        reports.add(&Err(not_compared(&cases[0], &what)));
+    } else if left > 0 {
+        reports.left = left;
+    }
     progress.finish_and_clear();
     reports.conclude()
 }

@@ -1,6 +1,8 @@
 //! The replay of cases in this process, one after the other or in parallel.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,45 +18,70 @@ use tch_parity::{
 
 use super::group::How;
 use crate::cli::computing::compute_with;
+use crate::cli::interruption::has_ctrl_c_asked;
 use crate::cli::reports::{Judged, not_compared};
 
 /// The number of cases for each core that are replayed before the first of them is reported.
 const BATCH: usize = 16;
 
-/// Replays `files`, and passes the result of each to `then`, in order. Call it before any thread computes.
+/// The most cases that are replayed at once, each by a thread.
+const MAX_JOBS: usize = 256;
+
+/// Replays `files`, and passes the result of each to `then`, in order, until it breaks. Call it before any thread
+/// computes.
+///
+/// After Ctrl-C, and with `fail_fast` after a case that does not pass, no further case is begun.
 pub(super) fn replay_all(
     files: &[&PathBuf],
     numerics: Numerics,
     how: How,
-    then: &mut dyn FnMut(Judged),
+    then: &mut dyn FnMut(Judged) -> ControlFlow<()>,
 ) {
     let opened = compute_with(numerics, how.device).map(|(device, here)| {
         // Portable numerics use one thread for a case, so that cases can run side by side. A GPU is one.
         let alone = numerics == Numerics::Native || device != Device::Cpu;
-        (device, here, if alone || files.len() == 1 { None } else { pool(numerics) })
+        (device, here, if alone || files.len() == 1 { None } else { pool(numerics, how) })
     });
     let (device, here, pool) = match opened {
         Ok(opened) => opened,
-        Err(err) => return files.iter().for_each(|file| then(Err(not_compared(file, &err)))),
+        Err(err) => {
+            let _ = files.iter().try_for_each(|file| then(Err(not_compared(file, &err))));
+            return;
+        }
     };
+    let has_failed = AtomicBool::new(false);
     let judge = |file: &&PathBuf| {
+        if has_ctrl_c_asked() || has_failed.load(Ordering::Relaxed) {
+            return None;
+        }
         let report = replay(file, device, how, &here);
-        report.map_err(|err| not_compared(file, &err))
+        let passes = report.as_ref().is_ok_and(|report| report.comparison.passes());
+        if how.fail_fast && !passes {
+            has_failed.store(true, Ordering::Relaxed);
+        }
+        Some(report.map_err(|err| not_compared(file, &err)))
     };
     match pool {
-        None => files.iter().for_each(|file| then(judge(file))),
+        None => {
+            let _ = files.iter().filter_map(judge).try_for_each(then);
+        }
         Some(pool) => {
-            for batch in files.chunks(BATCH * cores()) {
+            for batch in files.chunks(BATCH * pool.current_num_threads()) {
                 let judged = pool.install(|| batch.par_iter().map(judge).collect::<Vec<_>>());
-                judged.into_iter().for_each(&mut *then);
+                // What was computed is reported, also after the one that ends the check.
+                let told = judged.into_iter().flatten().map(&mut *then).collect::<Vec<_>>();
+                if told.iter().any(ControlFlow::is_break) {
+                    return;
+                }
             }
         }
     }
 }
 
-/// Creates a thread for each core; `None` where the system gives none (`ulimit -u`), and one has to do.
-fn pool(numerics: Numerics) -> Option<ThreadPool> {
-    let pool = ThreadPoolBuilder::new().num_threads(cores());
+/// Creates a thread for each job; `None` where the system gives none (`ulimit -u`), and one has to do.
+fn pool(numerics: Numerics, how: How) -> Option<ThreadPool> {
+    let jobs = how.jobs.map_or_else(cores, |jobs| jobs.get().min(MAX_JOBS));
+    let pool = ThreadPoolBuilder::new().num_threads(jobs);
     pool.start_handler(move |_| numerics.set_for_thread()).build().ok()
 }
 

@@ -4,11 +4,12 @@ use std::fmt::Write;
 
 use crate::report::text::number;
 use crate::report::xml::escape;
+use crate::repr::float::exponential;
 
 const WIDTH: f64 = 640.;
 const HEIGHT: f64 = 220.;
 /// The room for the labels of the axes.
-const LEFT: f64 = 64.;
+const LEFT: f64 = 76.;
 const BOTTOM: f64 = 30.;
 const TOP: f64 = 12.;
 /// The most labels of an axis.
@@ -68,7 +69,9 @@ pub(super) fn lines(title: &str, lines: &[Line], zeros: bool) -> String {
         let part = if is_wide { by } else { (high - low) / f64::from(labels) };
         let value = high - f64::from(at) * part;
         let value = if logarithmic { 10f64.powf(value) } else { value };
-        let (height, label) = (y(value), number(value));
+        // Values that are near each other need more digits to be told apart.
+        let label = if is_wide { number(value) } else { exponential(value, 4) };
+        let height = y(value);
         grid(&mut svg, height, &label);
     }
     if zeros && points().any(|(_, value)| value == 0.) {
