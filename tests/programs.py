@@ -266,6 +266,11 @@ def losses_and_distances():
     return Of(function, fc=nn.Linear(6, 6))
 
 
+@model((4, 6), added_up=True)
+def gradients_that_are_added_up():
+    return nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 2))
+
+
 def total(output):
     """A loss that depends on every output of float numbers; of a model that has one, its own."""
     if isinstance(output, dict) and "loss" in output:
@@ -291,6 +296,8 @@ def record(path, name, number):
     trained = [p for p in net.parameters() if p.requires_grad]
     optimizer = OPTIMIZERS[number % len(OPTIMIZERS)](trained)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    if options.get("added_up"):
+        return record_added_up(path, net, draw)
     kwargs = {"scale": 0.5} if name == "numbers_and_strings" else {}
     with Recorder(path, net, optimizer=optimizer, operators=True) as recorder:
         for _ in range(2):
@@ -307,6 +314,22 @@ def record(path, name, number):
                     nn.utils.clip_grad_norm_(trained, 0.5)
                 optimizer.step()
                 schedule.step()
+
+
+def record_added_up(path, net, draw):
+    """One of two optimizers steps in each third step, by the gradients of the three."""
+    first, second = torch.optim.Adam(net[0].parameters(), 0.01), torch.optim.SGD(net[2].parameters(), 0.05, momentum=0.9)
+    with Recorder(path, net, optimizer={"first": first, "second": second}, operators=True) as recorder:
+        for step in range(6):
+            x = draw((4, 6))
+            with recorder.watch():
+                second.zero_grad(set_to_none=step % 2 == 0)
+                recorder.loss(total(net(x))).backward()
+                second.step()
+                if step % 3 == 2:
+                    nn.utils.clip_grad_norm_(net[0].parameters(), 0.1)
+                    first.step()
+                    first.zero_grad()
 
 
 def main(folder, seed, *names):

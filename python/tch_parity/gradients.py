@@ -17,6 +17,7 @@ class Gradients:
 
     step        the number of the step, or 0 if none is open
     arrived     whether backward computed one of them
+    kept        the names of the parameters whose gradients of earlier steps backward added to
     of_outputs  the calls of modules, in the order of execution; each has the gradients of what it returned
     taken       those of parameters that are others in the optimizer's step than backward left them, by name
     """
@@ -28,7 +29,8 @@ class Gradients:
 
     def begin(self, step, parameters):
         """Begins a step, in which these parameters, by name, are watched."""
-        self.step, self.arrived = step, False
+        self.step, self.arrived, self.kept = step, False, []
+        self.parameters = parameters
         self.of_outputs, self.leaves, self.taken = [], {}, {}
         for name, p in parameters:
             if self.watched.get(id(p)) is not p and self._watch(name, p, self.of_parameters):
@@ -72,6 +74,8 @@ class Gradients:
 
         def arrived(gradient):
             if self.step == step:
+                if not self.arrived:  # no parameter has its gradient of this step yet
+                    self.kept = [name for name, p in self.parameters if holds_gradient(p)]
                 self.arrived = True
                 # As retain_grad does, which keeps no strides.
                 now = [(part, copy, None) for part, copy, _ in host_parts(name, gradient)]
@@ -126,6 +130,11 @@ def common_factor(pairs):
             candidates.append(near)
     fits = (c for c in candidates if all(torch.equal(before * c, after) for before, after in [pairs[where], *pairs]))
     return next(fits, None)
+
+
+def holds_gradient(parameter):
+    """Whether a parameter has a gradient that is not all zeros."""
+    return parameter.grad is not None and parameter.grad.layout == torch.strided and bool(parameter.grad.any())
 
 
 class Call:

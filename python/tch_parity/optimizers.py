@@ -12,9 +12,11 @@ class Optimizer:
         self.latest = list(self.groups)
         self.begun = False
         self.changes = []
+        self.stepped = []  # the numbers of the steps in which it took one
 
     def note(self, step):
-        """Notes the hyper-parameters that are used now."""
+        """Notes that it takes a step, and the hyper-parameters that are used now."""
+        self.stepped.append(step)
         for at, group in enumerate(self.optimizer.param_groups):
             now = hyperparameters(group)
             if not self.begun or at >= len(self.latest):

@@ -76,6 +76,7 @@ class Recorder:
         self.steps = 0
         self.step_open = False
         self.values = {}
+        self.kept = {}  # the names of the parameters whose gradients a step adds to, by step
         self.wants_operators = operators
         self.wants_program, self.program, self.exporting = program, None, False
         self.program_inputs = {}  # the names of the first call's inputs, by id
@@ -123,6 +124,11 @@ class Recorder:
             run["values"] = self.values
         if self.program is not None:
             run["program"] = self.program.described(self.program_inputs)
+            if self.kept:
+                run["program"]["kept"] = self.kept
+            stepped = [o.stepped for o in self.optimizers]
+            if any(steps != list(range(1, self.steps + 1)) for steps in stepped):
+                run["program"]["stepped"] = stepped
         else:
             self.trace.forget_section("program/")
         if self.not_recorded:
@@ -222,6 +228,8 @@ class Recorder:
                 self.trace.forget(self.prefix + name)
         if self.gradients.arrived:
             self._push_gradients()
+        if self.gradients.kept:
+            self.kept[str(self.steps)] = self.gradients.kept
         after = f"step/{self.steps}/"
         if not self.losses:
             self._leave_out([f"forward/{LOSS}", f"step/{LOSS}"], "the loop does not name it: rec.loss(loss)", quiet=True)

@@ -1,6 +1,6 @@
 //! What a case says of its program: how the recorded tensors are named in the graph.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
 use indexmap::IndexMap;
@@ -23,6 +23,10 @@ pub(super) struct Described {
     /// The recorded outputs of modules, each with the call of the module and the name of the value in the graph.
     pub(super) values: IndexMap<String, (String, String)>,
     pub(super) optimizers: Vec<RecordedOptimizer>,
+    /// The parameters whose gradients a step adds to those of earlier steps, by the step.
+    kept: HashMap<u32, HashSet<String>>,
+    /// The steps in which each optimizer takes one; without it, all do in each.
+    stepped: Option<Vec<Vec<u32>>>,
     /// The arguments that are no tensors, by the names that they have in a case.
     arguments: Map<String, Value>,
 }
@@ -44,6 +48,9 @@ struct Names {
     inputs: Vec<Option<String>>,
     tied: HashMap<String, String>,
     values: IndexMap<String, (String, String)>,
+    #[serde(default)]
+    kept: HashMap<u32, HashSet<String>>,
+    stepped: Option<Vec<Vec<u32>>>,
 }
 
 impl Described {
@@ -65,9 +72,29 @@ impl Described {
             }
         }
         let optimizers = run.optimizer.into_iter().chain(run.optimizers.into_values()).collect();
-        let Names { tied, values, .. } = run.program;
+        let Names { tied, values, kept, stepped, .. } = run.program;
+        for steps in stepped.iter().flatten() {
+            let twice = steps.windows(2).find(|pair| pair[0] == pair[1]);
+            if let Some(twice) = twice {
+                bail!(
+                    "an optimizer takes several steps in step {}, which is not replayed",
+                    twice[0]
+                );
+            }
+        }
         let (steps, arguments) = (run.steps, run.values);
-        Ok(Described { steps, inputs, tied, values, optimizers, arguments })
+        Ok(Described { steps, inputs, tied, values, optimizers, kept, stepped, arguments })
+    }
+
+    /// Returns whether a step adds to the gradient that a parameter has of earlier steps.
+    pub(super) fn keeps(&self, step: u32, parameter: &str) -> bool {
+        self.kept.get(&step).is_some_and(|kept| kept.contains(parameter))
+    }
+
+    /// Returns whether the n-th optimizer takes a step in a step of the run.
+    pub(super) fn steps_in(&self, step: u32, optimizer: usize) -> bool {
+        let stepped = self.stepped.as_ref().and_then(|stepped| stepped.get(optimizer));
+        stepped.is_none_or(|steps| steps.contains(&step))
     }
 
     /// Lists the recorded outputs of the model, without their section.

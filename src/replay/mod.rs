@@ -216,7 +216,8 @@ impl ProgramReplay {
         let draws = RNG.iter().any(|name| recorded(name));
         let _alone = draws.then(|| GENERATOR.lock().unwrap_or_else(PoisonError::into_inner));
         self.case.restore_rng(step)?;
-        for (_, parameter) in &started.parameters {
+        let kept = |name: &str| self.described.keeps(step, name);
+        for (_, parameter) in started.parameters.iter().filter(|(name, _)| !kept(name)) {
             clear_grad(parameter)?;
         }
         self.described.ensure_same_arguments(step)?;
@@ -274,7 +275,10 @@ impl ProgramReplay {
                     no_grad(|| gradient.f_copy_(&taken).map(drop))?;
                 }
             }
-            for (recorded, optimizer) in &mut started.optimizers {
+            let all = started.optimizers.iter_mut().enumerate();
+            for (_, (recorded, optimizer)) in
+                all.filter(|(at, _)| self.described.steps_in(step, *at))
+            {
                 recorded.begin_step(step, &mut **optimizer)?;
                 optimizer.step(&mut |_| {
                     bail!("its step computes the loss again, which no program has")
