@@ -2,11 +2,14 @@
 checks each recording.
 
     zoo.py [NAME…]     prints a table; exits with 1 if two recordings differ, anything is left out, or a replay differs
+    zoo.py --port [NAME…]  ports a recording of each, builds the port and runs its test, and prints a table
     zoo.py NAME FILE   records one architecture
 """
 
 import hashlib
 import json
+import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -36,6 +39,11 @@ def text(config, model, **options):
 
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+WHISPER = {
+    "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "num_mel_bins": 8, "max_source_positions": 20, "max_target_positions": 20,
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1,
+}
 KEYS = {"num_key_value_heads": 2}
 IMAGES = (
     "resnet18", "mobilenet_v3_small", "densenet121", "googlenet", "shufflenet_v2_x0_5", "efficientnet_b0",
@@ -46,11 +54,12 @@ TEXTS = {
     "GPT-2": ("GPT2Config", "GPT2LMHeadModel", {"n_embd": 32, "n_layer": 2, "n_head": 4}),
     "Llama": ("LlamaConfig", "LlamaForCausalLM", {**SMALL, **KEYS}),
     "Qwen3": ("Qwen3Config", "Qwen3ForCausalLM", {**SMALL, **KEYS, "head_dim": 8}),
+    "Whisper": ("WhisperConfig", "WhisperForConditionalGeneration", WHISPER),
     "T5": ("T5Config", "T5ForConditionalGeneration", {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0, "pad_token_id": 0}),
 }
 
 
-def record(name, path):
+def record(name, path, keep="values"):
     import torch
     from tch_parity import Recorder, compute_with
 
@@ -68,13 +77,18 @@ def record(name, path):
         config, kind, options = TEXTS[name]
         model = text(config, kind, **options)()
         model.train()
-        batches = [((torch.randint(1, 50, (2, 8)),), torch.randint(1, 50, (2, 8))) for _ in range(2)]
+        sound = name == "Whisper"
+        batches = [
+            ((torch.randn(2, 8, 40) if sound else torch.randint(1, 50, (2, 8)),), torch.randint(3, 50, (2, 8)))
+            for _ in range(2)
+        ]
 
         def loss_of(args, target):
-            return model(input_ids=args[0], labels=target, use_cache=False).loss
+            given = {"input_features" if sound else "input_ids": args[0]}
+            return model(**given, labels=target, use_cache=False).loss
 
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
-    with Recorder(path, model, optimizer=optimizer) as rec:
+    with Recorder(path, model, optimizer=optimizer, keep=keep) as rec:
         for args, target in batches:
             with rec.watch():
                 optimizer.zero_grad()
@@ -122,8 +136,43 @@ def main(names):
     sys.exit(not well)
 
 
+def ported(name, folder):
+    """A row of the table: what the port of an architecture is, and what its test and clippy say."""
+    case, crate = Path(folder) / "case.safetensors", Path(folder) / re.sub(r"\W", "_", name.lower())
+    subprocess.run([sys.executable, "-W", "ignore", __file__, name, case, "digests"], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run([Path(__file__).with_name("run"), "port", case, "--output", crate], check=True)
+    root = Path(__file__).parent.parent
+    cargo = {"cwd": crate, "env": {**os.environ, "CARGO_TARGET_DIR": root / "target/zoo", "LIBTORCH": root / "libtorch"}}
+    said = subprocess.run(["cargo", "test", "--", "--show-output"], **cargo, capture_output=True, text=True).stdout
+    clippy = subprocess.run(["cargo", "clippy", "--all-targets"], **cargo, capture_output=True, text=True).stderr
+    formatted = subprocess.run(["cargo", "fmt", "--check"], **cargo, capture_output=True).returncode == 0
+    verdict = re.search(r"same: this port \((\d+ tensors bitwise)", said)
+    sources = [path.read_text() for path in (crate / "src").glob("*.rs")]
+    text = "\n".join(sources)
+    structs, calls = text.count("pub struct "), max(text.count("operator(") - 1, 0)
+    quiet = "yes" if formatted and "warning" not in clippy else "NO"
+    return f"| {name} | {structs} | {len(text.splitlines())} | {calls} | {quiet} | {verdict[1] if verdict else 'NO'} |"
+
+
+def port(names):
+    """Prints the table of docs/port.md."""
+    print("| architecture | structs | lines of Rust | operators by name | clippy and rustfmt silent | its test |")
+    print("|---|---|---|---|---|---|")
+    well = True
+    for name in names or (*IMAGES, *TEXTS):
+        with tempfile.TemporaryDirectory() as folder:
+            row = ported(name, folder)
+        print(row, flush=True)
+        well &= "NO" not in row
+    sys.exit(not well)
+
+
 if __name__ == "__main__":
-    if sys.argv[2:] and sys.argv[-1].endswith(".safetensors"):
+    if sys.argv[1:2] == ["--port"]:
+        port(sys.argv[2:])
+    elif sys.argv[3:] == ["digests"]:
+        record(*sys.argv[1:])
+    elif sys.argv[2:] and sys.argv[-1].endswith(".safetensors"):
         record(*sys.argv[1:])
     else:
         main(sys.argv[1:])

@@ -54,6 +54,8 @@ pub mod notebook;
 #[cfg(feature = "libtorch")]
 pub mod optim;
 #[cfg(feature = "libtorch")]
+mod port;
+#[cfg(feature = "libtorch")]
 mod program;
 #[cfg(feature = "libtorch")]
 mod replay;
@@ -65,8 +67,9 @@ pub use {
     case::{Case, Parity, Recorder, assert_parity},
     notebook::{Intermediate, Loss, Model, Replay, Run, ThreeLayerNet, dataflow, train, worksheet},
     optim::RecordedOptimizer,
+    port::{Port, Proof},
     program::Program,
-    replay::ProgramReplay,
+    replay::{ProgramReplay, assert_same_as_program, replay_port},
     torch::{
         DeviceChoice, Linear, RetainGrad, Value, backward, call, libtorch_version, load_cuda,
         open_device, repr,
@@ -82,6 +85,8 @@ mod pages {
     struct Gpu;
     #[doc = include_str!("../docs/optim.md")]
     struct Optim;
+    #[doc = include_str!("../docs/port.md")]
+    struct Port;
     #[doc = include_str!("../docs/porting.md")]
     struct Porting;
     #[doc = include_str!("../docs/programs.md")]

@@ -13,10 +13,14 @@ use std::process::Command;
 use common::{ROOT, assert_shown, blocks, examples, scratch, stdout};
 
 /// The commands that no test runs, and what runs them instead.
-const LEFT_OUT: [(&str, &str); 4] = [
+const LEFT_OUT: [(&str, &str); 5] = [
     ("scripts/test", "`.ci/run` runs it, and this test is a part of it"),
     ("scripts/bench", "it takes minutes and 5 GiB of disk, and is called by hand"),
     ("scripts/test-versions", "it is `scripts/test`, once for each libtorch"),
+    (
+        "cd my-mlp && cargo test",
+        "it compiles libtorch's wrapper again: tests/ported.rs runs it in one workspace",
+    ),
     (
         "cargo install --path .",
         "it writes into the user's folder: `.ci/run` installs into a folder of its own",

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use common::{ROOT, assert_shown, blocks, examples, scratch};
+use common::{ROOT, assert_shown, blocks, examples, libtorch, scratch, share_build};
 
 /// Returns the version of tch that this crate is built with.
 fn tch_version() -> String {
@@ -33,6 +33,7 @@ fn listing(line: &str) -> Option<(&str, bool)> {
 fn every_listing_and_command_does_what_the_page_says() {
     let page = fs::read_to_string(Path::new(ROOT).join("docs/porting.md")).unwrap();
     let folder = scratch("tutorial");
+    share_build(&folder);
     let mlp = folder.join("mlp");
     fs::create_dir(&mlp).unwrap();
     std::os::unix::fs::symlink(ROOT, folder.join("tch-parity")).unwrap();
@@ -53,12 +54,7 @@ fn every_listing_and_command_does_what_the_page_says() {
             for (command, shown) in examples(block) {
                 let mut shell = Command::new("bash");
                 shell.args(["-c", &format!("{command} 2>&1")]).current_dir(&mlp);
-                if command.starts_with("cargo ") {
-                    // This folder is kept from run to run, so that only the first run builds libtorch's wrapper.
-                    shell.env("CARGO_TARGET_DIR", Path::new(ROOT).join("target/tutorial"));
-                    shell.env("CARGO_PROFILE_DEV_DEBUG", "false"); // faster to build
-                }
-                shell.env_remove("LIBTORCH").env_remove("RUST_BACKTRACE");
+                shell.env_remove("RUST_BACKTRACE").env("LIBTORCH", libtorch());
                 let output = shell.output().unwrap();
                 assert_shown(command, shown, &String::from_utf8(output.stdout).unwrap());
                 commands += 1;

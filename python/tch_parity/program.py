@@ -5,6 +5,7 @@ Exporting changes nothing of the run: neither the generator of random numbers, n
 
 import collections
 import contextlib
+import inspect
 import io
 import logging
 import re
@@ -40,7 +41,7 @@ class Program:
         with unchanged(model):
             exported = export(model, args, kwargs)
         self.exported = exported
-        self.graph = without_folders(serialized(exported))
+        self.graph = without_folders(serialized(exported, model))
         self.constants = {name: exported.constants[name] for name in exported.graph_signature.lifted_tensor_constants}
         self.inputs = [id(leaf) for leaf in tensors(exported.example_inputs)]
         self.tied = tied(model)
@@ -95,10 +96,11 @@ def cannot(function, error):
     return CannotExport(f"{function}: {type(error).__name__}: {lines[0] if lines else ''}")
 
 
-def serialized(exported):
+def serialized(exported, model):
     """The JSON of a program, out of the archive that is PyTorch's only documented way to write it."""
     archive = io.BytesIO()
     name_namedtuples(exported)
+    name_arguments(exported, model)
     try:
         torch.export.save(exported, archive)
     except Exception as error:
@@ -106,6 +108,15 @@ def serialized(exported):
     with zipfile.ZipFile(archive) as files:
         name = next(name for name in files.namelist() if name.endswith(MODEL))
         return files.read(name)
+
+
+def name_arguments(exported, model):
+    """Adds the names of the arguments that modules are given without one, which a port has as well."""
+    for entry in exported.module_call_graph:
+        if entry.fqn and entry.signature is not None:
+            name = entry.fqn if entry.fqn in dict(model.named_modules()) else entry.fqn.rpartition("@")[0]
+            parameters = inspect.signature(model.get_submodule(name).forward).parameters.values()
+            entry.signature.forward_arg_names = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
 
 
 def name_namedtuples(exported):

@@ -22,6 +22,8 @@ mod figure;
 #[cfg(feature = "libtorch")]
 mod notebook;
 #[cfg(feature = "libtorch")]
+mod port;
+#[cfg(feature = "libtorch")]
 mod run;
 #[cfg(feature = "libtorch")]
 mod selftest;
@@ -61,6 +63,8 @@ enum Command {
     #[cfg(feature = "libtorch")]
     Run(run::Arguments),
     #[cfg(feature = "libtorch")]
+    Port(port::Arguments),
+    #[cfg(feature = "libtorch")]
     Worksheet(worksheet::Arguments),
     #[cfg(feature = "libtorch")]
     Figure(figure::Arguments),
@@ -81,6 +85,8 @@ impl Command {
             Command::Compare(arguments) => compare::run(arguments),
             #[cfg(feature = "libtorch")]
             Command::Run(arguments) => run::run(arguments),
+            #[cfg(feature = "libtorch")]
+            Command::Port(arguments) => port::run(arguments),
             #[cfg(feature = "libtorch")]
             Command::Worksheet(arguments) => worksheet::run(arguments),
             #[cfg(feature = "libtorch")]

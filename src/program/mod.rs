@@ -131,13 +131,13 @@ impl Program {
                     program.parameters.insert(name.clone(), value);
                     Input::Parameter(name)
                 }
-                InputSpec::Buffer { buffer_name: name } => {
+                InputSpec::Buffer { buffer_name: name, .. } => {
                     let value = tensor(Kind::Buffer, &name);
                     let value = value.with_context(|| format!("the buffer {name}"))?;
                     program.buffers.insert(name.clone(), value);
                     Input::Buffer(name)
                 }
-                InputSpec::TensorConstant { tensor_constant_name: name } => {
+                InputSpec::TensorConstant { tensor_constant_name: name, .. } => {
                     let value = tensor(Kind::Constant, &name);
                     let value = value.with_context(|| format!("the constant {name}"))?;
                     program.constants.insert(name.clone(), value);
@@ -180,6 +180,24 @@ impl Program {
     /// Lists the names of the tensors that [`run`](Self::run) takes, in its order: those of the arguments of `forward`.
     pub fn inputs(&self) -> impl Iterator<Item = &str> {
         self.user_inputs.iter().map(|input| input.name.as_str())
+    }
+
+    /// Lists the constants of the program by their names.
+    pub(crate) fn constants(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.constants.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Returns the first name of every parameter and buffer that is tied to another one.
+    pub(crate) fn first_names(&self) -> HashMap<String, String> {
+        let mut first = HashMap::<usize, &str>::new();
+        let mut names = HashMap::new();
+        for (name, tensor) in self.parameters.iter().chain(&self.buffers) {
+            if tensor.numel() > 0 {
+                let known = *first.entry(tensor.data_ptr() as usize).or_insert(name);
+                names.insert(name.clone(), known.to_owned());
+            }
+        }
+        names
     }
 
     /// Lists the operators of the program, each once.

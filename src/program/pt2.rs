@@ -37,6 +37,13 @@ impl Program {
         Program::read(path).with_context(|| path.display().to_string())
     }
 
+    /// Reads the JSON of the graph alone.
+    pub(crate) fn json(path: &Path) -> Result<Vec<u8>> {
+        let bytes = Bytes::read(path)?;
+        let files = Archive::open(bytes.as_slice()).and_then(Archive::without_folder)?;
+        Ok(files.stored("models/model.json")?.to_vec())
+    }
+
     fn read(path: &Path) -> Result<Program> {
         let bytes = Bytes::read(path)?;
         let files = Archive::open(bytes.as_slice()).and_then(Archive::without_folder);

@@ -38,6 +38,27 @@ pub(crate) struct Range {
 pub(crate) struct GraphModule {
     pub(crate) graph: Graph,
     pub(crate) signature: Signature,
+    #[serde(default)]
+    pub(crate) module_call_graph: Vec<ModuleCall>,
+}
+
+/// A call of a module, and what it takes and returns.
+#[derive(Deserialize)]
+pub(crate) struct ModuleCall {
+    /// The name of the module, with the number of the call after an `@` from the second call on.
+    pub(crate) fqn: String,
+    pub(crate) signature: Option<ModuleCallSignature>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ModuleCallSignature {
+    pub(crate) inputs: Vec<Argument>,
+    pub(crate) outputs: Vec<Argument>,
+    /// How the inputs are nested, as JSON of pytree.
+    pub(crate) in_spec: String,
+    /// How the outputs are nested, as JSON of pytree.
+    pub(crate) out_spec: String,
+    pub(crate) forward_arg_names: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -179,8 +200,8 @@ pub(crate) struct Signature {
 pub(crate) enum InputSpec {
     UserInput { arg: Argument },
     Parameter { arg: Named, parameter_name: String },
-    Buffer { buffer_name: String },
-    TensorConstant { tensor_constant_name: String },
+    Buffer { arg: Named, buffer_name: String, persistent: bool },
+    TensorConstant { arg: Named, tensor_constant_name: String },
     ConstantInput {},
 }
 

@@ -3,25 +3,23 @@
 //! This room knows cases, programs and optimizers. It does not know any model, and neither compares nor reports.
 
 mod described;
+mod port;
+mod training;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use indexmap::IndexMap;
-use tch::{Device, Kind as Dtype, Tensor, no_grad};
+use tch::{Device, Tensor};
 
 use crate::case::{Case, Recorder};
 use crate::compare::Edge;
-use crate::optim::{AnyOptimizer, RecordedOptimizer};
 use crate::program::{Computed, Kind, Precision, Program, Tap, Taps};
-use crate::torch::{backward, clear_grad};
-use crate::trace::case_name::{FACTOR, OPERATOR, PROGRAM, RNG};
+use crate::trace::case_name::{OPERATOR, PROGRAM};
 use crate::trace::{Trace, in_step, split_step};
 use described::{Described, recorded_name};
-
-/// Is held by the step that draws random numbers.
-static GENERATOR: Mutex<()> = Mutex::new(());
+pub use port::{assert_same_as_program, replay_port};
+use training::{Training, Variables, recorded_in};
 
 /// A case with the program of its model, which can be run again.
 #[derive(Debug)]
@@ -173,29 +171,10 @@ impl ProgramReplay {
         let taps = program.tap(&operators.chain(taps).collect::<Vec<_>>())?;
         let parameters = self.of_section("param/", &known);
         let buffers = self.of_section("buffer/", &known);
-        let mut optimizers = Vec::new();
-        for recorded in &self.described.optimizers {
-            let named = parameters.iter().map(|(name, tensor)| (name.as_str(), tensor));
-            let mut built = recorded.build(named)?;
-            if trace.names().any(|name| name.starts_with("state/")) {
-                match precision {
-                    Precision::Own => built.load_state(trace, "state/")?,
-                    Precision::Double => built.load_state(&self.wide_state()?, "state/")?,
-                }
-            }
-            optimizers.push((recorded.clone(), built));
-        }
-        Ok(Started { program, taps, parameters, buffers, optimizers, device, precision })
-    }
-
-    /// Returns the initial state of the optimizers in float64.
-    fn wide_state(&self) -> Result<Trace> {
-        let mut states = Trace::new();
-        for name in self.case.trace.names().filter(|name| name.starts_with("state/")) {
-            let state = recorded_in(&self.case.trace, name, Device::Cpu, Precision::Double)?;
-            states.push(name, &state)?;
-        }
-        Ok(states)
+        let from_others = self.described.computed_from(&program);
+        let model = Variables { parameters, buffers };
+        let training = Training::new(&self.case, &self.described, model, device, precision)?;
+        Ok(Started { program, taps, training, from_others })
     }
 
     /// Lists the tensors of the program that stand in a section of the case, in its order.
@@ -208,91 +187,21 @@ impl ProgramReplay {
     }
 
     fn step(&self, step: u32, started: &mut Started, recorder: &Recorder) -> Result<()> {
-        let Case { trace, .. } = &self.case;
-        let recorded = |name: &str| trace.contains(&in_step(step, name));
-        let (device, precision) = (started.device, started.precision);
-        let value = |name: &str| recorded_in(trace, &in_step(step, name), device, precision);
-        // The generator is one for all threads, and cases are replayed side by side.
-        let draws = RNG.iter().any(|name| recorded(name));
-        let _alone = draws.then(|| GENERATOR.lock().unwrap_or_else(PoisonError::into_inner));
-        self.case.restore_rng(step)?;
-        let kept = |name: &str| self.described.keeps(step, name);
-        for (_, parameter) in started.parameters.iter().filter(|(name, _)| !kept(name)) {
-            clear_grad(parameter)?;
-        }
-        self.described.ensure_same_arguments(step)?;
-        let mut inputs = Vec::new();
-        for name in &self.described.inputs {
-            let requires_grad = recorded(&format!("grad/{name}"));
-            inputs.push((name.clone(), value(name)?.f_set_requires_grad(requires_grad)?));
-        }
-        let given = inputs.iter().map(|(_, input)| input.shallow_clone()).collect::<Vec<_>>();
-        let mut outputs = IndexMap::new();
-        let mut take = |name: &str, tensor: &Tensor| {
-            if let Some(value) = name.strip_prefix(OPERATOR) {
-                return recorder.operator(value, tensor);
-            }
-            let name = name.strip_prefix("forward/").unwrap_or(name);
-            if described::is_output(name) {
-                outputs.insert(name.to_owned(), tensor.shallow_clone());
-            }
-            recorder.tap(name, tensor)
-        };
-        let went_backward =
-            self.described.outputs().any(|output| recorded(&format!("grad/{output}")));
-        if went_backward {
-            started.program.run_tapped(&given, &started.taps, &mut take)?;
-        } else {
-            no_grad(|| started.program.run_tapped(&given, &started.taps, &mut take))?;
-        }
-        if went_backward {
-            let mut roots = Vec::new();
-            for (name, from_others) in self.described.computed_from(&started.program) {
-                let full = format!("grad/{name}");
-                if let Some(output) = outputs.get(&name).filter(|_| !from_others && recorded(&full))
-                {
-                    roots.push((output, value(&full)?));
+        let Started { program, taps, training, from_others } = started;
+        training.step(&self.case, &self.described, step, from_others, recorder, |inputs| {
+            let given = inputs.iter().map(|(_, input)| input.shallow_clone()).collect::<Vec<_>>();
+            let mut outputs = IndexMap::new();
+            program.run_tapped(&given, taps, &mut |name, tensor| {
+                if let Some(value) = name.strip_prefix(OPERATOR) {
+                    return recorder.operator(value, tensor);
                 }
-            }
-            let roots = roots.iter().map(|(output, gradient)| (*output, Some(gradient)));
-            backward(&roots.collect::<Vec<_>>())?;
-            let leaves = started.parameters.iter().chain(&inputs);
-            let leaves = leaves.map(|(name, leaf)| (name.clone(), leaf.shallow_clone()));
-            recorder.gradients_of(None, &leaves.collect::<Vec<_>>())?;
-            let factor = recorded(FACTOR).then(|| value(FACTOR)).transpose()?;
-            for (name, parameter) in &started.parameters {
-                let full = format!("taken/{name}");
-                let mut gradient = parameter.f_grad()?;
-                // If there is none, it is missing in the comparison.
-                if !recorded(&full) || !gradient.defined() {
-                    continue;
+                let name = name.strip_prefix("forward/").unwrap_or(name);
+                if described::is_output(name) {
+                    outputs.insert(name.to_owned(), tensor.shallow_clone());
                 }
-                if let Some(factor) = &factor {
-                    no_grad(|| gradient.f_mul_(factor).map(drop))?;
-                    recorder.taken(name, &gradient)?;
-                } else {
-                    let taken = value(&full)?;
-                    no_grad(|| gradient.f_copy_(&taken).map(drop))?;
-                }
-            }
-            let all = started.optimizers.iter_mut().enumerate();
-            for (_, (recorded, optimizer)) in
-                all.filter(|(at, _)| self.described.steps_in(step, *at))
-            {
-                recorded.begin_step(step, &mut **optimizer)?;
-                optimizer.step(&mut |_| {
-                    bail!("its step computes the loss again, which no program has")
-                })?;
-            }
-        }
-        let after = started.parameters.iter().chain(&started.buffers);
-        let after = after.map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
-        recorder.step_of(&after.collect::<Vec<_>>(), |trace, step| {
-            let prefix = format!("step/{step}/state/");
-            started
-                .optimizers
-                .iter()
-                .try_for_each(|(_, optimizer)| optimizer.save_state(trace, &prefix))
+                recorder.tap(name, tensor)
+            })?;
+            Ok(outputs)
         })
     }
 }
@@ -301,18 +210,9 @@ impl ProgramReplay {
 struct Started {
     program: Program,
     taps: Taps,
-    parameters: Vec<(String, Tensor)>,
-    buffers: Vec<(String, Tensor)>,
-    optimizers: Vec<(RecordedOptimizer, Box<dyn AnyOptimizer>)>,
-    device: Device,
-    precision: Precision,
-}
-
-/// Returns a recorded tensor on a device. Floats have the precision with which the program computes.
-fn recorded_in(trace: &Trace, name: &str, on: Device, precision: Precision) -> Result<Tensor> {
-    let tensor = trace.tensor_on(name, on)?;
-    let wide = precision == Precision::Double && tensor.is_floating_point();
-    Ok(if wide { tensor.f_to_kind(Dtype::Double)? } else { tensor })
+    training: Training,
+    /// The outputs, and whether another one is computed from them.
+    from_others: Vec<(String, bool)>,
 }
 
 fn graph() -> String {

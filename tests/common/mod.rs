@@ -183,3 +183,23 @@ pub(crate) fn assert_shown(command: &str, shown: &str, printed: &str) {
     let further = lines.next();
     assert!(any || further.is_none(), "$ {command}\ndoes not show {further:?} of\n{printed}");
 }
+
+/// Returns the libtorch that this crate was built with.
+pub(crate) fn libtorch() -> PathBuf {
+    env::var_os("LIBTORCH").map_or_else(|| Path::new(ROOT).join("libtorch"), PathBuf::from)
+}
+
+/// Lets cargo find below a folder what it built for this crate: in its target directory, with its profile. torch-sys
+/// alone takes minutes.
+pub(crate) fn share_build(folder: &Path) {
+    let target = Path::new(ROOT).join("target");
+    let config = format!(
+        "[build]\ntarget-dir = {target:?}\n[profile.dev]\nopt-level = 0\ndebug = false\n\
+         [profile.dev.package.\"*\"]\nopt-level = 0\ndebug = false\n\
+         [profile.dev.package.safetensors]\nopt-level = 3\n\
+         [profile.dev.package.serde_json]\nopt-level = 3\n\
+         [profile.dev.package.sha2]\nopt-level = 3\n"
+    );
+    fs::create_dir_all(folder.join(".cargo")).unwrap();
+    fs::write(folder.join(".cargo/config.toml"), config).unwrap();
+}

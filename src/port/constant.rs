@@ -1,0 +1,70 @@
+//! A constant tensor of a program as an expression of Rust.
+
+use anyhow::{Context, Result, ensure};
+use tch::{Kind, Tensor};
+
+use super::rust::float;
+
+/// The largest constant that is written into the source.
+const MAX_ELEMENTS: usize = 256;
+
+/// Writes the tensor as an expression that is a `Result`.
+///
+/// # Errors
+/// Returns an error if it has too many elements, or a dtype that is not supported.
+pub(super) fn expression(tensor: &Tensor) -> Result<String> {
+    let count = tensor.numel();
+    ensure!(
+        count <= MAX_ELEMENTS,
+        "it has {count} elements, and {MAX_ELEMENTS} can be written into source"
+    );
+    let kind = tensor.f_kind()?;
+    let flat = tensor.f_detach()?.f_reshape([-1])?;
+    let elements = match kind {
+        Kind::Bool => {
+            let values = Vec::<bool>::try_from(&flat)?;
+            values.iter().map(ToString::to_string).collect::<Vec<_>>()
+        }
+        Kind::Uint8 | Kind::Int8 | Kind::Int16 | Kind::Int | Kind::Int64 => {
+            let values = Vec::<i64>::try_from(&flat.f_to_kind(Kind::Int64)?)?;
+            values.iter().map(|value| format!("{value}i64")).collect()
+        }
+        Kind::Float => {
+            let values = Vec::<f32>::try_from(&flat)?;
+            values.iter().map(|value| single(*value)).collect()
+        }
+        Kind::Half | Kind::BFloat16 | Kind::Double => {
+            // Every element of these dtypes is a double.
+            let values = Vec::<f64>::try_from(&flat.f_to_kind(Kind::Double)?)?;
+            values.iter().map(|value| float(*value)).map(typed).collect()
+        }
+        other => None.with_context(|| format!("its dtype is {other:?}"))?,
+    };
+    let mut text = format!("Tensor::f_from_slice(&[{}])", elements.join(", "));
+    if elements.is_empty() {
+        text = "Tensor::f_from_slice::<f64>(&[])".to_owned();
+    }
+    if !matches!(kind, Kind::Bool | Kind::Int64 | Kind::Float | Kind::Double) {
+        text += &format!("?.f_to_kind(Kind::{kind:?})");
+    }
+    if tensor.size() != [count as i64] {
+        let sizes = tensor.size().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        text += &format!("?.f_view([{sizes}])");
+    }
+    Ok(text)
+}
+
+/// Writes a float32, of which every bit comes back.
+fn single(value: f32) -> String {
+    match value {
+        value if value.is_nan() => "f32::NAN".to_owned(),
+        f32::INFINITY => "f32::INFINITY".to_owned(),
+        f32::NEG_INFINITY => "f32::NEG_INFINITY".to_owned(),
+        value => format!("{value:?}f32"),
+    }
+}
+
+/// Says that a float is a double.
+fn typed(text: String) -> String {
+    if text.starts_with("f64") { text } else { format!("{}f64", text.trim_end_matches('.')) }
+}

@@ -1,0 +1,409 @@
+//! One operator as an expression of Rust: a method of tch, or a call by its name.
+
+use std::ffi::CString;
+
+use anyhow::{Context, Result, bail};
+
+use super::flat::{Argument, Flat, Id, Int, Step};
+use super::methods::{Method, Methods};
+use super::rust::{Expression, Kind, float, kind};
+use crate::torch::schema;
+
+/// What an operator's arguments are in the source that is being written.
+pub(super) trait Scope {
+    /// Returns the value as an expression, and counts that it is read.
+    fn read(&mut self, id: Id) -> Expression;
+    /// Returns the value where a method writes to it.
+    fn receiver_to_write(&mut self, id: Id) -> String;
+    /// Returns a number of the source, which can be an argument of `new`.
+    fn number(&self, argument: &str, at: usize, literal: String) -> String;
+    /// Returns the device that the module computes on.
+    fn device(&self) -> String;
+    /// Notes that the source needs `call`.
+    fn needs_call(&mut self);
+}
+
+/// An operator, and how it is written.
+pub(super) struct Written {
+    method: Option<Method>,
+    /// Every argument of the method in its order, with the code of its type.
+    arguments: Vec<(String, char, Argument)>,
+    step: Step,
+}
+
+/// PyTorch's name for an operator that it has under a better known one.
+const SAME: [(&str, &str); 4] = [
+    ("__and__.Tensor", "bitwise_and.Tensor"),
+    ("__or__.Tensor", "bitwise_or.Tensor"),
+    ("__xor__.Tensor", "bitwise_xor.Tensor"),
+    ("_unsafe_view", "reshape"),
+];
+/// Arguments that decide where a tensor lies, which its other arguments do as well.
+const OF_PLACE: [&str; 4] = ["layout", "device", "pin_memory", "non_blocking"];
+
+impl Written {
+    /// Finds how an operator is written.
+    pub(super) fn new(step: &Step, methods: &Methods) -> Result<Written> {
+        let mut step = step.clone();
+        if let Some((_, same)) = SAME.iter().find(|(name, _)| *name == step.operator) {
+            (*same).clone_into(&mut step.operator);
+        }
+        let given = |step: &Step, name: &str| {
+            step.arguments.iter().find(|(known, _)| known == name).map(|(_, a)| a.clone())
+        };
+        // `x + 1` is an addition of a tensor in a program, and of a number in tch.
+        if matches!(given(&step, "other"), Some(Argument::Int(_) | Argument::Float(_))) {
+            let (base, overload) = step.operator.split_once('.').unwrap_or((&step.operator, ""));
+            let scalar = match overload {
+                "Tensor" => format!("{base}.Scalar"),
+                "Tensor_mode" => format!("{base}.Scalar_mode"),
+                "self" => format!("{base}.ScalarOther"),
+                _ => step.operator.clone(),
+            };
+            if methods.find(&scalar).is_some() {
+                step.operator = scalar;
+            }
+        }
+        let Some(method) = methods.find(&step.operator) else {
+            return Ok(Written { method: None, arguments: Vec::new(), step });
+        };
+        let defaults = Defaults::of(&step.operator)?;
+        let mut arguments = Vec::new();
+        let mut fits = true;
+        for (name, code) in method.arguments() {
+            let argument = match (given(&step, name), code) {
+                (Some(argument), _) => argument,
+                (None, 'q') => Argument::None,
+                (None, _) => match defaults.of_argument(name) {
+                    Some(default) => default,
+                    None => {
+                        fits = false;
+                        Argument::None
+                    }
+                },
+            };
+            fits &= has_type(&argument, code);
+            arguments.push((name.to_owned(), code, argument));
+        }
+        let options = arguments.iter().any(|(_, code, _)| *code == 'q');
+        for (name, argument) in &step.arguments {
+            let known = method.receiver == Some(name)
+                || arguments.iter().any(|(known, ..)| known == name)
+                || OF_PLACE.contains(&name.as_str())
+                || options && name == "dtype";
+            fits &= known || defaults.of_argument(name).as_ref() == Some(argument);
+        }
+        Ok(Written { method: fits.then_some(method), arguments, step })
+    }
+
+    /// Returns whether the operator writes to its first argument.
+    pub(super) fn writes(step: &Step) -> bool {
+        let base = step.operator.split('.').next().unwrap_or_default();
+        base.ends_with('_') && !base.ends_with("__")
+    }
+
+    /// Returns whether a method of tch calls it.
+    pub(super) fn is_method(&self) -> bool {
+        self.method.is_some()
+    }
+
+    /// Lists the values in the order in which the expression reads them.
+    pub(super) fn order(&self) -> Vec<Id> {
+        let Some(method) = self.method else {
+            return self.step.arguments.iter().flat_map(|(_, argument)| argument.ids()).collect();
+        };
+        let receiver = self.step.arguments.iter().filter(|(name, _)| method.receiver == Some(name));
+        let receiver = receiver.flat_map(|(_, argument)| argument.ids());
+        receiver.chain(self.arguments.iter().flat_map(|(_, _, a)| a.ids())).collect()
+    }
+
+    /// Writes the operator.
+    pub(super) fn expression(&self, flat: &Flat, scope: &mut dyn Scope) -> Result<Expression> {
+        if let Some(special) = self.special(flat, scope)? {
+            return Ok(special);
+        }
+        let Some(method) = self.method else { return self.by_name(scope) };
+        let mut receiver = "Tensor::".to_owned();
+        if let Some(name) = method.receiver {
+            let id = self.value(name)?;
+            receiver = if Written::writes(&self.step) {
+                scope.receiver_to_write(id)
+            } else {
+                scope.read(id).value()
+            };
+            receiver.push('.');
+        }
+        let has_tensor = self
+            .arguments
+            .iter()
+            .any(|(_, code, argument)| "olp".contains(*code) && !argument.ids().is_empty());
+        let mut texts = Vec::new();
+        for (name, code, argument) in &self.arguments {
+            let text = self.argument(name, *code, argument, has_tensor, flat, scope);
+            texts.push(text.with_context(|| format!("{name} of {}", self.step.operator))?);
+        }
+        let kind = if method.returns == "tensor" { Kind::New } else { Kind::Several };
+        let text = format!("{receiver}{}({})", method.name, texts.join(", "));
+        Ok(Expression::new(text, kind, true))
+    }
+
+    fn value(&self, name: &str) -> Result<Id> {
+        match self.step.arguments.iter().find(|(known, _)| known == name) {
+            Some((_, Argument::Value(id))) => Ok(*id),
+            _ => bail!("{} has no tensor as its argument {name}", self.step.operator),
+        }
+    }
+
+    /// Writes what tch's users write in another way than its generated methods.
+    fn special(&self, flat: &Flat, scope: &mut dyn Scope) -> Result<Option<Expression>> {
+        let Step { operator, arguments, .. } = &self.step;
+        let base = operator.split('.').next().unwrap_or_default();
+        let method = |receiver: &Expression, call: String| {
+            Some(Expression::new(format!("{}.{call}", receiver.value()), Kind::New, true))
+        };
+        let given = |name: &str| arguments.iter().find(|(known, _)| known == name).map(|(_, a)| a);
+        Ok(match (operator.as_str(), given("size"), given("dtype")) {
+            ("view", Some(Argument::Ints(ints)), _) if ints.len() <= 6 => {
+                let receiver = scope.read(self.value("self")?);
+                let sizes = self.ints("size", ints, scope);
+                method(&receiver, format!("f_view({sizes})"))
+            }
+            (_, _, Some(Argument::Dtype(dtype)))
+                if base == "to" && given("memory_format").is_none() && given("copy").is_none() =>
+            {
+                let receiver = scope.read(self.value("self")?);
+                let kind = kind(*dtype).with_context(|| format!("dtype {dtype}"))?;
+                method(&receiver, format!("f_to_kind({kind})"))
+            }
+            (_, _, dtype) if base == "zeros_like" || base == "ones_like" => {
+                let id = self.value("self")?;
+                let from = flat.values[id].meta.as_ref().map(|meta| meta.dtype);
+                let receiver = scope.read(id);
+                let like = format!("f_{base}()");
+                match dtype {
+                    Some(Argument::Dtype(to)) if Some(*to) != from => {
+                        let kind = kind(*to).with_context(|| format!("dtype {to}"))?;
+                        method(&receiver, format!("{like}?.f_to_kind({kind})"))
+                    }
+                    _ => method(&receiver, like),
+                }
+            }
+            _ => None,
+        })
+    }
+
+    fn ints(&self, name: &str, ints: &[Int], scope: &mut dyn Scope) -> String {
+        let texts = ints.iter().enumerate().map(|(at, int)| match int {
+            Int::Known(int) => scope.number(name, at, int.to_string()),
+            Int::Value(id) => scope.read(*id).value(),
+        });
+        format!("[{}]", texts.collect::<Vec<_>>().join(", "))
+    }
+
+    fn argument(
+        &self,
+        name: &str,
+        code: char,
+        argument: &Argument,
+        has_tensor: bool,
+        flat: &Flat,
+        scope: &mut dyn Scope,
+    ) -> Result<String> {
+        let none = if has_tensor { "None" } else { "None::<&Tensor>" };
+        Ok(match (code, argument) {
+            ('q', _) => {
+                let result = self.step.results.ids().first().copied();
+                let meta = result.and_then(|id| flat.values[id].meta.as_ref());
+                let kind = kind(meta.context("a tensor of unknown dtype")?.dtype);
+                format!("({}, {})", kind.context("an unknown dtype")?, scope.device())
+            }
+            ('t', Argument::Value(id)) => scope.read(*id).reference(),
+            ('o', Argument::Value(id)) => format!("Some({})", scope.read(*id).reference()),
+            ('o', Argument::None) => none.to_owned(),
+            ('l', Argument::List(list)) => {
+                let texts = list.iter().flatten().map(|id| scope.read(*id).reference());
+                format!("&[{}]", texts.collect::<Vec<_>>().join(", "))
+            }
+            ('p', Argument::List(list)) => {
+                let texts = list.iter().map(|id| match id {
+                    Some(id) => format!("Some({})", scope.read(*id).reference()),
+                    None => "None".to_owned(),
+                });
+                format!("&[{}]", texts.collect::<Vec<_>>().join(", "))
+            }
+            ('I', Argument::Int(i64::MAX)) => "None".to_owned(),
+            ('r', Argument::Int(reduction)) => match reduction {
+                0 => "tch::Reduction::None".to_owned(),
+                1 => "tch::Reduction::Mean".to_owned(),
+                _ => "tch::Reduction::Sum".to_owned(),
+            },
+            ('f' | 'F', Argument::Int(int)) => scope.number(name, 0, float(*int as f64)),
+            ('i' | 'I' | 's', Argument::Int(int)) => scope.number(name, 0, int.to_string()),
+            ('i' | 'I' | 's', Argument::Value(id)) => scope.read(*id).value(),
+            ('f' | 'F' | 's', Argument::Float(value)) => scope.number(name, 0, float(*value)),
+            ('b' | 's', Argument::Bool(bool)) if code == 'b' => bool.to_string(),
+            ('s', Argument::Bool(bool)) => i64::from(*bool).to_string(),
+            ('n' | 'N', Argument::Ints(ints)) if ints.is_empty() => "[0i64; 0]".to_owned(),
+            ('n', Argument::Ints(ints)) => self.ints(name, ints, scope),
+            ('N', Argument::Ints(ints)) => {
+                let list = self.ints(name, ints, scope);
+                match ints.len() {
+                    1 => list.trim_matches(['[', ']']).to_owned(),
+                    _ => format!("&{list}[..]"),
+                }
+            }
+            ('N', Argument::None) => "None::<i64>".to_owned(),
+            ('d', Argument::Floats(floats)) => {
+                let texts = floats.iter().map(|value| float(*value)).collect::<Vec<_>>();
+                format!("[{}]", texts.join(", "))
+            }
+            ('z', Argument::Text(text)) => format!("{text:?}"),
+            ('k' | 'K', Argument::Dtype(dtype)) => {
+                kind(*dtype).with_context(|| format!("dtype {dtype}"))?.to_owned()
+            }
+            ('I' | 'F' | 'K' | 'd', Argument::None) => "None".to_owned(),
+            ('D', _) => scope.device(),
+            _ => bail!("{argument:?} cannot be written"),
+        })
+    }
+
+    /// Writes a call by the operator's name.
+    fn by_name(&self, scope: &mut dyn Scope) -> Result<Expression> {
+        let Step { operator, arguments, results, .. } = &self.step;
+        scope.needs_call();
+        let (name, overload) = operator.split_once('.').unwrap_or((operator, ""));
+        let mut texts = Vec::new();
+        for (name, argument) in arguments {
+            let value = match argument {
+                Argument::Value(id) => match scope.read(*id) {
+                    int if int.kind == Kind::Int => format!("Value::Int({})", int.value()),
+                    tensor => format!("Value::Tensor({})", tensor.owned()),
+                },
+                Argument::List(list) => {
+                    let tensors = list.iter().map(|id| match id {
+                        Some(id) => format!("Some({})", scope.read(*id).owned()),
+                        None => "None".to_owned(),
+                    });
+                    format!("Value::Tensors(vec![{}])", tensors.collect::<Vec<_>>().join(", "))
+                }
+                Argument::None => "Value::None".to_owned(),
+                Argument::Int(int) => {
+                    format!("Value::Int({})", scope.number(name, 0, int.to_string()))
+                }
+                Argument::Ints(ints) => {
+                    format!("Value::Ints(vec!{})", self.ints(name, ints, scope))
+                }
+                Argument::Float(value) => {
+                    format!("Value::Float({})", scope.number(name, 0, float(*value)))
+                }
+                Argument::Floats(floats) => {
+                    let texts = floats.iter().map(|value| float(*value)).collect::<Vec<_>>();
+                    format!("Value::Floats(vec![{}])", texts.join(", "))
+                }
+                Argument::Bool(bool) => format!("Value::Bool({bool})"),
+                Argument::Bools(bools) => format!("Value::Bools(vec!{bools:?})"),
+                Argument::Text(text) => format!("Value::Text({text:?}.to_owned())"),
+                Argument::Dtype(dtype) => {
+                    let kind = kind(*dtype).with_context(|| format!("dtype {dtype}"))?;
+                    format!("Value::Int({kind}.c_int().into())")
+                }
+                Argument::MemoryFormat(format) => match format {
+                    1 => "Value::Int(0)".to_owned(),
+                    2 => "Value::Int(2)".to_owned(),
+                    3 => "Value::Int(3)".to_owned(),
+                    _ => "Value::Int(1)".to_owned(),
+                },
+                Argument::Layout => "Value::Int(0)".to_owned(),
+                Argument::Device(_) => continue,
+            };
+            texts.push(format!("({name:?}, {value})"));
+        }
+        let function = match results {
+            super::flat::Results::One(_) => "operator",
+            super::flat::Results::List(_) | super::flat::Results::Tuple(_) => {
+                bail!("{operator} has several results, and tch does not bind it")
+            }
+        };
+        let text = format!(
+            "{function}({:?}, {overload:?}, &[{}])",
+            format!("aten::{name}"),
+            texts.join(", ")
+        );
+        Ok(Expression::new(text, Kind::New, true))
+    }
+}
+
+/// Returns whether a method's argument can be what a program has.
+fn has_type(argument: &Argument, code: char) -> bool {
+    match code {
+        't' => matches!(argument, Argument::Value(_)),
+        'o' => matches!(argument, Argument::Value(_) | Argument::None),
+        'l' | 'p' => matches!(argument, Argument::List(_)),
+        'n' => matches!(argument, Argument::Ints(_)),
+        'N' => matches!(argument, Argument::Ints(_) | Argument::None),
+        'f' => matches!(argument, Argument::Float(_) | Argument::Int(_)),
+        'i' => matches!(argument, Argument::Int(_) | Argument::Value(_)),
+        'b' => matches!(argument, Argument::Bool(_)),
+        'z' => matches!(argument, Argument::Text(_)),
+        'k' => matches!(argument, Argument::Dtype(_)),
+        _ => true,
+    }
+}
+
+/// The defaults in an operator's schema.
+struct Defaults(String);
+
+impl Defaults {
+    fn of(operator: &str) -> Result<Defaults> {
+        let (name, overload) = operator.split_once('.').unwrap_or((operator, ""));
+        let (name, overload) = (CString::new(format!("aten::{name}"))?, CString::new(overload)?);
+        Ok(Defaults(schema(&name, &overload)?))
+    }
+
+    /// Returns the default of an argument, which a schema has as in `int[2] stride=1`.
+    fn of_argument(&self, name: &str) -> Option<Argument> {
+        let arguments = self.0.split(") ->").next()?.split_once('(')?.1;
+        let mut depth = 0;
+        let parts = arguments.split(|c| {
+            match c {
+                '[' => depth += 1,
+                ']' => depth -= 1,
+                _ => {}
+            }
+            c == ',' && depth == 0
+        });
+        let found =
+            parts.filter_map(|part| part.trim().split_once('=')).find_map(|(left, value)| {
+                let (kind, known) = left.rsplit_once(' ')?;
+                (known == name).then_some((kind, value))
+            });
+        let (kind, value) = found?;
+        let count = kind.split_once('[').and_then(|(_, rest)| rest.split(']').next()?.parse().ok());
+        if kind.starts_with("ScalarType") || kind.starts_with("MemoryFormat") {
+            return Some(Argument::None);
+        }
+        Some(match value {
+            "None" => Argument::None,
+            "True" => Argument::Bool(true),
+            "False" => Argument::Bool(false),
+            "Mean" => Argument::Int(1),
+            _ if kind.contains("[") => {
+                let list = value.trim_matches(['[', ']']);
+                let ints = list.split(',').filter_map(|int| int.trim().parse().ok());
+                let ints = ints.map(Int::Known).collect::<Vec<_>>();
+                match (&ints[..], count) {
+                    ([one], Some(count)) => Argument::Ints(vec![*one; count]),
+                    _ => Argument::Ints(ints),
+                }
+            }
+            _ if kind.starts_with("str") => {
+                Argument::Text(value.trim_matches(['"', '\'']).to_owned())
+            }
+            _ if kind.starts_with("float") => Argument::Float(value.parse().ok()?),
+            _ => match value.parse() {
+                Ok(int) => Argument::Int(int),
+                Err(_) => Argument::Float(value.parse().ok()?),
+            },
+        })
+    }
+}

@@ -1,0 +1,174 @@
+//! What a program says of its Python: lines of source, and the names of arguments and variables in them.
+
+use serde::Deserialize;
+
+/// A line of Python in a call's stack.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Frame {
+    pub(super) file: String,
+    pub(super) line: u32,
+    pub(super) source: String,
+}
+
+/// Reads a text such as `File "net.py", line 7, in forward\n    h = self.fc1(x)`, the outermost call first.
+pub(super) fn frames(trace: &str) -> Vec<Frame> {
+    let mut frames = Vec::<Frame>::new();
+    for line in trace.lines().map(str::trim) {
+        let Some(place) = line.strip_prefix("File \"") else {
+            if let Some(frame) = frames.last_mut().filter(|frame| frame.source.is_empty()) {
+                line.clone_into(&mut frame.source);
+            }
+            continue;
+        };
+        let (file, rest) = place.split_once("\", line ").unwrap_or((place, ""));
+        let number = rest.split(',').next().and_then(|number| number.parse().ok());
+        frames.push(Frame {
+            file: file.to_owned(),
+            line: number.unwrap_or(0),
+            source: String::new(),
+        });
+    }
+    frames
+}
+
+/// Returns the variables that a line assigns to, such as `q` and `k` of `q, k = self.heads(x)`; none of `return x`, and
+/// none of what is no simple assignment.
+pub(super) fn assigned(source: &str) -> Vec<String> {
+    let Some(at) = assignment(source) else { return Vec::new() };
+    let left = source[..at].trim_end_matches(['+', '-', '*', '/', '@', '%', '&', '|', '^']);
+    // The last of `a = b = c` is the first.
+    let names = left.trim().trim_matches(['(', ')', '[', ']']).split(',');
+    let name = |part: &str| {
+        let part = part.split(':').next().unwrap_or(part).trim().trim_start_matches('*');
+        let part = part.strip_prefix("self.").unwrap_or(part);
+        is_identifier(part).then(|| part.to_owned())
+    };
+    let names = names.filter(|part| !part.trim().is_empty()).map(name).collect::<Option<Vec<_>>>();
+    names.unwrap_or_default()
+}
+
+/// Returns the place of the `=` of an assignment, outside of brackets.
+fn assignment(source: &str) -> Option<usize> {
+    let bytes = source.as_bytes();
+    let mut depth = 0_i32;
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth -= 1,
+            b'\'' | b'"' | b'#' => return None,
+            b'=' if depth == 0 => {
+                let before = at.checked_sub(1).map_or(b' ', |before| bytes[before]);
+                let compares = matches!(before, b'=' | b'!' | b'<' | b'>' | b':');
+                return (!compares && bytes.get(at + 1) != Some(&b'=')).then_some(at);
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+pub(super) fn is_identifier(text: &str) -> bool {
+    let mut chars = text.chars();
+    chars.next().is_some_and(|first| first.is_alphabetic() || first == '_')
+        && chars.all(|c| c.is_alphanumeric() || c == '_')
+}
+
+/// Returns what stands right of an assignment or of `return`.
+fn expression(source: &str) -> &str {
+    let right = assignment(source).map_or(source, |at| &source[at + 1..]).trim();
+    right.strip_prefix("return ").unwrap_or(right).trim()
+}
+
+/// Returns the name of the one argument of a call such as `self.fc1(x)`, or of the receiver of `x.relu()`.
+pub(super) fn only_operand(source: &str) -> Option<&str> {
+    let (called, arguments) = expression(source).strip_suffix(')')?.split_once('(')?;
+    if is_identifier(arguments) {
+        return Some(arguments);
+    }
+    let (receiver, _) = called.split_once('.')?;
+    (is_identifier(receiver) && !["self", "torch", "F", "nn"].contains(&receiver))
+        .then_some(receiver)
+}
+
+/// Returns the names of both operands of an expression such as `x + residual`.
+pub(super) fn operands(source: &str) -> Option<[&str; 2]> {
+    let right = expression(source);
+    let (a, b) =
+        [" + ", " - ", " * ", " / ", " @ "].iter().find_map(|sign| right.split_once(sign))?;
+    (is_identifier(a) && is_identifier(b)).then_some([a, b])
+}
+
+/// How values are nested, as pytree writes it.
+#[derive(Deserialize)]
+struct Spec {
+    r#type: Option<String>,
+    context: Option<String>,
+    #[serde(default)]
+    children_spec: Vec<Spec>,
+}
+
+impl Spec {
+    fn read(json: &str) -> Option<Spec> {
+        serde_json::from_str::<(u32, Spec)>(json).ok().map(|(_, spec)| spec)
+    }
+
+    /// Returns the keys of a dict, or the names of a dataclass's fields.
+    fn keys(&self) -> Vec<String> {
+        let keys = self.context.as_deref().map(serde_json::from_str::<Vec<String>>);
+        keys.and_then(Result::ok)
+            .filter(|keys| keys.len() == self.children_spec.len())
+            .unwrap_or_default()
+    }
+
+    /// Lists a name for each leaf, such as `results.h`.
+    fn leaves(&self, name: &str, to: &mut Vec<String>) {
+        if self.r#type.is_none() {
+            to.push(name.to_owned());
+            return;
+        }
+        let keys = self.keys();
+        for (at, child) in self.children_spec.iter().enumerate() {
+            let part = keys.get(at).cloned().unwrap_or_else(|| at.to_string());
+            let full = if name.is_empty() { part } else { format!("{name}.{part}") };
+            child.leaves(&full, to);
+        }
+    }
+}
+
+/// Lists the names of `forward`'s arguments, a name for each tensor or number in them. `positional` has the names of the
+/// arguments that are given without one; where it is too short, a name is empty.
+pub(super) fn argument_names(in_spec: &str, positional: &[String]) -> Vec<String> {
+    let Some(spec) = Spec::read(in_spec) else { return Vec::new() };
+    let [arguments, keywords] = &spec.children_spec[..] else { return Vec::new() };
+    let mut names = Vec::new();
+    for (at, argument) in arguments.children_spec.iter().enumerate() {
+        match positional.get(at) {
+            Some(name) => argument.leaves(name, &mut names),
+            None if argument.r#type.is_none() => names.push(String::new()),
+            None => argument.leaves("argument", &mut names),
+        }
+    }
+    for (key, keyword) in keywords.keys().iter().zip(&keywords.children_spec) {
+        keyword.leaves(key, &mut names);
+    }
+    names
+}
+
+/// Lists a name for each part of an output that is a dict, a dataclass, or a tuple with these in it; none for another
+/// one.
+pub(super) fn output_names(out_spec: &str) -> Vec<String> {
+    let Some(spec) = Spec::read(out_spec) else { return Vec::new() };
+    let mut names = Vec::new();
+    spec.leaves("", &mut names);
+    let last = |name: &String| name.rsplit('.').next().unwrap_or(name).to_owned();
+    let keys = names.iter().map(last).collect::<Vec<_>>();
+    let is_number = |key: &String| key.parse::<u32>().is_ok();
+    if keys.iter().all(|key| key.is_empty() || is_number(key)) {
+        return Vec::new();
+    }
+    let named = |(at, key): (usize, &String)| {
+        let is_one = keys.iter().filter(|other| *other == key).count() == 1;
+        if is_number(key) || !is_one { format!("output_{at}") } else { key.clone() }
+    };
+    keys.iter().enumerate().map(named).collect()
+}

@@ -1,0 +1,194 @@
+//! Items that are one statement together: a loop over the modules of a list, and the sizes of one tensor.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use anyhow::{Context, Result};
+
+use super::fields;
+use super::flat;
+use super::forward::Writer;
+use super::identifier::snake;
+use super::operator::Scope;
+use super::rust::{Expression, Kind};
+use super::tree::What;
+
+impl Writer<'_> {
+    /// Returns how many of the items are one chain of calls of the modules of a list.
+    pub(super) fn looped(&self, range: Range<usize>) -> usize {
+        let call = |at: usize| match self.body.items[at].what {
+            What::Call(call) => Some(call),
+            What::Step(_) => None,
+        };
+        let Some(first) = call(range.start) else { return 0 };
+        let classes = &self.port.classes;
+        let index = |call: usize| {
+            let (base, index) = self.bodies()[call].module.rsplit_once('.')?;
+            Some((base, index.parse::<usize>().ok()?))
+        };
+        let Some((base, 0)) = index(first) else { return 0 };
+        let all = fields::fields(self.class, classes);
+        let path = self.relative(&self.bodies()[first].module);
+        let list = all.iter().find(|field| field.is_list && field.parts[0].path == path);
+        let Some(list) = list else { return 0 };
+        let mut count = 1;
+        let mut before = first;
+        for at in range.start + 1..range.end {
+            let Some(next) = call(at) else { break };
+            let (one, two) = (&self.bodies()[before], &self.bodies()[next]);
+            let [output] = one.outputs[..] else { break };
+            let chained = one.inputs.iter().zip(&two.inputs);
+            let mut changed = chained.filter(|((_, a), (_, b))| a != b);
+            let is_chain = changed.next().is_some_and(|(_, (_, given))| *given == output)
+                && changed.next().is_none();
+            let only_read = self.reads.get(&output) == Some(&1);
+            if index(next) != Some((base, count)) || !is_chain || !only_read {
+                break;
+            }
+            count += 1;
+            before = next;
+        }
+        if count == list.parts.len() { count } else { 0 }
+    }
+
+    /// Writes the calls of the modules of a list as a loop.
+    pub(super) fn write_loop(&mut self, range: Range<usize>) -> Result<()> {
+        let port = self.port;
+        let calls = self.body.items[range].iter().filter_map(|item| match item.what {
+            What::Call(call) => Some(call),
+            What::Step(_) => None,
+        });
+        let calls = calls.collect::<Vec<_>>();
+        let (first, second) = (&port.tree.bodies[calls[0]], &port.tree.bodies[calls[1]]);
+        let last = &port.tree.bodies[calls[calls.len() - 1]];
+        let inputs = first.inputs.iter().zip(&second.inputs);
+        let at = inputs.clone().position(|((_, a), (_, b))| a != b).unwrap_or(0);
+        let start = first.inputs[at].1;
+        let output = last.outputs[0];
+        let wanted = self.wanted.get(&output).cloned();
+        let start_expression = match self.pending.last() {
+            Some((id, _)) if *id == start && self.pending.len() == 1 => {
+                let text = self.read(start);
+                text.value()
+            }
+            _ => {
+                self.flush();
+                let local = self.read(start);
+                let is_last = self.reads.get(&start) == Some(&0);
+                if local.kind == Kind::Place && is_last && !local.text.contains(['.', '[']) {
+                    local.text
+                } else {
+                    local.owned()
+                }
+            }
+        };
+        // The values between are read by the next call alone.
+        for call in &calls[1..] {
+            let before = port.tree.bodies[*call].inputs[at].1;
+            self.reads.insert(before, 0);
+            for (n, (_, id)) in port.tree.bodies[*call].inputs.iter().enumerate() {
+                if n != at {
+                    self.reads.entry(*id).and_modify(|reads| *reads = reads.saturating_sub(1));
+                }
+            }
+        }
+        let mut others = HashMap::new();
+        for (n, (_, id)) in first.inputs.iter().enumerate() {
+            if n != at {
+                others.insert(n, self.read(*id).reference());
+            }
+        }
+        let name = wanted.unwrap_or_else(|| "x".to_owned());
+        // The other arguments are read in the loop.
+        let name = if others.values().any(|other| other.trim_start_matches('&') == name) {
+            format!("{name}_2")
+        } else {
+            self.unused(&name)
+        };
+        let arguments = (0..first.inputs.len()).map(|n| match others.get(&n) {
+            Some(other) => other.clone(),
+            None => format!("&{name}"),
+        });
+        let arguments = arguments.collect::<Vec<_>>().join(", ");
+        let path = self.relative(&first.module);
+        let place = fields::place(self.class, &port.classes, path);
+        let place = place.with_context(|| format!("{} has no module {path}", self.class.name))?;
+        let list = place.split('[').next().unwrap_or(&place).to_owned();
+        let class = &port.classes.classes[port.classes.of_body[calls[0]]];
+        let element = match &class.layer {
+            Some(_) => "layer".to_owned(),
+            None => snake(&class.name).rsplit('_').next().unwrap_or("module").to_owned(),
+        };
+        let element = if element == name { "module".to_owned() } else { element };
+        let mark = if class.layer.is_none() { "?" } else { "" };
+        let made = format!("let {name} = ");
+        match self.lines.rfind(&made) {
+            // It was made for the loop alone.
+            Some(at) if start_expression == name => {
+                self.insert_mut(at);
+            }
+            _ => self.lines += &format!("let mut {name} = {start_expression};\n"),
+        }
+        self.lines += &format!(
+            "for {element} in &self.{list} {{\n{name} = {element}.forward({arguments}){mark};\n}}\n"
+        );
+        self.locals.insert(output, Expression::new(name, Kind::Place, false));
+        Ok(())
+    }
+
+    /// Lets the variable of a `let` that is written already change.
+    fn insert_mut(&mut self, at: usize) {
+        self.lines.insert_str(at + "let ".len(), "mut ");
+        self.inserted += "mut ".len();
+    }
+
+    /// Returns how many of the items read sizes of one tensor.
+    pub(super) fn sizes_of_one(&self, range: Range<usize>) -> usize {
+        let of = |at: usize| match &self.body.items[at].what {
+            What::Step(step) if step.operator == "sym_size.int" => {
+                step.arguments[0].1.ids().first().copied()
+            }
+            _ => None,
+        };
+        let Some(tensor) = of(range.start) else { return 0 };
+        range.take_while(|at| of(*at) == Some(tensor)).count()
+    }
+
+    pub(super) fn write_sizes(&mut self, range: Range<usize>) {
+        let mut sizes = Vec::new();
+        let mut tensor = 0;
+        for at in range {
+            let What::Step(step) = &self.body.items[at].what else { continue };
+            tensor = step.arguments[0].1.ids()[0];
+            if let flat::Argument::Int(dimension) = step.arguments[1].1 {
+                sizes.push((dimension, step.results.ids()[0]));
+            }
+        }
+        if self.pending.iter().any(|(id, _)| *id == tensor) {
+            self.flush();
+        }
+        let mut text = String::new();
+        for _ in &sizes {
+            text = self.read(tensor).value();
+        }
+        let rank = self.port.flat.values[tensor].meta.as_ref().map_or(0, |meta| meta.sizes.len());
+        if (1..=6).contains(&rank) && sizes.len() > 1 {
+            let mut names = vec!["_".to_owned(); rank];
+            for (dimension, id) in sizes {
+                let name = self.name(id, &mut text);
+                let at = if dimension < 0 { dimension + rank as i64 } else { dimension };
+                if let Some(place) = names.get_mut(at as usize) {
+                    name.clone_into(place);
+                }
+                self.locals.insert(id, Expression::new(name, Kind::Int, false));
+            }
+            self.lines += &format!("let ({}) = {text}.size{rank}()?;\n", names.join(", "));
+            return;
+        }
+        for (dimension, id) in sizes {
+            let name = self.name(id, &mut text);
+            self.lines += &format!("let {name} = {text}.size()[{dimension}];\n");
+            self.locals.insert(id, Expression::new(name, Kind::Int, false));
+        }
+    }
+}

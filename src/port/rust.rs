@@ -1,0 +1,88 @@
+//! Expressions of Rust as text, and what is known of them.
+
+/// An expression, and what a reader of it has to do to have its value.
+#[derive(Clone, Debug)]
+pub(super) struct Expression {
+    pub(super) text: String,
+    pub(super) kind: Kind,
+    /// Whether it is a `Result`.
+    pub(super) fallible: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Kind {
+    /// A tensor of its own, such as what a method returns.
+    New,
+    /// A variable or a field that is a tensor.
+    Place,
+    /// A `&Tensor`.
+    Reference,
+    /// An integer.
+    Int,
+    /// A `Vec` or a tuple of tensors.
+    Several,
+}
+
+impl Expression {
+    pub(super) fn new(text: String, kind: Kind, fallible: bool) -> Expression {
+        Expression { text, kind, fallible }
+    }
+
+    /// The value itself.
+    pub(super) fn value(&self) -> String {
+        if self.fallible { format!("{}?", self.text) } else { self.text.clone() }
+    }
+
+    /// As a `&Tensor`.
+    pub(super) fn reference(&self) -> String {
+        match self.kind {
+            Kind::Reference | Kind::Int | Kind::Several => self.value(),
+            Kind::New | Kind::Place => format!("&{}", self.value()),
+        }
+    }
+
+    /// As a tensor of one's own.
+    pub(super) fn owned(&self) -> String {
+        match self.kind {
+            Kind::Reference | Kind::Place => format!("{}.shallow_clone()", self.value()),
+            Kind::New | Kind::Int | Kind::Several => self.value(),
+        }
+    }
+
+    /// As a `Result`, for the end of a function.
+    pub(super) fn result(&self) -> String {
+        if self.fallible { self.text.clone() } else { format!("Ok({})", self.owned()) }
+    }
+}
+
+/// Writes a float as a person does, such as `1e-5` and `0.1`.
+pub(super) fn float(value: f64) -> String {
+    if value.is_nan() {
+        return "f64::NAN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0. { "f64::INFINITY" } else { "f64::NEG_INFINITY" }.to_owned();
+    }
+    let text = format!("{value:?}");
+    text.strip_suffix(".0").map_or(text.clone(), |whole| format!("{whole}."))
+}
+
+/// Returns tch's word for a dtype, by its number in PyTorch's schema of programs.
+pub(super) fn kind(dtype: i64) -> Option<&'static str> {
+    const KINDS: [(i64, &str); 13] = [
+        (1, "Kind::Uint8"),
+        (2, "Kind::Int8"),
+        (3, "Kind::Int16"),
+        (4, "Kind::Int"),
+        (5, "Kind::Int64"),
+        (6, "Kind::Half"),
+        (7, "Kind::Float"),
+        (8, "Kind::Double"),
+        (9, "Kind::ComplexHalf"),
+        (10, "Kind::ComplexFloat"),
+        (11, "Kind::ComplexDouble"),
+        (12, "Kind::Bool"),
+        (13, "Kind::BFloat16"),
+    ];
+    KINDS.iter().find(|(known, _)| *known == dtype).map(|(_, kind)| *kind)
+}

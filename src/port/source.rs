@@ -1,0 +1,321 @@
+//! The source of each class: a struct with `new` and `forward`, or a function.
+
+use anyhow::{Context, Result};
+
+use super::Port;
+use super::class::{Class, FieldOf, Hole, Number, Place};
+use super::fields::{RustField, fields};
+use super::flat::{self, Variable};
+use super::forward::{Forward, forward};
+use super::identifier::snake;
+use super::rust::{float, kind};
+
+/// The dtype of the variables that tch makes by itself, by its number in PyTorch's schema of programs.
+const FLOAT: i64 = 7;
+/// The most arguments that clippy takes without a word.
+const MAX_ARGUMENTS: usize = 7;
+/// The longest tuple that clippy takes without a word.
+const MAX_RESULTS: usize = 4;
+
+/// The source of one class.
+pub(super) struct Source {
+    /// The name of the struct, or of the function.
+    pub(super) name: String,
+    /// The name of its file, without `.rs`.
+    pub(super) file: String,
+    pub(super) text: String,
+    pub(super) needs_call: bool,
+}
+
+impl Port {
+    /// Writes every class, those that others use first.
+    pub(super) fn sources(&self) -> Result<Vec<Source>> {
+        let classes = self.classes.classes.iter().filter(|class| class.layer.is_none());
+        let written = classes.map(|class| {
+            let forward = forward(self, class)?;
+            Ok((class, forward))
+        });
+        let written = written.collect::<Result<Vec<_>>>()?;
+        let sources = written.iter().map(|(class, forward)| {
+            let is_function = self.is_function(class);
+            let text = if is_function {
+                self.function(class, forward)
+            } else {
+                self.structure(class, forward)
+            };
+            let file = snake(&class.name);
+            let name = if is_function { file.clone() } else { class.name.clone() };
+            Ok(Source { name, file, text: text?, needs_call: forward.needs_call })
+        });
+        sources.collect()
+    }
+
+    /// Returns whether a class is written as a function; the model itself is always a struct.
+    fn is_function(&self, class: &Class) -> bool {
+        class.is_function() && !std::ptr::eq(class, self.root())
+    }
+
+    fn function(&self, class: &Class, forward: &Forward) -> Result<String> {
+        let name = snake(&class.name);
+        let returns = self.returns(class);
+        let arguments = forward.arguments.join(", ");
+        let about = self.about(class);
+        Ok(format!("{about}pub fn {name}({arguments}) -> {returns} {{\n{}\n}}\n", forward.body))
+    }
+
+    /// Returns the lines of documentation, and what clippy has to accept.
+    fn about(&self, class: &Class) -> String {
+        format!("/// `{}`.\n", self.tree.bodies[class.body].class)
+    }
+
+    fn returns(&self, class: &Class) -> String {
+        let outputs = self.tree.bodies[class.body].outputs.iter();
+        let kinds = outputs.map(|id| match self.flat.values[*id].kind {
+            flat::Kind::Tensor => "Tensor",
+            flat::Kind::Int => "i64",
+        });
+        let kinds = kinds.collect::<Vec<_>>();
+        let of = match kinds[..] {
+            [one] => one.to_owned(),
+            _ => format!("({})", kinds.join(", ")),
+        };
+        format!("Result<{of}, TchError>")
+    }
+
+    fn structure(&self, class: &Class, forward: &Forward) -> Result<String> {
+        let is_root = std::ptr::eq(class, self.root());
+        let name = &class.name;
+        let fields = fields(class, &self.classes);
+        let mut numbers = forward.numbers.iter().copied().collect::<Vec<_>>();
+        numbers.sort_unstable();
+        let mut text = self.about(class);
+        if is_root {
+            text += &self.about_root();
+        }
+        text += "#[derive(Debug)]\n";
+        text += &format!("pub struct {name} {{\n");
+        for field in &fields {
+            text += &format!("pub {}: {},\n", field.name, self.type_of(field));
+        }
+        for number in &numbers {
+            let hole = &class.arguments[*number];
+            text += &format!("pub {}: {},\n", hole.hint, number_type(hole));
+        }
+        text += &format!("}}\n\nimpl {name} {{\n");
+        let path = (!fields.is_empty()).then(|| "p: nn::Path".to_owned());
+        let mut arguments = path.into_iter().collect::<Vec<_>>();
+        arguments.extend(
+            class.arguments.iter().map(|hole| format!("{}: {}", hole.hint, number_type(hole))),
+        );
+        if arguments.len() > MAX_ARGUMENTS {
+            text += "#[allow(clippy::too_many_arguments)]\n";
+        }
+        text += &format!("pub fn new({}) -> {name} {{\n", arguments.join(", "));
+        let values = fields.iter().map(|field| self.constructor(class, field));
+        let mut values = values.collect::<Result<Vec<_>>>()?;
+        text += &shared_configs(&mut values);
+        text += &format!("{name} {{\n");
+        for (field, value) in fields.iter().zip(values) {
+            text += &format!("{}: {value},\n", field.name);
+        }
+        for number in &numbers {
+            text += &format!("{},\n", class.arguments[*number].hint);
+        }
+        text += "}\n}\n\n";
+        if is_root {
+            text += &self.about_outputs();
+        }
+        if self.tree.bodies[class.body].outputs.len() > MAX_RESULTS {
+            text += "#[allow(clippy::type_complexity)]\n";
+        }
+        if forward.arguments.len() >= MAX_ARGUMENTS {
+            text += "#[allow(clippy::too_many_arguments)]\n";
+        }
+        let mut arguments = vec!["&self".to_owned()];
+        arguments.extend(forward.arguments.iter().cloned());
+        let returns = self.returns(class);
+        text += &format!("pub fn forward({}) -> {returns} {{\n", arguments.join(", "));
+        text += &forward.body;
+        text += "\n}\n}\n";
+        Ok(text)
+    }
+
+    /// Says of the model what it was exported for.
+    fn about_root(&self) -> String {
+        let fixed = self.flat.inputs.iter().filter_map(|id| {
+            let value = &self.flat.values[*id];
+            let sizes = value.meta.as_ref()?.sizes.iter();
+            let sizes = sizes.map(|size| size.map_or("any".to_owned(), |size| size.to_string()));
+            Some(format!("`{}` is [{}]", value.name, sizes.collect::<Vec<_>>().join(", ")))
+        });
+        let fixed = fixed.collect::<Vec<_>>().join(", ");
+        let mode = match self.flat.is_training() {
+            Some(true) => "///\n/// It was exported in `train()`.\n",
+            Some(false) => "///\n/// It was exported in `eval()`.\n",
+            None => "",
+        };
+        format!("///\n/// The sizes that it was exported for: {fixed}.\n{mode}")
+    }
+
+    fn about_outputs(&self) -> String {
+        let names = &self.flat.output_names;
+        if names.is_empty() {
+            return String::new();
+        }
+        let names = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+        format!("/// Returns {}.\n", names.join(", "))
+    }
+
+    fn type_of(&self, field: &RustField) -> String {
+        let of_one = match field.parts[0].what {
+            FieldOf::Variable(_) => "Tensor".to_owned(),
+            FieldOf::Module(body) => {
+                let class = &self.classes.classes[self.classes.of_body[body]];
+                class.layer.as_ref().map_or_else(|| class.name.clone(), |layer| layer.type_name())
+            }
+        };
+        if field.is_list { format!("Vec<{of_one}>") } else { of_one }
+    }
+
+    fn constructor(&self, class: &Class, field: &RustField) -> Result<String> {
+        if let ([one], false) = (&field.parts[..], field.is_list) {
+            return self.part(class, &one.path, &one.what, None);
+        }
+        let of = |index: Option<&str>, part: usize| {
+            let part = &field.parts[part];
+            self.part(class, &part.path, &part.what, index)
+        };
+        let first = of(Some("i"), 0)?;
+        let count = field.parts.len();
+        let all_same = (1..count).map(|part| of(Some("i"), part));
+        if all_same.collect::<Result<Vec<_>>>()?.iter().all(|text| *text == first) {
+            return Ok(format!("(0..{count}).map(|i| {first}).collect()"));
+        }
+        let parts = (0..count).map(|part| of(None, part)).collect::<Result<Vec<_>>>()?;
+        Ok(format!("vec![{}]", parts.join(", ")))
+    }
+
+    /// Writes what makes a part of a module. `index` stands for the number at the end of its path.
+    fn part(
+        &self,
+        class: &Class,
+        path: &str,
+        what: &FieldOf,
+        index: Option<&str>,
+    ) -> Result<String> {
+        let number = |at: usize, number: Number| {
+            let place = Place::New { field: path.to_owned(), at };
+            match class.argument_at.get(&place) {
+                Some(argument) => class.arguments[*argument].hint.clone(),
+                None => literal(number),
+            }
+        };
+        let place = |path: &str| {
+            let (path, last) = match index {
+                Some(index) => (path.rsplit_once('.').map_or("", |(base, _)| base), Some(index)),
+                None => (path, None),
+            };
+            let parts = path.split('.').map(|part| match part.parse::<u32>() {
+                Ok(number) => format!(" / {number}"),
+                Err(_) => format!(" / {part:?}"),
+            });
+            let last = last.map(|index| format!(" / {index}"));
+            format!("&p{}{}", parts.collect::<String>(), last.unwrap_or_default())
+        };
+        match what {
+            FieldOf::Module(body) => {
+                let of = &self.classes.classes[self.classes.of_body[*body]];
+                let numbers = self.classes.numbers[*body].iter().enumerate();
+                let numbers = numbers.map(|(at, of)| number(at, *of)).collect::<Vec<_>>();
+                let path = place(path);
+                if let Some(layer) = &of.layer {
+                    return Ok(layer.constructor(&path, &numbers));
+                }
+                let has_path = !super::fields::fields(of, &self.classes).is_empty();
+                let path = has_path.then_some(path);
+                let given = path.into_iter().chain(numbers).collect::<Vec<_>>().join(", ");
+                Ok(format!("{}::new({given})", of.name))
+            }
+            FieldOf::Variable(at) => {
+                let variable = &self.flat.variables[*at];
+                let sizes = variable.meta.sizes.iter().enumerate();
+                let sizes = sizes.map(|(at, size)| number(at, Number::Int(size.unwrap_or(0))));
+                let (path, name) = match path.rsplit_once('.') {
+                    Some((path, name)) => (format!("({})", place(path)), name),
+                    None => ("p".to_owned(), path),
+                };
+                self.variable(variable, &path, name, &sizes.collect::<Vec<_>>().join(", "), class)
+            }
+        }
+    }
+
+    /// Writes what makes a parameter or a buffer, with a start that suits most: a checkpoint takes its place.
+    fn variable(
+        &self,
+        variable: &Variable,
+        path: &str,
+        name: &str,
+        sizes: &str,
+        class: &Class,
+    ) -> Result<String> {
+        let ones = name == "running_var"
+            || name.ends_with("weight") && self.tree.bodies[class.body].class.contains("Norm");
+        let is_matrix = variable.meta.sizes.len() > 1;
+        let usual = variable.meta.dtype == FLOAT;
+        Ok(match (usual, variable.requires_grad) {
+            (true, true) if ones => format!("{path}.ones({name:?}, &[{sizes}])"),
+            (true, true) if is_matrix => format!("{path}.kaiming_uniform({name:?}, &[{sizes}])"),
+            (true, true) => format!("{path}.zeros({name:?}, &[{sizes}])"),
+            (true, false) if ones => format!("{path}.ones_no_train({name:?}, &[{sizes}])"),
+            (true, false) => format!("{path}.zeros_no_train({name:?}, &[{sizes}])"),
+            (false, trained) => {
+                let kind = kind(variable.meta.dtype);
+                let kind = kind.with_context(|| format!("the dtype of {}", variable.name))?;
+                let start = format!("Tensor::zeros([{sizes}], ({kind}, p.device()))");
+                format!("{path}.add({name:?}, {start}, {trained})")
+            }
+        })
+    }
+}
+
+/// Gives names to the configurations that several layers have, and returns the lines that make them.
+fn shared_configs(values: &mut [String]) -> String {
+    let mut lines = String::new();
+    let config = |value: &String| {
+        let start = value.find("nn::").filter(|_| value.contains("Config {"))?;
+        let start = start + value[start..].find(", nn::")? + 2;
+        let end = start + value[start..].find('}')? + 1;
+        Some(value[start..end].to_owned())
+    };
+    let found = values.iter().filter_map(config).collect::<Vec<_>>();
+    let mut named = Vec::<String>::new();
+    for text in &found {
+        let count = found.iter().filter(|other| *other == text).count();
+        if count < 2 || named.contains(text) {
+            continue;
+        }
+        let base = if text.contains("{ bias: false, ..") { "no_bias" } else { "config" };
+        let taken = lines.matches(&format!("let {base}")).count();
+        let name = if taken == 0 { base.to_owned() } else { format!("{base}_{}", taken + 1) };
+        lines += &format!("let {name} = {text};\n");
+        for value in values.iter_mut() {
+            *value = value.replace(text, &name);
+        }
+        named.push(text.clone());
+    }
+    lines
+}
+
+fn literal(number: Number) -> String {
+    match number {
+        Number::Int(int) => int.to_string(),
+        Number::Float(value) => float(value),
+    }
+}
+
+fn number_type(hole: &Hole) -> &'static str {
+    match hole.number {
+        Number::Int(_) => "i64",
+        Number::Float(_) => "f64",
+    }
+}

@@ -1,0 +1,198 @@
+//! The calls of modules in a program: a tree of bodies, of which each is what one call of a module computes.
+
+use std::collections::{HashMap, HashSet};
+
+use super::flat::{Flat, From, Id, ModuleOf, Step};
+use super::python::Frame;
+
+/// What one call of a module computes.
+pub(super) struct Body {
+    /// The module's name in `named_modules()`; the root's is empty.
+    pub(super) module: String,
+    /// The name of its class, with that of the Python module.
+    pub(super) class: String,
+    /// The values that it takes, with their names in Python, which can be empty.
+    pub(super) inputs: Vec<(String, Id)>,
+    pub(super) items: Vec<Item>,
+    pub(super) outputs: Vec<Id>,
+}
+
+/// An operator or a call, and the line of Python that it comes from.
+pub(super) struct Item {
+    pub(super) what: What,
+    pub(super) frame: Frame,
+    pub(super) grad: bool,
+}
+
+pub(super) enum What {
+    Step(Step),
+    /// A call of a module, by its place in [`Tree::bodies`].
+    Call(usize),
+}
+
+/// All bodies; a body stands after those that it calls, and the root last.
+pub(super) struct Tree {
+    pub(super) bodies: Vec<Body>,
+}
+
+/// The largest number of operators of a module without parameters that is written where it is called.
+const MAX_INLINED: usize = 2;
+
+impl Tree {
+    /// Builds the tree. The calls of the modules in `inlined` are written where they are called.
+    pub(super) fn build(flat: &Flat, inlined: &HashSet<String>) -> Tree {
+        let mut builder = Builder { flat, inlined, last_uses: last_uses(flat), bodies: Vec::new() };
+        let root = ModuleOf { key: String::new(), name: String::new(), class: root_class(flat) };
+        let items = builder.items(0..flat.steps.len(), 0, "");
+        let is_used = |id: &&Id| builder.last_uses.contains_key(id);
+        let inputs = flat.inputs.iter().filter(is_used);
+        let inputs = inputs.map(|id| (flat.values[*id].name.clone(), *id)).collect();
+        let outputs = flat.outputs.clone();
+        builder.bodies.push(Body { module: root.name, class: root.class, inputs, items, outputs });
+        Tree { bodies: builder.bodies }
+    }
+}
+
+fn root_class(flat: &Flat) -> String {
+    let first = flat.steps.iter().find_map(|step| step.modules.first());
+    first.map_or("Model".to_owned(), |module| module.class.clone())
+}
+
+/// Returns where each value is read last; an output of the program is read after all.
+fn last_uses(flat: &Flat) -> HashMap<Id, usize> {
+    let mut last = HashMap::new();
+    for (at, step) in flat.steps.iter().enumerate() {
+        let ids = step.arguments.iter().flat_map(|(_, argument)| argument.ids());
+        last.extend(ids.map(|id| (id, at)));
+    }
+    last.extend(flat.outputs.iter().map(|id| (*id, usize::MAX)));
+    last
+}
+
+struct Builder<'a> {
+    flat: &'a Flat,
+    inlined: &'a HashSet<String>,
+    last_uses: HashMap<Id, usize>,
+    bodies: Vec<Body>,
+}
+
+impl Builder<'_> {
+    /// Builds the items of the steps in a range, all of which are within a call at `depth`.
+    fn items(&mut self, range: std::ops::Range<usize>, depth: usize, module: &str) -> Vec<Item> {
+        let level = self.level(range.clone(), depth);
+        let mut items = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            let step = &self.flat.steps[at];
+            let frame = step.frames.get(level).or(step.frames.last()).cloned().unwrap_or_default();
+            let grad = step.grad;
+            let Some(child) = step.modules.get(depth + 1) else {
+                items.push(Item { what: What::Step(step.clone()), frame, grad });
+                at += 1;
+                continue;
+            };
+            let same =
+                |step: &&Step| step.modules.get(depth + 1).is_some_and(|m| m.key == child.key);
+            let count = self.flat.steps[at..range.end].iter().take_while(same).count();
+            let end = at + count;
+            let child = child.clone();
+            let again = self.flat.steps[end..range.end].iter().any(|step| same(&step));
+            let before = self.flat.steps[range.start..at].iter().any(|step| same(&step));
+            let grad_changes = self.flat.steps[at..end].iter().any(|step| step.grad != grad);
+            let within = module.is_empty() || child.name.starts_with(&format!("{module}."));
+            let inline = again
+                || before
+                || grad_changes
+                || !within
+                || self.inlined.contains(&child.name)
+                || self.is_small(&child, at..end, depth + 1);
+            if inline {
+                let inner = self.items(at..end, depth + 1, module);
+                items.extend(inner.into_iter().map(|item| Item { frame: frame.clone(), ..item }));
+            } else {
+                let body = self.body(&child, at..end, depth + 1);
+                items.push(Item { what: What::Call(body), frame, grad });
+            }
+            at = end;
+        }
+        items
+    }
+
+    /// Returns which of the frames of the steps is that of the `forward` at a depth.
+    fn level(&self, range: std::ops::Range<usize>, depth: usize) -> usize {
+        let steps = &self.flat.steps[range];
+        let direct = steps.iter().find(|step| step.modules.len() == depth + 1);
+        match direct {
+            Some(step) => step.frames.len().saturating_sub(1),
+            None => depth,
+        }
+    }
+
+    /// Returns whether a person would write the operators of a call in its place: those of `nn.ReLU`, or of a linear
+    /// layer with the weight of another module.
+    fn is_small(&self, module: &ModuleOf, range: std::ops::Range<usize>, depth: usize) -> bool {
+        let steps = &self.flat.steps[range.clone()];
+        let within = format!("{}.", module.name);
+        let owns = self.flat.variables.iter().any(|variable| variable.name.starts_with(&within));
+        let calls = steps.iter().any(|step| step.modules.len() > depth + 1);
+        if steps.len() == 1 {
+            let foreign = self.free(range).iter().any(|id| self.is_foreign(*id, &within));
+            return foreign || !owns;
+        }
+        !owns && !calls && steps.len() <= MAX_INLINED
+    }
+
+    fn is_foreign(&self, id: Id, within: &str) -> bool {
+        matches!(&self.flat.values[id].from, From::Variable(name) if !name.starts_with(within))
+    }
+
+    /// Lists the values that steps read and do not compute, in the order in which they read them.
+    fn free(&self, range: std::ops::Range<usize>) -> Vec<Id> {
+        let steps = &self.flat.steps[range];
+        let computed = steps.iter().flat_map(|step| step.results.ids()).collect::<HashSet<_>>();
+        let mut free = Vec::new();
+        for id in steps.iter().flat_map(|s| s.arguments.iter().flat_map(|(_, a)| a.ids())) {
+            if !computed.contains(&id) && !free.contains(&id) {
+                free.push(id);
+            }
+        }
+        free
+    }
+
+    fn body(&mut self, module: &ModuleOf, range: std::ops::Range<usize>, depth: usize) -> usize {
+        let items = self.items(range.clone(), depth, &module.name);
+        let within = format!("{}.", module.name);
+        let mut free = self.free(range.clone());
+        free.retain(|id| match &self.flat.values[*id].from {
+            From::Variable(name) => !name.starts_with(&within),
+            From::Constant(_) => false,
+            From::Computed => true,
+        });
+        let call = module.key.strip_prefix("L__self__").unwrap_or(&module.key);
+        let signature = self.flat.signatures.get(call);
+        let mut inputs = Vec::<(String, Id)>::new();
+        for (name, id) in signature.map(|s| &s.inputs[..]).unwrap_or_default() {
+            if free.contains(id) && !inputs.iter().any(|(_, known)| known == id) {
+                inputs.push((name.clone(), *id));
+            }
+        }
+        for id in free {
+            if !inputs.iter().any(|(_, known)| *known == id) {
+                inputs.push((String::new(), id));
+            }
+        }
+        let computed = self.flat.steps[range.clone()].iter().flat_map(|step| step.results.ids());
+        let is_read_after = |id: &Id| self.last_uses.get(id).is_some_and(|last| *last >= range.end);
+        let returned = computed.filter(is_read_after).collect::<Vec<_>>();
+        let mut outputs = Vec::new();
+        let signed = signature.map(|s| &s.outputs[..]).unwrap_or_default();
+        for id in signed.iter().chain(&returned) {
+            if returned.contains(id) && !outputs.contains(id) {
+                outputs.push(*id);
+            }
+        }
+        let (name, class) = (module.name.clone(), module.class.clone());
+        self.bodies.push(Body { module: name, class, inputs, items, outputs });
+        self.bodies.len() - 1
+    }
+}

@@ -1,0 +1,158 @@
+//! The proof of a port: it takes the steps of a recorded run, or computes what a program does.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use indexmap::IndexMap;
+use tch::nn::VarStore;
+use tch::{Device, Tensor, no_grad};
+
+use super::described::{Described, is_output};
+use super::training::{Training, Variables};
+use super::{ProgramReplay, graph};
+use crate::case::{Case, Recorder};
+use crate::compare::{Criterion, compare};
+use crate::port::{Port, Proof};
+use crate::program::{Precision, Program};
+use crate::report::Report;
+use crate::torch::{backward, clear_grad};
+use crate::trace::Trace;
+
+impl ProgramReplay {
+    /// Reads the program as the source of a port. `file` is the file of the case.
+    ///
+    /// # Errors
+    /// Returns an error for what cannot be written in Rust, with the operator, the module and the line of Python.
+    pub fn port(&self, file: &Path) -> Result<(Port, Proof)> {
+        let json = self.case.trace.get(&graph()).context("no program")?;
+        let started = self.start(Device::Cpu, Precision::Own)?;
+        let port = Port::new(json.data(), &started.program)?;
+        let name = |full: &String| full.strip_prefix("input/").unwrap_or(full).to_owned();
+        let inputs = self.described.inputs.iter().map(name).collect();
+        // A value that is returned twice has a name for each place.
+        let mut left = self.described.outputs().collect::<Vec<_>>();
+        let outputs = port.output_values().map(|value| {
+            let is_value =
+                |name: &&str| self.described.values[&format!("forward/{name}")].1 == value;
+            match left.iter().position(is_value) {
+                Some(at) => left.remove(at).to_owned(),
+                None => String::new(),
+            }
+        });
+        let outputs = outputs.collect();
+        Ok((port, Proof::Case { file: file.to_owned(), inputs, outputs }))
+    }
+}
+
+/// Takes the steps of a recorded run by a port, and returns what it computed, for
+/// [`assert_parity`](crate::assert_parity).
+///
+/// Every variable of `vs` is set to the recorded one. In each step, `forward` is given the recorded inputs by their
+/// names, and returns the outputs of the model by theirs, such as `output`. Backward begins at their recorded
+/// gradients, and the recorded optimizers take the gradients, or the recorded ones where something changed them, such
+/// as clipping. The generator of random numbers starts from its recorded state.
+///
+/// # Errors
+/// Returns the errors of `forward` and of PyTorch, each with the step, and an error if the parameters do not fit the
+/// case.
+pub fn replay_port(
+    case: &Case,
+    vs: &VarStore,
+    mut forward: impl FnMut(&IndexMap<String, Tensor>) -> Result<Vec<(&'static str, Tensor)>>,
+) -> Result<Trace> {
+    let described = Described::of(case)?;
+    case.load_parameters(vs)?;
+    let parameters = case.named_parameters(vs);
+    let is_buffer = |(name, _): &(String, Tensor)| case.trace.contains(&format!("buffer/{name}"));
+    let buffers = vs.variables().into_iter().filter(is_buffer).collect();
+    let model = Variables { parameters, buffers };
+    let mut training = Training::new(case, &described, model, vs.device(), Precision::Own)?;
+    // Its graph alone is asked, which values are computed from others.
+    let json = case.trace.values(&graph())?;
+    let program = Program::new(json.data(), Precision::Own, |_, _| Ok(Tensor::new()))?;
+    let from_others = described.computed_from(&program);
+    let recorder = Recorder::new();
+    recorder.describe(described.not_computed(case), vs.device());
+    for step in 1..=described.steps {
+        let taken = training.step(case, &described, step, &from_others, &recorder, |inputs| {
+            let name = |full: &str| full.strip_prefix("input/").unwrap_or(full).to_owned();
+            let inputs = inputs.iter().map(|(full, input)| (name(full), input.shallow_clone()));
+            let outputs = forward(&inputs.collect())?;
+            for (name, output) in &outputs {
+                ensure!(is_output(name), "an output is named {name}, and not output or output[0]");
+                recorder.tap(name, output)?;
+            }
+            Ok(outputs.into_iter().map(|(name, output)| (name.to_owned(), output)).collect())
+        });
+        taken.with_context(|| format!("step {step}"))?;
+    }
+    Ok(recorder.into_trace())
+}
+
+/// Asserts in a test that a port computes what a program does: the outputs and the gradients of every parameter have the
+/// same bits. Backward begins at the sum of each output that requires a gradient.
+///
+/// Every variable of `vs` is set to the program's.
+///
+/// # Panics
+/// Panics if something differs. The message is the report.
+///
+/// # Errors
+/// Returns the errors of `forward` and of PyTorch, and an error if the program lacks a variable of `vs`.
+#[track_caller]
+#[allow(clippy::panic)] // an assertion in a test has to panic
+pub fn assert_same_as_program(
+    program: &Program,
+    vs: &VarStore,
+    inputs: &[Tensor],
+    forward: impl FnOnce(&[Tensor]) -> Result<Vec<Tensor>>,
+) -> Result<()> {
+    let variables = vs.variables();
+    let known = program.parameters().chain(program.buffers()).collect::<IndexMap<_, _>>();
+    for (name, variable) in &variables {
+        let value = known.get(name.as_str());
+        let value = value.with_context(|| format!("the program has no {name}"))?;
+        ensure!(variable.size() == value.size(), "{name} has another shape in the program");
+        no_grad(|| variable.shallow_clone().f_copy_(value).map(drop))?;
+    }
+    tch::manual_seed(0);
+    let expected = traced(
+        program.run(inputs)?,
+        program.parameters().map(|(n, t)| (n.to_owned(), t.shallow_clone())).collect(),
+    )?;
+    tch::manual_seed(0);
+    let parameters = variables.into_iter().filter(|(_, variable)| variable.requires_grad());
+    let actual = traced(forward(inputs)?, parameters.collect())?;
+    let comparison = compare(&actual, &expected, Criterion::Bitwise);
+    let reason = "the port and the program are computed in one process".to_owned();
+    let report = Report::new("this port", reason, comparison, Vec::new);
+    if !report.comparison.passes() {
+        panic!("{}", report.text());
+    }
+    println!("{}", report.line());
+    Ok(())
+}
+
+/// Runs backward from the outputs, and records them with the gradients.
+fn traced(outputs: Vec<Tensor>, mut parameters: Vec<(String, Tensor)>) -> Result<Trace> {
+    let mut trace = Trace::new();
+    let mut roots = Vec::new();
+    for (at, output) in outputs.iter().enumerate() {
+        trace.push(format!("forward/output[{at}]"), output)?;
+        if output.requires_grad() {
+            roots.push(output.f_sum(output.f_kind()?)?);
+        }
+    }
+    for (_, parameter) in &parameters {
+        clear_grad(parameter)?;
+    }
+    backward(&roots.iter().map(|root| (root, None)).collect::<Vec<_>>())?;
+    parameters.sort_by(|(a, _), (b, _)| a.cmp(b));
+    for (name, parameter) in parameters {
+        let gradient = parameter.f_grad()?;
+        if gradient.defined() {
+            trace.push(format!("grad/{name}"), &gradient)?;
+        }
+    }
+    Ok(trace)
+}

@@ -1,0 +1,159 @@
+//! The steps of a recorded run, whoever computes forward: what goes into it, backward, clipping and optimizers.
+
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Result, bail};
+use indexmap::IndexMap;
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::described::Described;
+use crate::case::{Case, Recorder};
+use crate::optim::{AnyOptimizer, RecordedOptimizer};
+use crate::program::Precision;
+use crate::torch::{backward, clear_grad};
+use crate::trace::case_name::{FACTOR, RNG};
+use crate::trace::{Trace, in_step};
+
+/// Is held by the step that draws random numbers.
+static GENERATOR: Mutex<()> = Mutex::new(());
+
+/// The parameters and buffers of a model, by the names that the case has for them.
+pub(super) struct Variables {
+    pub(super) parameters: Vec<(String, Tensor)>,
+    pub(super) buffers: Vec<(String, Tensor)>,
+}
+
+/// A model and its optimizers in the middle of a run.
+pub(super) struct Training {
+    model: Variables,
+    optimizers: Vec<(RecordedOptimizer, Box<dyn AnyOptimizer>)>,
+    device: Device,
+    precision: Precision,
+}
+
+impl Training {
+    /// Builds the recorded optimizers, in their recorded state, for a model with its initial values.
+    pub(super) fn new(
+        case: &Case,
+        described: &Described,
+        model: Variables,
+        device: Device,
+        precision: Precision,
+    ) -> Result<Training> {
+        let trace = &case.trace;
+        let mut optimizers = Vec::new();
+        for recorded in &described.optimizers {
+            let named = model.parameters.iter().map(|(name, tensor)| (name.as_str(), tensor));
+            let mut built = recorded.build(named)?;
+            if trace.names().any(|name| name.starts_with("state/")) {
+                match precision {
+                    Precision::Own => built.load_state(trace, "state/")?,
+                    Precision::Double => built.load_state(&wide_state(trace)?, "state/")?,
+                }
+            }
+            optimizers.push((recorded.clone(), built));
+        }
+        Ok(Training { model, optimizers, device, precision })
+    }
+
+    /// Takes a step, and records it. `forward` is given the inputs by the names that the case has for them, and
+    /// returns the outputs by theirs. `from_others` says of each output whether another one is computed from it.
+    pub(super) fn step(
+        &mut self,
+        case: &Case,
+        described: &Described,
+        step: u32,
+        from_others: &[(String, bool)],
+        recorder: &Recorder,
+        mut forward: impl FnMut(&[(String, Tensor)]) -> Result<IndexMap<String, Tensor>>,
+    ) -> Result<()> {
+        let trace = &case.trace;
+        let recorded = |name: &str| trace.contains(&in_step(step, name));
+        let (device, precision) = (self.device, self.precision);
+        let value = |name: &str| recorded_in(trace, &in_step(step, name), device, precision);
+        // The generator is one for all threads, and cases are replayed side by side.
+        let draws = RNG.iter().any(|name| recorded(name));
+        let _alone = draws.then(|| GENERATOR.lock().unwrap_or_else(PoisonError::into_inner));
+        case.restore_rng(step)?;
+        let kept = |name: &str| described.keeps(step, name);
+        for (_, parameter) in self.model.parameters.iter().filter(|(name, _)| !kept(name)) {
+            clear_grad(parameter)?;
+        }
+        described.ensure_same_arguments(step)?;
+        let mut inputs = Vec::new();
+        for name in &described.inputs {
+            let requires_grad = recorded(&format!("grad/{name}"));
+            inputs.push((name.clone(), value(name)?.f_set_requires_grad(requires_grad)?));
+        }
+        let goes_backward = described.outputs().any(|output| recorded(&format!("grad/{output}")));
+        if goes_backward {
+            let outputs = forward(&inputs)?;
+            let mut roots = Vec::new();
+            for (name, from_others) in from_others {
+                let full = format!("grad/{name}");
+                if let Some(output) = outputs.get(name).filter(|_| !from_others && recorded(&full))
+                {
+                    roots.push((output, value(&full)?));
+                }
+            }
+            let roots = roots.iter().map(|(output, gradient)| (*output, Some(gradient)));
+            backward(&roots.collect::<Vec<_>>())?;
+            let leaves = self.model.parameters.iter().chain(&inputs);
+            let leaves = leaves.map(|(name, leaf)| (name.clone(), leaf.shallow_clone()));
+            recorder.gradients_of(None, &leaves.collect::<Vec<_>>())?;
+            let factor = recorded(FACTOR).then(|| value(FACTOR)).transpose()?;
+            for (name, parameter) in &self.model.parameters {
+                let full = format!("taken/{name}");
+                let mut gradient = parameter.f_grad()?;
+                // If there is none, it is missing in the comparison.
+                if !recorded(&full) || !gradient.defined() {
+                    continue;
+                }
+                if let Some(factor) = &factor {
+                    no_grad(|| gradient.f_mul_(factor).map(drop))?;
+                    recorder.taken(name, &gradient)?;
+                } else {
+                    let taken = value(&full)?;
+                    no_grad(|| gradient.f_copy_(&taken).map(drop))?;
+                }
+            }
+            let all = self.optimizers.iter_mut().enumerate();
+            for (_, (recorded, optimizer)) in all.filter(|(at, _)| described.steps_in(step, *at)) {
+                recorded.begin_step(step, &mut **optimizer)?;
+                optimizer.step(&mut |_| {
+                    bail!("its step computes the loss again, which no program has")
+                })?;
+            }
+        } else {
+            no_grad(|| forward(&inputs))?;
+        }
+        let after = self.model.parameters.iter().chain(&self.model.buffers);
+        let after = after.map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+        recorder.step_of(&after.collect::<Vec<_>>(), |trace, step| {
+            let prefix = format!("step/{step}/state/");
+            let mut optimizers = self.optimizers.iter();
+            optimizers.try_for_each(|(_, optimizer)| optimizer.save_state(trace, &prefix))
+        })
+    }
+}
+
+/// Returns the initial state of the optimizers in float64.
+fn wide_state(trace: &Trace) -> Result<Trace> {
+    let mut states = Trace::new();
+    for name in trace.names().filter(|name| name.starts_with("state/")) {
+        states.push(name, &recorded_in(trace, name, Device::Cpu, Precision::Double)?)?;
+    }
+    Ok(states)
+}
+
+/// Returns a recorded tensor on a device. Floats have the precision with which the program computes.
+pub(super) fn recorded_in(
+    trace: &Trace,
+    name: &str,
+    on: Device,
+    precision: Precision,
+) -> Result<Tensor> {
+    let tensor = trace.tensor_on(name, on)?;
+    let wide = precision == Precision::Double && tensor.is_floating_point();
+    Ok(if wide { tensor.f_to_kind(Kind::Double)? } else { tensor })
+}

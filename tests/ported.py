@@ -1,0 +1,154 @@
+"""Records the models that tests/ported.rs ports, two steps each, and exports one with a dynamic size.
+
+    ported.py FOLDER
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+from tch_parity import Recorder, compute_with
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+from three_layer_net import ThreeLayerNet  # noqa: E402
+
+
+class Block(nn.Module):
+    """Attention with a causal mask, and an MLP."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.proj = nn.Linear(width, width, bias=False)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(0.1))
+
+    def forward(self, x, mask):
+        b, t, c = x.shape
+        q, k, v = self.qkv(self.norm1(x)).split(c, dim=2)
+        q = q.view(b, t, self.heads, c // self.heads).transpose(1, 2)
+        k = k.view(b, t, self.heads, c // self.heads).transpose(1, 2)
+        v = v.view(b, t, self.heads, c // self.heads).transpose(1, 2)
+        scores = (q @ k.transpose(-2, -1)) * (c // self.heads) ** -0.5
+        scores = scores.masked_fill(mask == 0, float("-inf"))
+        y = scores.softmax(-1) @ v
+        y = y.transpose(1, 2).contiguous().view(b, t, c)
+        x = x + self.proj(y)
+        return x + self.mlp(self.norm2(x))
+
+
+class Language(nn.Module):
+    """Blocks between an embedding and a layer that share one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.wte = nn.Embedding(11, 8)
+        self.register_buffer("mask", torch.ones(6, 6).tril())
+        self.blocks = nn.ModuleList(Block(8, 2) for _ in range(3))
+        self.head = nn.Linear(8, 11, bias=False)
+        self.head.weight = self.wte.weight
+
+    def forward(self, tokens):
+        x = self.wte(tokens)
+        for block in self.blocks:
+            x = block(x, self.mask)
+        return self.head(x)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(5, 7, num_layers=2, batch_first=True, dropout=0.2)
+        self.out = nn.Linear(7, 3)
+
+    def forward(self, x):
+        h, _ = self.lstm(x)
+        return self.out(h[:, -1])
+
+
+class Residual(nn.Module):
+    """A block with batch norm that works in place, with and without a layer for other sizes."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.down = nn.Conv2d(inputs, outputs, 1, stride) if inputs != outputs else None
+
+    def forward(self, x):
+        identity = x if self.down is None else self.down(x)
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        out += identity
+        return self.relu(out)
+
+
+class Images(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(Residual(3, 4, 1), Residual(4, 4, 1), Residual(4, 6, 2), Residual(6, 6, 1))
+        self.fc = nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = self.layers(x)
+        x = x.mean((2, 3))
+        return self.fc(x)
+
+
+class Several(nn.Module):
+    """Two inputs, a part without gradients, a constant, and a dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.left = nn.Linear(4, 3)
+        self.right = nn.Linear(2, 3)
+        self.scale = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, a, b):
+        left = self.left(a)
+        with torch.no_grad():
+            weight = torch.sigmoid(left)
+        right = self.right(b) * weight
+        return {"sum": left + right * self.scale, "size": torch.linalg.vector_norm(right, dim=1) + torch.tensor([2.0])}
+
+
+def record(path, model, make, loss_of, optimizer):
+    with Recorder(path, model, optimizer=optimizer) as rec:
+        for inputs in (make(), make()):
+            with rec.watch():
+                optimizer.zero_grad()
+                loss_of(model(*inputs)).backward()
+                optimizer.step()
+
+
+def square(y):
+    return y.square().mean()
+
+
+def main(folder):
+    compute_with("portable")
+    torch.manual_seed(7)
+    models = {
+        "three-layer-net": (ThreeLayerNet(2, 3, 2), lambda: (torch.randn(4, 2, requires_grad=True),), lambda y: square(y[0] - 1)),
+        "language": (Language(), lambda: (torch.randint(11, (2, 6)),), square),
+        "recurrent": (Recurrent(), lambda: (torch.randn(2, 4, 5),), square),
+        "images": (Images(), lambda: (torch.randn(2, 3, 8, 8),), square),
+        "several": (Several(), lambda: (torch.randn(3, 4), torch.randn(3, 2)), lambda y: square(y["sum"]) + square(y["size"])),
+    }
+    for name, (model, make, loss_of) in models.items():
+        optimizer = torch.optim.AdamW(model.parameters(), 0.01)
+        record(folder / f"{name}.safetensors", model, make, loss_of, optimizer)
+    batch = torch.export.Dim("batch", min=2, max=64)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.Unflatten(1, (2, 2)))
+    program = torch.export.export(model, (torch.randn(3, 2, 3),), strict=False, dynamic_shapes=({0: batch},))
+    torch.export.save(program, folder / "any-batch.pt2")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,147 @@
+//! `port`: the ports of models that PyTorch records now are built, and their tests prove them to the bit.
+
+#![cfg(feature = "libtorch")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::{ROOT, blocks, pytorch, scratch, share_build, stdout, tch_parity};
+use serde_json::Value as Json;
+
+fn port(args: &[&str]) -> Output {
+    tch_parity().arg("port").args(args).output().unwrap()
+}
+
+/// Returns what cargo writes in a workspace of ports.
+fn cargo(workspace: &Path, args: &[&str]) -> (bool, String) {
+    let mut cargo = Command::new("cargo");
+    cargo.args(args).current_dir(workspace).env_remove("RUST_BACKTRACE");
+    let output = cargo.output().unwrap();
+    let text = [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat();
+    (output.status.success(), text)
+}
+
+/// Records and exports the models of `tests/ported.py`, and lists all files to port.
+fn recorded(folder: &Path) -> Vec<PathBuf> {
+    pytorch("tests/ported.py", &[folder.to_str().unwrap()]);
+    let examples = ["mlp", "convnet", "encoder"];
+    let examples =
+        examples.map(|name| Path::new(ROOT).join(format!("examples/{name}.safetensors")));
+    let recorded = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let mut files = recorded.filter(|path| path.is_file()).chain(examples).collect::<Vec<_>>();
+    files.sort();
+    files
+}
+
+#[test]
+fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
+    let folder = scratch("ported");
+    let files = recorded(&folder);
+    assert_eq!(files.len(), 9, "{files:?}");
+    share_build(&folder);
+    let workspace = folder.join("workspace");
+    fs::create_dir(&workspace).unwrap();
+    let mut members = Vec::new();
+    for file in &files {
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        let into = workspace.join(name);
+        stdout(&port(&[file.to_str().unwrap(), "--output", into.to_str().unwrap()]));
+        members.push(format!("{name:?}"));
+    }
+    let members = members.join(", ");
+    let manifest = format!("[workspace]\nresolver = \"3\"\nmembers = [{members}]\n");
+    fs::write(workspace.join("Cargo.toml"), manifest).unwrap();
+    // The lock file pins the versions that are downloaded already.
+    fs::copy(Path::new(ROOT).join("Cargo.lock"), workspace.join("Cargo.lock")).unwrap();
+
+    let (passed, text) = cargo(&workspace, &["fmt", "--check"]);
+    assert!(passed, "{text}");
+    let (passed, text) = cargo(&workspace, &["test", "--tests", "--no-fail-fast"]);
+    assert!(passed && !text.contains("warning"), "{text}");
+    let proofs = text.matches("test is_the_same_computation ... ok").count();
+    assert_eq!(proofs, files.len(), "{text}");
+
+    // A port with a mistake does not pass.
+    let source = workspace.join("mlp/src/lib.rs");
+    let right = fs::read_to_string(&source).unwrap();
+    let wrong = right.replace(r#"f_gelu("none")"#, r#"f_gelu("tanh")"#);
+    assert_ne!(right, wrong);
+    fs::write(&source, wrong).unwrap();
+    let (passed, text) = cargo(&workspace, &["test", "--tests", "-p", "mlp"]);
+    assert!(!passed && text.contains("forward/output"), "{text}");
+
+    // The page shows what is written for the notebook's net.
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/port.md")).unwrap();
+    let net = folder.join("three-layer-net.safetensors");
+    let written = stdout(&port(&[net.to_str().unwrap(), "--single-file"]));
+    let shown = blocks(&page).into_iter().map(|(_, _, block)| block);
+    let shown =
+        shown.filter(|block| block.contains("pub struct ThreeLayerNet")).collect::<Vec<_>>();
+    assert_eq!(shown, [written], "docs/port.md");
+}
+
+#[test]
+fn the_table_of_methods_is_that_of_the_tch_in_use() {
+    let mut cargo = Command::new("cargo");
+    let metadata = cargo.args(["metadata", "--format-version", "1"]).current_dir(ROOT).output();
+    let metadata = serde_json::from_slice::<Json>(&metadata.unwrap().stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let tch = packages.iter().find(|package| package["name"] == "tch").unwrap();
+    let source = Path::new(tch["manifest_path"].as_str().unwrap()).parent().unwrap();
+    let version = tch["version"].as_str().unwrap().rsplit_once('.').unwrap().0;
+    let made = scratch("methods").join("made.tsv");
+    pytorch("scripts/methods.py", &[source.to_str().unwrap(), made.to_str().unwrap()]);
+    let stored = Path::new(ROOT).join(format!("src/port/methods-{version}.tsv"));
+    let [made, stored] = [made, stored].map(|path| fs::read_to_string(path).unwrap());
+    assert!(made.lines().count() > 1000);
+    assert!(made == stored, "call scripts/methods.py for tch {version}");
+}
+
+/// Changes the JSON of a program in a case.
+fn edited(from: &Path, to: &Path, edit: impl Fn(&mut Json)) {
+    let case = tch_parity::Trace::load(from).unwrap();
+    let bytes = case.get("program/graph").unwrap().data().to_vec();
+    let mut json = serde_json::from_slice::<Json>(&bytes).unwrap();
+    edit(&mut json);
+    let changed = serde_json::to_vec(&json).unwrap();
+    let mut file = fs::read(from).unwrap();
+    // The header says where each tensor is, so the program keeps its length.
+    assert!(changed.len() <= bytes.len());
+    let padded = [changed.clone(), vec![b' '; bytes.len() - changed.len()]].concat();
+    let at = file.windows(bytes.len()).position(|window| window == bytes).unwrap();
+    file[at..at + bytes.len()].copy_from_slice(&padded);
+    fs::write(to, file).unwrap();
+}
+
+#[test]
+fn what_cannot_be_written_is_named_and_leaves_nothing() {
+    let folder = scratch("not-ported");
+    let mlp = Path::new(ROOT).join("examples/mlp.safetensors");
+    let changed = folder.join("changed.safetensors");
+    let into = folder.join("port");
+    edited(&mlp, &changed, |json| {
+        let nodes = json["graph_module"]["graph"]["nodes"].as_array_mut().unwrap();
+        let gelu = nodes.iter_mut().find(|node| node["target"] == "torch.ops.aten.gelu.default");
+        gelu.unwrap()["target"] = "torch.ops.mine.gelu.default".into();
+    });
+    let refused = |args: &[&str], says: &[&str]| {
+        let output = port(args);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(says.iter().all(|words| stderr.contains(words)), "{stderr}");
+    };
+    let [changed, into] = [&changed, &into].map(|path| path.to_str().unwrap());
+    refused(&[changed, "--output", into], &["torch.ops.mine.gelu.default"]);
+    let mlp = mlp.to_str().unwrap();
+    refused(&[mlp, "--output", folder.to_str().unwrap()], &["is there already"]);
+    refused(&[mlp, "--output", "/nonexistent/port"], &["no folder /nonexistent"]);
+    refused(&["README.md", "--output", into], &["README.md"]);
+    refused(&[mlp], &["--output"]);
+    let mut left = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name());
+    assert_eq!(left.next().unwrap(), "changed.safetensors");
+    assert!(left.next().is_none(), "something is left");
+}
