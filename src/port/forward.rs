@@ -43,6 +43,7 @@ pub(super) fn forward(port: &Port, class: &Class) -> Result<Forward> {
         written: HashSet::new(),
         wanted: &port.names[class.body],
         pending: Vec::new(),
+        unwritten: String::new(),
         lines: String::new(),
         inserted: 0,
         item: 0,
@@ -72,6 +73,8 @@ pub(super) struct Writer<'a> {
     pub(super) wanted: &'a HashMap<Id, String>,
     /// The values that are not written yet, in the order in which they are computed.
     pub(super) pending: Vec<(Id, Expression)>,
+    /// An expression that is written after the values that are kept.
+    pub(super) unwritten: String,
     pub(super) lines: String,
     /// How much was written into lines that were there already.
     pub(super) inserted: usize,
@@ -292,14 +295,17 @@ impl Writer<'_> {
                 return Ok(());
             }
         }
+        self.unwritten.clone_from(&expression.text);
         self.flush();
+        self.unwritten.clear();
         self.bind(results, &expression);
         Ok(())
     }
 
     /// Writes the values that are kept, each with a name.
     pub(super) fn flush(&mut self) {
-        for (id, expression) in std::mem::take(&mut self.pending) {
+        while !self.pending.is_empty() {
+            let (id, expression) = self.pending.remove(0);
             self.bind(Results::One(id), &expression);
         }
     }
@@ -368,6 +374,9 @@ impl Writer<'_> {
     /// name. `expression` is that of the new value.
     fn rename(&mut self, name: &str, expression: &mut String) {
         let is_read = |id: &Id| self.reads.get(id).is_some_and(|reads| *reads > 0);
+        if self.is_read_later(name) {
+            return;
+        }
         let old = self.locals.iter().find(|(id, local)| local.text == name && is_read(id));
         let Some((&id, local)) = old else { return };
         let is_value = |id: &Id| !matches!(self.port.flat.values[*id].from, From::Variable(_));
@@ -413,13 +422,20 @@ impl Writer<'_> {
         }
     }
 
+    /// Returns whether a variable is read in what is written later.
+    fn is_read_later(&self, name: &str) -> bool {
+        let kept = self.pending.iter().map(|(_, expression)| &expression.text);
+        kept.chain([&self.unwritten]).any(|text| with_word(text, name, "") != *text)
+    }
+
     /// Returns a name that no value has which is still read.
     pub(super) fn unused(&self, name: &str) -> String {
         let is_read = |name: &str| {
-            self.locals.iter().any(|(id, local)| {
-                let base = local.text.split('[').next().unwrap_or(&local.text);
-                base == name && self.reads.get(id).is_some_and(|reads| *reads > 0)
-            })
+            self.is_read_later(name)
+                || self.locals.iter().any(|(id, local)| {
+                    let base = local.text.split('[').next().unwrap_or(&local.text);
+                    base == name && self.reads.get(id).is_some_and(|reads| *reads > 0)
+                })
         };
         let mut unused = name.to_owned();
         let mut number = 2;
