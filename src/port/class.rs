@@ -242,11 +242,7 @@ impl Classes {
         }
         let mut outline = Outline {
             flat,
-            within: if body.module.is_empty() {
-                String::new()
-            } else {
-                format!("{}.", body.module)
-            },
+            within: body.prefix(),
             local: HashMap::new(),
             text: String::new(),
             holes: Vec::new(),
@@ -400,7 +396,7 @@ impl Outline<'_> {
 /// Lists the parts of a body's module: the modules that it calls, and the variables that are in none of them.
 fn fields(tree: &Tree, flat: &Flat, at: usize) -> Vec<Field> {
     let body = &tree.bodies[at];
-    let within = if body.module.is_empty() { String::new() } else { format!("{}.", body.module) };
+    let within = body.prefix();
     let mut fields = Vec::<(usize, Field)>::new();
     for item in &body.items {
         let What::Call(call) = item.what else { continue };
@@ -451,8 +447,7 @@ fn shared(tree: &Tree, flat: &Flat) -> HashSet<String> {
             What::Step(step) => Some(step),
             What::Call(_) => None,
         });
-        let within =
-            if body.module.is_empty() { String::new() } else { format!("{}.", body.module) };
+        let within = body.prefix();
         for id in steps.flat_map(|s| s.arguments.iter().flat_map(|(_, a)| a.ids())) {
             if let From::Variable(name) = &flat.values[id].from {
                 let own = name.strip_prefix(&within);

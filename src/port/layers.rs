@@ -173,7 +173,7 @@ impl Layer {
         }
     }
 
-    /// Returns the field of the layer that is a variable of PyTorch's name, and whether it can be missing.
+    /// Returns the field of the layer that is a variable of PyTorch's name.
     pub(super) fn field(&self, name: &str) -> &'static str {
         if name == "bias" { "bs" } else { "ws" }
     }

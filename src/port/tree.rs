@@ -17,6 +17,13 @@ pub(super) struct Body {
     pub(super) outputs: Vec<Id>,
 }
 
+impl Body {
+    /// Returns what the names of its module's parameters and modules begin with.
+    pub(super) fn prefix(&self) -> String {
+        if self.module.is_empty() { String::new() } else { format!("{}.", self.module) }
+    }
+}
+
 /// An operator or a call, and the line of Python that it comes from.
 pub(super) struct Item {
     pub(super) what: What,
