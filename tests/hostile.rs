@@ -94,7 +94,7 @@ fn drawn(random: &mut Random) -> (Tensor, String) {
         ),
         9 => ("sparse", tensor.f_to_sparse(None, None::<i64>, None)),
         10 => ("sparse by rows", tensor.f_to_sparse_csr(None)),
-        11 => ("oneDNN's", tensor.f_to_mkldnn(None)),
+        11 => ("oneDNN's", tensor.f_to_mkldnn(Kind::Float)),
         12 => {
             ("a zero tensor", Tensor::f_internal_efficientzerotensor(&shape, (kind, Device::Cpu)))
         }
@@ -268,6 +268,18 @@ fn every_kind_of_tensor_is_taken_right_or_refused() {
         ["nested", "sparse", "a zero tensor", "lazily negated", "undefined", "as large as 2^61"]
     {
         assert!(stdout.contains(kind), "{kind}");
+    }
+}
+
+/// oneDNN transposes an empty weight with a division by zero, which ends the process with SIGFPE.
+#[test]
+fn an_empty_weight_in_the_layout_of_onednn_is_refused() {
+    let ones = |shape: [i64; 2]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
+    for shape in [[3, 0], [0, 3]] {
+        let weight = ones(shape).f_to_mkldnn(None).unwrap();
+        let linear = Linear { weight, bias: Tensor::ones([shape[0]], (Kind::Float, Device::Cpu)) };
+        let err = linear.forward(&ones([1, shape[1]])).unwrap_err();
+        assert!(err.to_string().contains("the tensor is not strided, but Mkldnn"), "{err}");
     }
 }
 

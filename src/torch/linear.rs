@@ -62,8 +62,12 @@ impl Linear {
     /// Computes `F.linear(input, weight, bias)`.
     ///
     /// # Errors
-    /// libtorch's own, such as for shapes that do not fit.
+    /// libtorch's own, such as for shapes that do not fit; a weight without elements in oneDNN's layout.
     pub fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        // oneDNN divides by its number of elements where libtorch transposes it, and the process ends.
+        if self.weight.is_mkldnn() && self.weight.numel() == 0 {
+            ensure_dense(&self.weight)?;
+        }
         input.f_linear(&self.weight, Some(&self.bias))
     }
 }
