@@ -303,7 +303,8 @@ fn a_native_replay_uses_the_recorded_number_of_threads() {
 fn peak(command: &str, args: &[&Path]) -> f64 {
     let script = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, \
                   stdout=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
-    let mut python = common::python();
+    // A process that had torch would count as the command's own memory.
+    let mut python = Command::new(common::interpreter());
     python.args(["-c", script, env!("CARGO_BIN_EXE_tch-parity"), command]).args(args);
     stdout(&python.output().unwrap()).trim().parse().unwrap()
 }

@@ -75,7 +75,9 @@ fn every_command_prints_what_its_page_shows() {
         }
         // The reference's Python, wherever it is.
         let python = common::python();
-        let wrapper = format!("#!/bin/sh\nexec '{}' \"$@\"\n", python.get_program().display());
+        let words = [python.get_program()].into_iter().chain(python.get_args());
+        let words = words.map(|word| format!("'{}' ", word.display())).collect::<String>();
+        let wrapper = format!("#!/bin/sh\nexec {words}\"$@\"\n");
         fs::create_dir_all(folder.join(".venv/bin")).unwrap();
         fs::write(folder.join(".venv/bin/python"), wrapper).unwrap();
         let executable = fs::Permissions::from_mode(0o755);

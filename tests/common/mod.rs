@@ -1,6 +1,8 @@
 //! The functions that the tests share: they run PyTorch and the binary, and compare traces to the bit.
 
-#![allow(dead_code)] // each test file uses only some of these
+#![allow(dead_code, unused_imports)] // each test file uses only some of these
+
+mod python;
 
 use std::env;
 use std::fs;
@@ -9,6 +11,8 @@ use std::process::{Command, Output};
 use std::time::SystemTime;
 
 use tch_parity::Trace;
+
+pub(crate) use python::{interpreter, python, pytorch, record};
 
 pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -55,37 +59,6 @@ impl Random {
 /// Returns a command that runs the built `tch-parity`.
 pub(crate) fn tch_parity() -> Command {
     Command::new(env!("CARGO_BIN_EXE_tch-parity"))
-}
-
-/// Returns a command that runs the Python of the reference: the interpreter that TCH_PARITY_PYTHON names, or else
-/// that of `.venv`.
-pub(crate) fn python() -> Command {
-    let named = env::var_os("TCH_PARITY_PYTHON").map(PathBuf::from);
-    Command::new(named.unwrap_or_else(|| Path::new(ROOT).join(".venv/bin/python")))
-}
-
-/// Returns what a Python script of this repository prints under the reference's PyTorch.
-pub(crate) fn pytorch(script: &str, args: &[&str]) -> String {
-    let output = python().arg(Path::new(ROOT).join(script)).args(args).output();
-    let output = output.unwrap_or_else(|err| {
-        panic!(
-            "no PyTorch to compare with ({err}): run scripts/setup, or name in TCH_PARITY_PYTHON a Python \
-             that has scripts/requirements.txt and python/ installed"
-        )
-    });
-    stdout(&output)
-}
-
-/// Runs a Python program that uses the recorder. It asks for no program of the model, which takes seconds.
-pub(crate) fn record(folder: &Path, program: &str) -> Output {
-    let program = format!(
-        "import functools, sys\nfrom tch_parity import Recorder, compute_with\n\
-         Recorder = functools.partial(Recorder, program=False)\n\
-         import torch\nfrom torch import nn\ncompute_with('portable')\ntorch.manual_seed(0)\n{program}"
-    );
-    let mut command = python();
-    command.args(["-c", &program]).current_dir(folder);
-    command.output().unwrap()
 }
 
 /// Runs such a program, and returns the path of the case that it records and what it prints to stderr.
