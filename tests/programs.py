@@ -42,7 +42,7 @@ class Of(nn.Module):
         return self.function(self, *args, **kwargs)
 
 
-@model((5, 6))
+@model((5, 6), drawn_within=True)
 def mlp_with_dropout():
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3))
 
@@ -307,6 +307,8 @@ def record(path, name, number):
             if options.get("requires_grad"):
                 inputs = [x.requires_grad_() for x in inputs]
             with recorder.watch():
+                if options.get("drawn_within"):
+                    inputs = [draw(shape) for shape in shapes]
                 optimizer.zero_grad()
                 loss = total(net(*inputs, **kwargs))
                 recorder.loss(loss).backward()

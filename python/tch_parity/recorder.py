@@ -2,6 +2,7 @@
 
 import contextlib
 import fnmatch
+import functools
 import inspect
 import itertools
 import sys
@@ -62,6 +63,7 @@ class Recorder:
         def wanted(name):
             return any(fnmatch.fnmatchcase(name, p) for p in only) and not any(fnmatch.fnmatchcase(name, p) for p in skip)
 
+        self.outermost = None  # the module whose call is within no other one
         modules = {of_module(name): module for name, module in model.named_modules()}
         self.modules = {name: module for name, module in modules.items() if wanted(name)}
         if not self.modules:
@@ -97,8 +99,10 @@ class Recorder:
         if self.checkpoint is not None and not self.checkpoint.names:
             raise ValueError(f"{self.checkpoint.path} has no parameter and no buffer of {type(self.model).__name__}")
         self._states("state/")
-        handle = self.model.register_forward_pre_hook(self._arguments, with_kwargs=True)
-        self.hooks.callback(handle.remove)
+        for name, module in self.model.named_modules():
+            enter = functools.partial(self._entered, of_module(name))
+            self.hooks.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
+            self.hooks.callback(module.register_forward_hook(self._left, always_call=True).remove)
         for name, module in self.modules.items():
             handle = module.register_forward_hook(lambda module, args, output, name=name: self._output(name, output))
             self.hooks.callback(handle.remove)
@@ -122,6 +126,8 @@ class Recorder:
         run["steps"] = self.steps
         if self.values:
             run["values"] = self.values
+        if self.wants_program:
+            self._leave_out(["program"], "the loop calls parts of the model, and never the model itself")
         if self.program is not None:
             run["program"] = self.program.described(self.program_inputs)
             if self.kept:
@@ -211,13 +217,15 @@ class Recorder:
         self.steps += 1
         self.step_open = True
         self.prefix = "" if self.steps == 1 else f"step/{self.steps}/"
-        self.calls = {}
+        self.calls, self.outer_calls = {}, {}  # how often each module was called, and from outside of the model
         self.recomputed = {}  # by the node of a checkpoint: the calls in it, those still to be recomputed first
         self.inputs = []  # the names of the leaves among the inputs that require a gradient
         self.losses = {}
         self.target = ()
         self.copies = {}  # of outputs, by id
+        self.outermost = None
         self.generators = self._generators()
+        self.called = False  # whether a module was
         for name, state in self.generators.items():
             self.trace.keep(self.prefix + name, state)
         self.gradients.begin(self.steps, self._parameters())
@@ -253,17 +261,38 @@ class Recorder:
         """The parameters' names by id; a tied parameter has the first of its names."""
         return {id(p): name for name, p in self._parameters()}
 
-    def _arguments(self, module, args, kwargs):
-        if not self.step_open or self.exporting or checkpoints()[1] is not None:
+    def _entered(self, name, module, args, kwargs):
+        """The call of a module, which may be within that of another one."""
+        if not self.step_open or self.exporting or self.outermost is not None or checkpoints()[1] is not None:
             return
-        number = self.calls[None] = self.calls.get(None, 0) + 1
+        self.outermost = module
+        if not self.called:
+            # The loop may have drawn its batch in the step, and that is among the inputs.
+            self.called = True
+            self.generators = self._generators()
+            for generator, state in self.generators.items():
+                self.trace.replace(self.prefix + generator, state)
+        if module is self.model:
+            self._arguments(args, kwargs)
+        else:
+            number = self.outer_calls[name] = self.outer_calls.get(name, 0) + 1
+            for argument, value in arguments(module, args, kwargs):
+                self._input(f"{name}.{escaped(argument)}" + (f"@{number}" if number > 1 else ""), value)
+
+    def _left(self, module, *_):
+        if module is self.outermost and not self.exporting:
+            self.outermost = None
+
+    def _arguments(self, args, kwargs):
+        """What the model is called with."""
+        number = self.outer_calls[OUTPUT] = self.outer_calls.get(OUTPUT, 0) + 1
         if self.wants_program:
             self.wants_program = False
             self._export(args, kwargs)
         elif self.program is not None and self.program.mode != mode(self.model):
             self.program = None
             self._leave_out(["program"], f"the model was in another mode (train, eval, requires_grad) in step {self.steps}")
-        for name, value in arguments(module, args, kwargs):
+        for name, value in arguments(self.model, args, kwargs):
             clashes = name == TARGET and self.loss_function is not None
             name = f".{name}" if clashes else escaped(name)
             self._input(name if number == 1 else f"{name}@{number}", value)

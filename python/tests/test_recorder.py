@@ -32,15 +32,21 @@ class Plain:
         self.model, self.optimizers = model, optimizers
         self.kept = {}
         self.step = 0
+        for module in model.modules():
+            module.register_forward_pre_hook(lambda *_: self.first_call())
+
+    def first_call(self):
+        if self.generator is None:
+            self.generator = torch.get_rng_state()
 
     @contextlib.contextmanager
     def watch(self):
         self.step += 1
         self.prefix = "" if self.step == 1 else f"step/{self.step}/"
-        generator = torch.get_rng_state()
+        self.generator = None
         yield
-        if not torch.equal(generator, torch.get_rng_state()):
-            self.kept[f"{self.prefix}rng"] = generator
+        if not torch.equal(self.generator, torch.get_rng_state()):
+            self.kept[f"{self.prefix}rng"] = self.generator
         for name, tensor in [*self.model.named_parameters(), *self.model.named_buffers()]:
             self.kept[f"step/{self.step}/{escaped(name)}"] = tensor.detach().clone()
         names = {p: name for name, p in self.model.named_parameters()}
@@ -215,6 +221,21 @@ def clipped(begin):
                 nn.utils.clip_grad_norm_(model.parameters(), 0.1)
                 optimizer.step()
                 schedule.step()
+
+
+def drawn_within(begin):
+    """The loop draws its batch in the step, before the model draws in its dropout, and between two parts of it."""
+    model = nn.ModuleDict({"encoder": nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3)), "head": nn.Linear(8, 2)})
+    optimizer = sgd(model)
+    with begin(model, [optimizer]) as (rec, plain):
+        for _ in range(2):
+            with rec.watch():
+                x = torch.randn(6, 4)
+                optimizer.zero_grad()
+                hidden = model.encoder(x)
+                rec.loss(scalar(model.head(hidden + torch.rand(8)))).backward()
+                plain()
+                optimizer.step()
 
 
 def accumulated(begin):
@@ -413,6 +434,7 @@ LOOPS = {
         lambda m: torch.optim.SGD([{"params": m[0].parameters(), "lr": 0.5}, {"params": m[1].parameters()}], 0.1),
     ),
     "clipping and a schedule": clipped,
+    "a batch that is drawn in the step": drawn_within,
     "accumulation": accumulated,
     "a generator and a discriminator": adversarial,
     "a closure": closure,
@@ -686,6 +708,21 @@ class WhatIsSaid(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             tensors, _ = self.record(folder, lambda rec, model: rec.forward(torch.ones(1, 2)), model, optimizer=optimizer)
         self.assertEqual(bits(tensors["state/momentum_buffer/weight"]), bits(before))
+
+    def test_what_goes_into_parts_that_the_loop_calls_itself(self):
+        model = nn.ModuleDict({"generator": nn.Linear(2, 2), "discriminator": nn.Linear(2, 1)})
+
+        def loop(rec, model):
+            with rec.watch():
+                scalar(model.discriminator(torch.ones(1, 2))).backward()
+                rec.loss(scalar(model.discriminator(model.generator(torch.zeros(1, 2))))).backward()
+
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()) as said:
+            tensors, _ = self.record(folder, loop, model)
+        self.assertEqual(tensors["input/discriminator.input"].tolist(), [[1.0, 1.0]])
+        self.assertEqual(tensors["input/generator.input"].tolist(), [[0.0, 0.0]])
+        self.assertEqual(bits(tensors["input/discriminator.input@2"]), bits(tensors["forward/generator"]))
+        self.assertEqual(said.getvalue(), "recorder: not recorded: program: the loop calls parts of the model, and never the model itself\n")
 
     def test_parameters_that_are_replaced_meanwhile(self):
         model = nn.Linear(2, 1)

@@ -101,8 +101,8 @@ impl Case {
         Ok(value.with_context(|| format!("no argument {full} in this case"))?.clone())
     }
 
-    /// Sets libtorch's generators of random numbers to their states before step `step`, counted from 1, so that the
-    /// port draws the same numbers, for example in dropout. It does nothing if the step drew none.
+    /// Sets libtorch's generators of random numbers to their states at the model's first call in step `step`, counted
+    /// from 1, so that the port draws the same numbers, for example in dropout. It does nothing if the step drew none.
     ///
     /// # Errors
     /// Returns an error if the state is not one of libtorch's generator, or if it is that of a GPU which is not here.
