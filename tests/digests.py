@@ -52,7 +52,7 @@ Path("cases").mkdir()
 save("model.safetensors", {"of_something_else": torch.ones(3), **model.state_dict()})
 record("cases/values.safetensors", model)
 recorded = record("cases/digests.safetensors", model, keep="digests", initial="model.safetensors")
-assert recorded.trace.initial["file"] == "../model.safetensors", recorded.trace.initial
+assert recorded.case.trace.initial["file"] == "../model.safetensors", recorded.case.trace.initial
 record("plain.safetensors", model, keep="digests", program=False)
 other = copy.deepcopy(model)
 other[1].eps = 1e-3
@@ -76,14 +76,14 @@ except ValueError as error:
 assert not Path("never.safetensors").exists()
 
 # What is forgotten no longer counts.
-trace = Trace(lambda name, copy: digest(copy))
+trace = Trace(lambda name, tensor, own: digest(tensor))
 trace.push("a", torch.ones(300))
 trace.forget("a")
 assert trace.header == 0, trace.header
 
 # Every dtype, with what is no number, other nans than the usual one, and no elements.
 odd32 = torch.tensor([math.nan, -math.nan, math.inf, -math.inf, -0.0])
-values, digests = Trace(), Trace(lambda name, copy: digest(copy))
+values, digests = Trace(), Trace(lambda name, tensor, own: digest(tensor))
 for dtype, name in DTYPES.items():
     numbers = torch.randint(0, 2, (3, 50)) if dtype in (torch.bool, torch.float8_e8m0fnu) else torch.randint(0, 100, (3, 50))
     tensors = [numbers.to(dtype), torch.zeros(0, 2).to(dtype)]

@@ -1,5 +1,7 @@
 """Copies of tensors as a file can hold them: their dtypes, their parts and their strides. It knows no file."""
 
+import functools
+
 import torch
 
 # As safetensors names them, in the order in which it lays tensors out, so that a file is the same bytes
@@ -34,8 +36,8 @@ class CannotRecord(ValueError):
     """A tensor that a file cannot hold; the message says why."""
 
 
-def host_copy(name, tensor):
-    """A contiguous copy of a tensor in the CPU's memory.
+def host_view(name, tensor):
+    """The tensor as a contiguous one in the CPU's memory: itself, if it is one.
 
     Raises CannotRecord for what has no elements laid out by strides, or a dtype that safetensors does not have.
     """
@@ -44,19 +46,40 @@ def host_copy(name, tensor):
         raise CannotRecord(f"{name}: a case holds no {what}")
     if tensor.dtype not in DTYPES:
         raise CannotRecord(f"{name}: a case holds no {tensor.dtype}")
-    copy = tensor.detach().resolve_neg().resolve_conj()
-    return copy.clone(memory_format=torch.contiguous_format) if copy.device.type == "cpu" else copy.cpu().contiguous()
+    if tensor._is_zerotensor():  # it has no memory
+        tensor = torch.zeros(tensor.shape, dtype=tensor.dtype)
+    return tensor.detach().resolve_neg().resolve_conj().cpu().contiguous()
+
+
+def host_copy(name, tensor):
+    """A copy of it."""
+    view = host_view(name, tensor)
+    return view.clone() if shares(view, tensor) else view
+
+
+def shares(view, tensor):
+    """Whether what host_view() returned is the memory of the tensor."""
+    return view.data_ptr() == tensor.data_ptr()
 
 
 def strides_to_keep(tensor):
     """The strides of a tensor, or None where they are those of a new one, or leave gaps that would be too large."""
-    strides, contiguous, stored = list(tensor.stride()), [], 1
-    for n in reversed(tensor.shape):
-        contiguous.insert(0, stored)
-        stored *= n
+    strides = tensor.stride()
+    if strides == contiguous_strides(tensor.shape) or tensor.numel() == 0:
+        return None
     span = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, strides))
     large = span * tensor.element_size() > max(MAX_SPREAD * tensor.nbytes, MAX_SPAN)
-    return None if tensor.numel() == 0 or strides == contiguous or large else strides
+    return None if large else list(strides)
+
+
+@functools.lru_cache(1 << 12)
+def contiguous_strides(shape):
+    """The strides of a new tensor."""
+    strides, stored = [], 1
+    for n in reversed(shape):
+        strides.insert(0, stored)
+        stored *= n
+    return tuple(strides)
 
 
 def dense_parts(name, tensor):

@@ -1,32 +1,51 @@
 """The digest of a tensor, which stands in a file in the place of its elements. It knows no file and no model."""
 
-import ctypes
 import hashlib
 import math
 
 import torch
 
 from .copies import DTYPES
+from .spool import memory
 
 # Of complex numbers, and of floats of 8 bits or fewer, there is no summary.
+NOTHING = {"min": None, "max": None, "mean": None, "norm": None, "nan": 0, "inf": 0}
 WITHOUT_SUMMARY = {torch.complex64, *(dtype for dtype, name in DTYPES.items() if name.startswith("F8"))}
 
 
 def digest(tensor):
-    """The digest of what host_copy() returned, as plain data: dtype, shape, SHA-256, and a summary for the reader."""
-    about = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "sha256": sha256(with_one_nan(tensor))}
-    if tensor.dtype in WITHOUT_SUMMARY:
-        return {**about, "min": None, "max": None, "mean": None, "norm": None, "nan": 0, "inf": 0}
-    nan = inf = 0
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-        nan, inf = int(tensor.isnan().sum()), int(tensor.isinf().sum())
-        tensor = tensor[torch.isfinite(tensor)]
-    least = greatest = mean = norm = None
-    if tensor.numel():
-        numbers = tensor.reshape(-1).to(torch.float64)
-        least, greatest = (rounded(float(bound)) for bound in torch.aminmax(numbers))
-        mean, norm = rounded(float(numbers.mean())), rounded(float(torch.linalg.vector_norm(numbers)))
-    return {**about, "min": least, "max": greatest, "mean": mean, "norm": norm, "nan": nan, "inf": inf}
+    """The digest of what host_view() returned, as plain data: dtype, shape, SHA-256, and a summary for the reader."""
+    about = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape)}
+    summary = summarized(tensor.reshape(-1)) if tensor.dtype not in WITHOUT_SUMMARY else NOTHING
+    if summary is None:  # something is not finite
+        summary = summarized(tensor[torch.isfinite(tensor)])
+        summary = {**summary, "nan": int(tensor.isnan().sum()), "inf": int(tensor.isinf().sum())}
+    if summary["nan"] or tensor.dtype in WITHOUT_SUMMARY:
+        tensor = with_one_nan(tensor)
+    return {**about, "sha256": sha256(tensor), **summary}
+
+
+# How many elements are summed up at once: so many in float64 stay in the processor's cache.
+BLOCK = 1 << 17
+
+
+def summarized(numbers):
+    """The summary of numbers in one dimension, or None if one of them is not finite."""
+    if numbers.numel() == 0:
+        return NOTHING
+    least, greatest = math.inf, -math.inf
+    total = squares = 0.0
+    wide = torch.empty(min(BLOCK, numbers.numel()), dtype=torch.float64)
+    for block in numbers.split(BLOCK):
+        block = wide[:block.numel()].copy_(block)
+        low, high = (float(bound) for bound in torch.aminmax(block))
+        if not (math.isfinite(low) and math.isfinite(high)):  # where there is a nan, both are one
+            return None
+        least, greatest = min(least, low), max(greatest, high)
+        total += float(block.sum())
+        squares += float(torch.dot(block, block))
+    mean, norm = rounded(total / numbers.numel()), rounded(math.sqrt(squares))
+    return {**NOTHING, "min": rounded(least), "max": rounded(greatest), "mean": mean, "norm": norm}
 
 
 # Of the floats of 8 bits that have several nans, the greatest magnitude that is none.
@@ -40,15 +59,14 @@ def with_one_nan(tensor):
         return torch.where((bits & 0x7F) > GREATEST[tensor.dtype], torch.full((), 0x7F, dtype=torch.uint8), bits)
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
-    if tensor.dtype in WITHOUT_SUMMARY or not tensor.is_floating_point() or not bool(tensor.isnan().any()):
+    if not tensor.is_floating_point() or tensor.dtype in WITHOUT_SUMMARY or not bool(tensor.isnan().any()):
         return tensor
     return torch.where(tensor.isnan(), torch.full((), math.nan, dtype=tensor.dtype), tensor)
 
 
 def sha256(tensor):
     """The SHA-256 of a contiguous tensor's bytes."""
-    size = tensor.nbytes
-    return hashlib.sha256((ctypes.c_char * size).from_address(tensor.data_ptr()) if size else b"").hexdigest()
+    return hashlib.sha256(memory(tensor)).hexdigest()
 
 
 def rounded(value):

@@ -6,6 +6,7 @@ characters that mean something in a name are escaped.
 
 import collections.abc
 import dataclasses
+import functools
 import re
 
 import torch
@@ -22,6 +23,7 @@ OPERATOR = "operator"
 MAX_DEPTH = 32
 
 
+@functools.lru_cache(1 << 16)  # names come again in every step
 def escaped(name):
     """A name in which `/`, `@`, `[`, `]` and `%` are percent-encoded."""
     return re.sub(r"[/@\[\]%]", lambda found: f"%{ord(found[0]):02X}", name)

@@ -4,28 +4,20 @@ import contextlib
 import fnmatch
 import functools
 import inspect
-import itertools
-import sys
-import weakref
-from pathlib import Path
 
 import torch
 from torch import nn
 
+from .case import Case
 from .checkpoints import checkpoints
-from .copies import DTYPES, CannotRecord, dense_parts, host_copy, strides_to_keep, version
-from .digest import digest
+from .copies import CannotRecord
 from .gradients import Call, Gradients
-from .initial import Checkpoint
-from .names import FACTOR, LOSS, OPERATOR, OUTPUT, TARGET, escaped, is_given, is_taken, of_module, parts, plain
+from .names import FACTOR, LOSS, OPERATOR, OUTPUT, TARGET, escaped, of_module, parts
 from .numerics import environment
 from .operators import run_operators
 from .optimizers import Optimizer
 from .program import CannotExport, Program, mode
-from .trace import Trace, ensure_writable
-
-# A tensor of so many bytes is about as small as its digest.
-SMALL = 256
+from .trace import ensure_writable
 
 
 class Recorder:
@@ -68,16 +60,13 @@ class Recorder:
         self.modules = {name: module for name, module in modules.items() if wanted(name)}
         if not self.modules:
             raise ValueError(f"no module of {type(model).__name__} is recorded: only={only}, skip={skip}")
-        self.not_recorded = [f"{name}: left out by only= or skip=" for name in modules if name not in self.modules]
+        self.case = Case(path, keep, initial)
+        self.case.leave_out([name for name in modules if name not in self.modules], "left out by only= or skip=", quiet=True)
         uninitialized = [n for n, p in model.named_parameters() if isinstance(p, nn.parameter.UninitializedTensorMixin)]
         if uninitialized:
             raise ValueError(f"{uninitialized[0]} has no shape yet: run the model once before it is recorded")
-        self.trace = Trace(self._digested if keep == "digests" else None)
-        self.checkpoint = None if initial is None else Checkpoint(initial)
-        self.factor = None  # what the gradients of the step were multiplied by
         self.steps = 0
         self.step_open = False
-        self.values = {}
         self.kept = {}  # the names of the parameters whose gradients a step adds to, by step
         self.wants_operators = operators
         self.wants_program, self.program, self.exporting = program, None, False
@@ -92,12 +81,24 @@ class Recorder:
         self.environment = environment(device=self.device)
 
     def __enter__(self):
-        self.prefix = ""
+        self.case.open()
+        self.hooks.callback(self.case.close)
+        try:
+            self._begin_recording()
+        except BaseException:
+            self.hooks.close()
+            raise
+        return self
+
+    def _begin_recording(self):
+        """Records what the run starts from, and registers the hooks."""
         for section, tensors in (("param", self.model.named_parameters()), ("buffer", self.model.named_buffers())):
             for name, tensor in tensors:
-                self._push_initial(f"{section}/{of_module(name)}", name, tensor)
-        if self.checkpoint is not None and not self.checkpoint.names:
-            raise ValueError(f"{self.checkpoint.path} has no parameter and no buffer of {type(self.model).__name__}")
+                self.case.push_initial(f"{section}/{of_module(name)}", name, tensor)
+        checkpoint = self.case.checkpoint
+        if checkpoint is not None and not checkpoint.names:
+            raise ValueError(f"{checkpoint.path} has no parameter and no buffer of {type(self.model).__name__}")
+        self.parameters = self._parameters()
         self._states("state/")
         for name, module in self.model.named_modules():
             enter = functools.partial(self._entered, of_module(name))
@@ -109,25 +110,26 @@ class Recorder:
         for optimizer in self.optimizers:
             handle = optimizer.optimizer.register_step_pre_hook(lambda *_, optimizer=optimizer: self._taken(optimizer))
             self.hooks.callback(handle.remove)
-        return self
 
     def __exit__(self, error, *_):
-        self.hooks.close()
-        if error is not None and (self.on_error != "keep" or self.steps == 0):
-            return
+        with self.hooks:
+            if error is None or self.on_error == "keep" and self.steps > 0:
+                self._save()
+
+    def _save(self):
         if self.steps == 0:
             raise RuntimeError(f"nothing was recorded into {self.path}: call watch(), step() or forward()")
         run = {"model": type(self.model).__name__}
         if self.loss_function is not None:
             run["loss"] = getattr(self.loss_function, "__name__", type(self.loss_function).__name__)
         names = self._names()
-        described = {o.name: o.described(names, [name for name, _ in self._parameters()]) for o in self.optimizers}
+        described = {o.name: o.described(names, list(names.values())) for o in self.optimizers}
         run.update({"optimizer": described[None]} if None in described else {"optimizers": described} if described else {})
         run["steps"] = self.steps
-        if self.values:
-            run["values"] = self.values
+        if self.case.values:
+            run["values"] = self.case.values
         if self.wants_program:
-            self._leave_out(["program"], "the loop calls parts of the model, and never the model itself")
+            self.case.leave_out(["program"], "the loop calls parts of the model, and never the model itself")
         if self.program is not None:
             run["program"] = self.program.described(self.program_inputs)
             if self.kept:
@@ -135,28 +137,22 @@ class Recorder:
             stepped = [o.stepped for o in self.optimizers]
             if any(steps != list(range(1, self.steps + 1)) for steps in stepped):
                 run["program"]["stepped"] = stepped
-        else:
-            self.trace.forget_section("program/")
-        if self.not_recorded:
-            run["not_recorded"] = self.not_recorded
-        self.trace.describe(run, self.environment)
-        if self.checkpoint is not None:
-            self.trace.initial = self.checkpoint.described(Path(self.path).resolve().parent)
-        self.trace.save(self.path)
+        if self.case.not_recorded:
+            run["not_recorded"] = self.case.not_recorded
+        self.case.has_program = self.program is not None
+        self.case.save(run, self.environment)
 
     @contextlib.contextmanager
     def watch(self):
         """Records one step of your own loop, whatever is in it."""
         if self.step_open:
             raise RuntimeError("watch() is within another watch()")
-        tensors, values = len(self.trace.tensors), len(self.values)
-        self._begin()
+        begun = self._begin()
         try:
             yield self
             self._end()
         except BaseException:
-            self.trace.forget_after(tensors)
-            self.values = dict(itertools.islice(self.values.items(), values))
+            self.case.rollback(begun)
             self.steps -= 1
             raise
         finally:
@@ -170,7 +166,7 @@ class Recorder:
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
             raise TypeError("the loss is no tensor of one element")
         name = LOSS if name is None else f"{LOSS}[{escaped(name)}]"
-        self._push(f"forward/{name}", loss)
+        self.case.push(f"forward/{name}", loss)
         self.losses[name] = loss.detach().clone()
         return loss
 
@@ -193,7 +189,7 @@ class Recorder:
         inputs, target = (args[:-1], args[-1:]) if self.loss_function is not None else (args, ())
         with self.watch():
             self.target = target
-            for _, tensor in [*self._parameters(), *parts("", [inputs, kwargs])]:
+            for _, tensor in [*self.parameters, *parts("", [inputs, kwargs])]:
                 if isinstance(tensor, torch.Tensor) and tensor.is_leaf:
                     tensor.grad = None
             output = self.model(*inputs, **kwargs)
@@ -216,38 +212,40 @@ class Recorder:
     def _begin(self):
         self.steps += 1
         self.step_open = True
-        self.prefix = "" if self.steps == 1 else f"step/{self.steps}/"
+        begun = self.case.begin(self.steps)
         self.calls, self.outer_calls = {}, {}  # how often each module was called, and from outside of the model
         self.recomputed = {}  # by the node of a checkpoint: the calls in it, those still to be recomputed first
         self.inputs = []  # the names of the leaves among the inputs that require a gradient
         self.losses = {}
         self.target = ()
-        self.copies = {}  # of outputs, by id
         self.outermost = None
         self.generators = self._generators()
         self.called = False  # whether a module was
         for name, state in self.generators.items():
-            self.trace.keep(self.prefix + name, state)
-        self.gradients.begin(self.steps, self._parameters())
+            self.case.trace.keep(self.case.prefix + name, state)
+        self.parameters = self._parameters()
+        self.gradients.begin(self.steps, self.parameters)
+        return begun
 
     def _end(self):
         for name, state in self._generators().items():
             if torch.equal(state, self.generators[name]):  # nothing was drawn
-                self.trace.forget(self.prefix + name)
+                self.case.trace.forget(self.case.prefix + name)
         if self.gradients.arrived:
             self._push_gradients()
         if self.gradients.kept:
             self.kept[str(self.steps)] = self.gradients.kept
         after = f"step/{self.steps}/"
         if not self.losses:
-            self._leave_out([f"forward/{LOSS}", f"step/{LOSS}"], "the loop does not name it: rec.loss(loss)", quiet=True)
+            self.case.leave_out([f"forward/{LOSS}", f"step/{LOSS}"], "the loop does not name it: rec.loss(loss)", quiet=True)
         for name, loss in self.losses.items():
-            self.trace.push(after + name, loss)
-        self.prefix = ""
-        for name, tensor in [*self.model.named_parameters(), *self.model.named_buffers()]:
-            self._push(after + of_module(name), tensor)
+            self.case.push(after + name, loss, "")
+        self.parameters = self._parameters()  # they may be others now
+        buffers = [(of_module(name), buffer) for name, buffer in self.model.named_buffers()]
+        for name, tensor in [*self.parameters, *buffers]:
+            self.case.push(after + name, tensor, "")
         self._states(f"{after}state/")
-        self.copies = {}
+        self.case.outputs.clear()
 
     def _generators(self):
         """The states of the generators that the model can draw from."""
@@ -259,7 +257,7 @@ class Recorder:
 
     def _names(self):
         """The parameters' names by id; a tied parameter has the first of its names."""
-        return {id(p): name for name, p in self._parameters()}
+        return {id(p): name for name, p in self.parameters}
 
     def _entered(self, name, module, args, kwargs):
         """The call of a module, which may be within that of another one."""
@@ -271,7 +269,7 @@ class Recorder:
             self.called = True
             self.generators = self._generators()
             for generator, state in self.generators.items():
-                self.trace.replace(self.prefix + generator, state)
+                self.case.trace.replace(self.case.prefix + generator, state)
         if module is self.model:
             self._arguments(args, kwargs)
         else:
@@ -291,7 +289,8 @@ class Recorder:
             self._export(args, kwargs)
         elif self.program is not None and self.program.mode != mode(self.model):
             self.program = None
-            self._leave_out(["program"], f"the model was in another mode (train, eval, requires_grad) in step {self.steps}")
+            self.case.has_program = False
+            self.case.leave_out(["program"], f"the model was in another mode (train, eval, requires_grad) in step {self.steps}")
         for name, value in arguments(self.model, args, kwargs):
             clashes = name == TARGET and self.loss_function is not None
             name = f".{name}" if clashes else escaped(name)
@@ -306,12 +305,13 @@ class Recorder:
         try:
             self.program = Program(self.model, args, kwargs)
             graph = torch.frombuffer(bytearray(self.program.graph), dtype=torch.uint8)
-            self.trace.push("program/graph", graph)
+            self.case.trace.push("program/graph", graph)
             for name, constant in self.program.constants.items():
-                self.trace.push(f"program/constant/{name}", constant)
+                self.case.trace.push(f"program/constant/{name}", constant)
+            self.case.has_program = True
         except (CannotExport, CannotRecord) as error:
             self.program = None
-            self._leave_out(["program"], str(error))
+            self.case.leave_out(["program"], str(error))
         finally:
             self.exporting = False
 
@@ -319,20 +319,20 @@ class Recorder:
         def take(name, result):
             name = f"{OPERATOR}/{name}" if number == 1 else f"{OPERATOR}/{name}@{number}"
             with contextlib.suppress(CannotRecord):
-                self.trace.keep(self.prefix + name, digest(host_copy(name, result)))
+                self.case.operator(name, result)
 
         try:
             run_operators(self.program.exported, self.model, args, kwargs, take)
         except Exception as error:
-            self._leave_out([OPERATOR], f"the program cannot be run: {' '.join(str(error).split())}")
+            self.case.leave_out([OPERATOR], f"the program cannot be run: {' '.join(str(error).split())}")
 
     def _input(self, name, value):
         for path, leaf in parts(name, value):
             if not isinstance(leaf, torch.Tensor):
-                self._value(f"input/{path}", leaf)
+                self.case.value(f"input/{path}", leaf)
                 continue
             self.program_inputs.setdefault(id(leaf), f"input/{path}")
-            if self._push(f"input/{path}", leaf) and leaf.requires_grad and leaf.is_leaf:
+            if self.case.push(f"input/{path}", leaf) and leaf.requires_grad and leaf.is_leaf:
                 self.inputs.append(f"input/{path}")
                 self.gradients.watch_input(f"input/{path}", leaf)
 
@@ -359,8 +359,8 @@ class Recorder:
             leaves = list(parts(call.name, output))
             for name, tensor in leaves:
                 if not isinstance(tensor, torch.Tensor):
-                    self._value(f"forward/{name}", tensor)
-                elif self._push_output(f"forward/{name}", tensor):
+                    self.case.value(f"forward/{name}", tensor)
+                elif self.case.push_output(f"forward/{name}", tensor):
                     call.recorded.append(name)
             if self.program is not None and self.steps == 1:
                 names = {id(leaf): name for name, leaf in leaves if name in call.recorded}
@@ -379,22 +379,9 @@ class Recorder:
             if name in call.recorded and name not in call.gradients and tensor.requires_grad:
                 self.gradients.watch_output(call, name, tensor)
 
-    def _push_output(self, name, tensor):
-        """Containers return what their last module returned, which is copied once."""
-        known = self.copies.get(id(tensor))
-        if known is not None and known[0]() is tensor and known[1] == version(tensor):
-            self.trace.keep(self.prefix + name, *known[2:])
-            return True
-        if not self._push(name, tensor):
-            return False
-        strides = self.trace.strides.get(self.prefix + name)
-        if self.prefix + name in self.trace.tensors:
-            self.copies[id(tensor)] = weakref.ref(tensor), version(tensor), self.trace.tensors[self.prefix + name], strides
-        return True
-
     def _push_gradients(self):
         """In the order in which backward computes them: each output's, then its module's own parameters'."""
-        parameters = {name: p for name, p in self._parameters() if p.requires_grad}
+        parameters = {name: p for name, p in self.parameters if p.requires_grad}
         for call in reversed(self.gradients.of_outputs):
             for name, gradient in reversed(call.gradients.items()):
                 self._push_gradient(name, gradient)
@@ -404,19 +391,18 @@ class Recorder:
                     self._push_gradient(full, self.gradients.of_leaf(full))
         for name in [*parameters, *self.inputs]:
             self._push_gradient(name, self.gradients.of_leaf(name))
-        self.factor = self.gradients.factor() if self.gradients.taken and self.trace.reduce is not None else None
-        if self.factor is not None:
-            self.trace.keep(self.prefix + FACTOR, self.factor.clone())
-        for name, gradient in self.gradients.taken.items():
-            for part, copy, strides in gradient:
-                self.trace.keep(f"{self.prefix}taken/{part}", copy, strides)
+        factor = self.gradients.factor() if self.gradients.taken and self.case.of_digests else None
+        if factor is not None:
+            self.case.trace.push(self.case.prefix + FACTOR, factor)
+            self.case.factor = factor
+        for gradient in self.gradients.taken.values():
+            self.case.keep("taken/", gradient)
 
     def _push_gradient(self, name, gradient):
         if gradient is None:
-            self._leave_out([f"grad/{name}"], "the loss does not depend on it")
-            return
-        for part, copy, strides in gradient:
-            self.trace.keep(f"{self.prefix}grad/{part}", copy, strides)
+            self.case.leave_out([f"grad/{name}"], "the loss does not depend on it")
+        else:
+            self.case.keep("grad/", gradient)
 
     def _states(self, prefix):
         for optimizer in self.optimizers:
@@ -424,50 +410,7 @@ class Recorder:
                 if isinstance(value, (bool, int, float)):
                     value = torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
                 if isinstance(value, torch.Tensor):
-                    self._push(prefix + name, value)
-
-    def _value(self, name, value):
-        """A number, a string or None, which is no tensor and stands in the metadata."""
-        known = plain(value)
-        if known is None and value is not None:
-            self._leave_out([name], f"a case holds no {type(value).__name__}")
-        else:
-            self.values[self.prefix + name] = known
-
-    def _push_initial(self, full, name, tensor):
-        """A parameter or a buffer before the first step, of which a checkpoint may have the values."""
-        if self.checkpoint is None or tensor.dtype not in DTYPES or tensor.layout != torch.strided:
-            self._push(full, tensor)
-            return
-        copy, strides = host_copy(full, tensor), strides_to_keep(tensor)
-        if self.checkpoint.holds(name, copy):
-            self.checkpoint.names[full] = name
-            copy = digest(copy)
-        self.trace.keep(full, copy, strides)
-
-    def _digested(self, name, copy):
-        """What is kept of a tensor where a digest suffices unless somebody starts from the values."""
-        computed = self.factor is not None and "taken/" in name
-        needed = is_given(name) or is_taken(name) and self.program is not None and not computed
-        return copy if needed or copy.nbytes <= SMALL else digest(copy)
-
-    def _push(self, name, tensor):
-        try:
-            for part, tensor in dense_parts(name, tensor):
-                self.trace.push(self.prefix + part, tensor)
-        except CannotRecord as error:
-            self._leave_out([name], str(error).split(": ", 1)[1])
-            return False
-        return True
-
-    def _leave_out(self, names, why, quiet=False):
-        """Once, whichever the step."""
-        for name in names:
-            line = f"{name}: {why}"
-            if line not in self.not_recorded:
-                self.not_recorded.append(line)
-                if not quiet:
-                    print(f"recorder: not recorded: {line}", file=sys.stderr)
+                    self.case.push(prefix + name, value, "")
 
 
 def arguments(module, args, kwargs):

@@ -1,6 +1,5 @@
 """Named tensors and their safetensors file. It knows no model: what was run and where is plain data."""
 
-import ctypes
 import json
 import os
 import stat
@@ -9,7 +8,9 @@ from pathlib import Path
 
 import torch
 
-from .copies import DTYPES, host_copy, strides_to_keep
+from .copies import DTYPES, host_view, shares, strides_to_keep
+from .beside import Later
+from .spool import Spooled, memory
 
 FORMAT = 2
 
@@ -19,14 +20,16 @@ DIGESTS = "__digests__"
 # The most bytes of a header that safetensors reads.
 MAX_HEADER = 100_000_000
 
+
 class Trace:
     """Named tensors in order, as they are when they come in; the same file as the crate's Trace.
 
-    reduce  a function of a tensor's name and copy: what is kept of it, which is the copy or its digest
+    store  a function of a tensor's name, the tensor, which is contiguous and in the CPU's memory, and whether it is
+           our own: what is kept of it, which is a copy, a spooled one, or a digest that is there or comes Later
     """
 
-    def __init__(self, reduce=None):
-        self.reduce = reduce
+    def __init__(self, store=lambda name, tensor, own: tensor if own else tensor.clone()):
+        self.store = store
         self.tensors = {}
         self.strides = {}
         self.initial = None  # what the metadata says of a checkpoint
@@ -34,28 +37,31 @@ class Trace:
         self.header = 0  # about as many bytes as the tensors take in the header
 
     def push(self, name, tensor):
-        """Appends a copy of a tensor."""
-        self.keep(name, host_copy(name, tensor), strides_to_keep(tensor))
+        """Appends a tensor as it is now."""
+        view = host_view(name, tensor)
+        self.put(name, self.store(name, view, not shares(view, tensor)), strides_to_keep(tensor))
 
     def keep(self, name, copy, strides=None):
-        """Appends what host_copy() returned, or what was kept of it."""
+        """Appends what host_copy() returned."""
+        self.put(name, self.store(name, copy, True), strides)
+
+    def put(self, name, kept, strides=None):
+        """Appends what was kept of a tensor."""
         if name in self.tensors:
             raise ValueError(f"two tensors named {name}")
-        if self.reduce is not None and isinstance(copy, torch.Tensor):
-            copy = self.reduce(name, copy)
-        self.header += in_header(name, copy)
+        self.header += in_header(name, kept)
         if self.header > MAX_HEADER:
             raise ValueError(
                 f"{name}: the header of the file would become larger than {MAX_HEADER} bytes, which is the most that"
                 " can be read: record fewer steps or modules, or several files"
             )
-        self.tensors[name] = copy
+        self.tensors[name] = kept
         if strides:
             self.strides[name] = strides
 
     def replace(self, name, copy):
         """Puts another tensor of the same shape in the place of one."""
-        self.tensors[name] = copy
+        self.tensors[name] = self.store(name, copy, True)
 
     def forget_after(self, count):
         """Forgets all but the first `count` tensors."""
@@ -83,8 +89,11 @@ class Trace:
         header = {"__metadata__": {"tch-parity": compact(metadata)}}
         offset = 0
         rank = {dtype: i for i, dtype in enumerate(DTYPES)}
-        tensors = {name: kept for name, kept in self.tensors.items() if isinstance(kept, torch.Tensor)}
+        tensors = {name: kept for name, kept in self.tensors.items() if has_values(kept)}
         digests = {name: kept for name, kept in self.tensors.items() if name not in tensors}
+        # From the last one: those are not yet begun.
+        late = {name: kept.result() for name, kept in reversed(digests.items()) if isinstance(kept, Later)}
+        digests = {name: late.get(name, kept) for name, kept in digests.items()}
         if digests:
             tensors[DIGESTS] = torch.frombuffer(bytearray(compact(digests).encode()), dtype=torch.uint8)
         laid_out = sorted(tensors.items(), key=lambda item: (rank[item[1].dtype], item[0].encode()))
@@ -98,14 +107,15 @@ class Trace:
             try:
                 write(file, len(header).to_bytes(8, "little") + header)
                 small = bytearray()  # tensors, of which each would cost a call of its own
-                for _, tensor in laid_out:
-                    if tensor.nbytes < 1 << 16:
-                        small += ctypes.string_at(tensor.data_ptr(), tensor.nbytes)
-                    if tensor.nbytes >= 1 << 16 or len(small) >= 1 << 20:
+                for _, kept in laid_out:
+                    data = kept.bytes() if isinstance(kept, Spooled) else memory(kept)
+                    if kept.nbytes < 1 << 16:
+                        small += data
+                    if kept.nbytes >= 1 << 16 or len(small) >= 1 << 20:
                         write(file, small)
                         small = bytearray()
-                    if tensor.nbytes >= 1 << 16:
-                        write(file, (ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr()))
+                    if kept.nbytes >= 1 << 16:
+                        write(file, data)
                 write(file, small)
                 umask = os.umask(0)
                 os.umask(umask)
@@ -127,9 +137,14 @@ def ensure_writable(path):
         raise PermissionError(f"nothing can be written into {target.parent}")
 
 
+def has_values(kept):
+    """Whether the values of a tensor were kept, and not its digest."""
+    return isinstance(kept, (torch.Tensor, Spooled))
+
+
 def in_header(name, kept):
     """About as many bytes as a tensor takes in the header: of a digest, it is the name in the order."""
-    dimensions = kept.dim() if isinstance(kept, torch.Tensor) else -1
+    dimensions = len(kept.shape) if has_values(kept) else -1
     return 2 * len(name.encode()) + 16 * (dimensions + 1) + (80 if dimensions >= 0 else 0)
 
 
