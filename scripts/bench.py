@@ -147,6 +147,8 @@ def main(tch_parity):
         ratio = statistics.median(ours) / statistics.median(notebook)
         print(f"{' '.join(command):<56} {ratio:8.2f} times the time of notebook", flush=True)
     optimizers(str(Path(tch_parity).parent / "examples" / "adam_speed"))
+    zoo = [str(Path(__file__).with_name("zoo")), "--speed", str(Path(tch_parity).parent / "examples" / "program_speed")]
+    subprocess.run([*zoo, tch_parity], check=True, stderr=subprocess.DEVNULL)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         record_random(1000, 0, folder / "cases", environment, largest=16)

@@ -4,6 +4,7 @@ checks each recording.
     zoo.py [NAME…]     prints a table; exits with 1 if two recordings differ, anything is left out, or a replay differs
     zoo.py --port [NAME…]  ports a recording of each, builds the port and runs its test, and prints a table
     zoo.py NAME FILE   records one architecture
+    zoo.py --speed EXAMPLE TCH_PARITY  measures programs for scripts/bench
 """
 
 import hashlib
@@ -170,6 +171,14 @@ def port(names):
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--port"]:
         port(sys.argv[2:])
+    elif sys.argv[1:2] == ["--speed"]:
+        import program_speed
+
+        program_speed.main(*sys.argv[2:])
+    elif sys.argv[1:2] == ["--forward"]:
+        import program_speed
+
+        program_speed.eager_forward(*sys.argv[2:])
     elif sys.argv[3:] == ["digests"]:
         record(*sys.argv[1:])
     elif sys.argv[2:] and sys.argv[-1].endswith(".safetensors"):

@@ -399,7 +399,7 @@ fn any_operator_can_be_called_by_its_name() {
             "aten::relu",
             "",
             vec![("self", x()), ("x", x())],
-            "it has other arguments: aten::relu(Tensor self)",
+            "it has no argument \"x\", or has it twice: aten::relu(Tensor self)",
         ),
         (
             "aten::relu",

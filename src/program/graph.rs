@@ -3,8 +3,11 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::CString;
 
+use anyhow::Result;
+use tch::Tensor;
+
 use super::symbolic::Arithmetic;
-use crate::torch::Value;
+use crate::torch::{Given, Operator, Value};
 
 /// The place of a value while a graph runs.
 pub(super) type Slot = usize;
@@ -38,7 +41,7 @@ pub(super) struct Node {
 #[derive(Debug)]
 pub(super) enum Operation {
     /// An operator of PyTorch's dispatcher.
-    Operator { name: CString, overload: CString },
+    Operator { name: CString, overload: CString, prepared: Operator },
     /// Arithmetic on sizes.
     Arithmetic(Arithmetic),
     /// A graph that runs with or without autograd.
@@ -51,7 +54,9 @@ pub(super) enum Operation {
 #[derive(Debug)]
 pub(super) enum Argument {
     Known(Value),
-    One(Slot),
+    Tensor(Slot),
+    /// A size, or what was computed from sizes, with a value of its type.
+    Number(Slot, Value),
     /// A list of tensors, in which some may be missing.
     Tensors(Vec<Option<Slot>>),
     /// A list of sizes.
@@ -108,17 +113,28 @@ impl Graph {
     }
 
     /// Lets the operators that make tensors make them on a device.
-    pub(super) fn compute_on(&mut self, device: &str) {
+    ///
+    /// # Errors
+    /// Returns an error if it is no device.
+    pub(super) fn compute_on(&mut self, device: &str) -> Result<()> {
         for node in &mut self.nodes {
             if let Operation::SetGradEnabled { graph, .. } = &mut node.operation {
-                graph.compute_on(device);
+                graph.compute_on(device)?;
             }
+            let mut is_other = false;
             for (_, argument) in &mut node.arguments {
                 if let Argument::Known(Value::Device(there)) = argument {
+                    is_other |= there != device;
                     device.clone_into(there);
                 }
             }
+            if let Operation::Operator { name, overload, prepared } = &mut node.operation
+                && is_other
+            {
+                *prepared = prepare(name, overload, &node.arguments)?;
+            }
         }
+        Ok(())
     }
 
     /// Notes after which node each value can be dropped. `kept` lists values with the node until which they are kept.
@@ -147,11 +163,36 @@ impl Graph {
     }
 }
 
+/// Finds an operator, and converts the arguments that are known.
+///
+/// # Errors
+/// Returns an error if libtorch does not have the operator, and if it has other arguments or arguments of other types.
+pub(super) fn prepare(
+    name: &CString,
+    overload: &CString,
+    arguments: &[(String, Argument)],
+) -> Result<Operator> {
+    let tensor = Tensor::new();
+    let any = Value::Tensor(tensor.shallow_clone());
+    let (mut given, mut known) = (Vec::new(), Vec::new());
+    for (name, argument) in arguments {
+        let tensors = |slots: &[Option<Slot>]| slots.iter().map(|s| s.map(|_| &tensor)).collect();
+        match argument {
+            Argument::Known(value) => known.push((&**name, Given::Value(value))),
+            Argument::Tensor(_) => given.push((&**name, Given::Value(&any))),
+            Argument::Number(_, like) => given.push((&**name, Given::Value(like))),
+            Argument::Tensors(slots) => given.push((&**name, Given::Tensors(tensors(slots)))),
+            Argument::Sizes(_) => given.push((&**name, Given::Ints(Vec::new()))),
+        }
+    }
+    Operator::new(name, overload, &given, &known)
+}
+
 impl Operation {
     /// Returns the name, with that of the overload if there is one, such as `aten::add.Tensor`.
     pub(super) fn name(&self) -> String {
         match self {
-            Operation::Operator { name, overload } => {
+            Operation::Operator { name, overload, .. } => {
                 let [name, overload] = [name, overload].map(|text| text.to_string_lossy());
                 let dot = if overload.is_empty() { "" } else { "." };
                 format!("{name}{dot}{overload}")
@@ -167,7 +208,7 @@ impl Argument {
     pub(super) fn slots(&self) -> Vec<Slot> {
         match self {
             Argument::Known(_) => Vec::new(),
-            Argument::One(slot) => vec![*slot],
+            Argument::Tensor(slot) | Argument::Number(slot, _) => vec![*slot],
             Argument::Tensors(slots) => slots.iter().flatten().copied().collect(),
             Argument::Sizes(sizes) => {
                 let slot = |size: &SizeOrSlot| match size {

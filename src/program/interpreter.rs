@@ -1,10 +1,10 @@
 //! A graph, run operator by operator.
 
 use anyhow::{Context, Result, bail, ensure};
-use tch::{no_grad, with_grad};
+use tch::{Tensor, no_grad, with_grad};
 
-use super::graph::{Argument, Graph, Node, Operation, Results, SizeOrSlot};
-use crate::torch::{Value, call_with};
+use super::graph::{Argument, Graph, Node, Operation, Results, SizeOrSlot, Slot};
+use crate::torch::{Given, Value};
 
 /// The values of a graph that runs; a value is dropped after its last use.
 pub(super) type Values = [Option<Value>];
@@ -27,31 +27,20 @@ pub(super) fn run(graph: &Graph, inputs: Vec<Value>, watch: &mut Watch) -> Resul
         watch(at, &values)?;
         node.last_uses.iter().for_each(|slot| values[*slot] = None);
     }
-    graph.outputs.iter().map(|output| Ok(shared(&*resolved(output, &values)?))).collect()
+    graph.outputs.iter().map(|output| resolved(output, &values)).collect()
 }
 
 fn run_node(node: &Node, values: &mut Values) -> Result<()> {
-    let arguments = node.arguments.iter().map(|(name, argument)| {
-        Ok((name.as_str(), resolved(argument, values).with_context(|| name.clone())?))
-    });
-    let arguments = arguments.collect::<Result<Vec<_>>>()?;
     let results = match &node.operation {
-        Operation::Operator { name, overload } => {
-            let named = arguments.iter().map(|(name, value)| (*name, &**value));
-            call_with(name, overload, &named.collect::<Vec<_>>())?
-        }
-        Operation::Arithmetic(arithmetic) => {
-            let operands = arguments.iter().map(|(_, value)| &**value).collect::<Vec<_>>();
-            vec![arithmetic.compute(&operands)?]
-        }
-        Operation::Tracepoint => arguments.iter().map(|(_, value)| shared(value)).collect(),
-        Operation::SetGradEnabled { enabled, graph } => {
-            let inputs = arguments.iter().map(|(_, value)| shared(value)).collect();
-            let run = || run(graph, inputs, &mut |_, _| Ok(()));
-            if *enabled { with_grad(run)? } else { no_grad(run)? }
+        Operation::Operator { prepared, .. } => prepared.call(&given(node, values)?)?,
+        other => {
+            let arguments = node
+                .arguments
+                .iter()
+                .map(|(name, argument)| resolved(argument, values).with_context(|| name.clone()));
+            run_other(other, arguments.collect::<Result<_>>()?)?
         }
     };
-    drop(arguments);
     let (returned, expected) = (results.len(), node.results.len());
     // An operator that works in place on a list, or only asserts something, returns nothing.
     ensure!(returned == expected || expected == 0, "it returns {returned} values, not {expected}");
@@ -72,48 +61,70 @@ fn run_node(node: &Node, values: &mut Values) -> Result<()> {
     Ok(())
 }
 
-/// A value that is there, or one that is put together for a call.
-enum Resolved<'a> {
-    There(&'a Value),
-    Made(Value),
+/// Returns the arguments of a node that are not known before it runs.
+fn given<'a>(node: &'a Node, values: &'a Values) -> Result<Vec<Given<'a>>> {
+    let mut given = Vec::with_capacity(node.arguments.len());
+    for (name, argument) in &node.arguments {
+        let argument = match argument {
+            Argument::Known(_) => continue,
+            Argument::Tensor(slot) | Argument::Number(slot, _) => {
+                value(*slot, values).map(Given::Value)
+            }
+            Argument::Tensors(slots) => tensors(slots, values).map(Given::Tensors),
+            Argument::Sizes(sizes) => self::sizes(sizes, values).map(Given::Ints),
+        };
+        given.push(argument.with_context(|| name.clone())?);
+    }
+    Ok(given)
 }
 
-impl std::ops::Deref for Resolved<'_> {
-    type Target = Value;
-
-    fn deref(&self) -> &Value {
-        match self {
-            Resolved::There(value) => value,
-            Resolved::Made(value) => value,
+/// Runs what is no operator of PyTorch's dispatcher.
+fn run_other(operation: &Operation, arguments: Vec<Value>) -> Result<Vec<Value>> {
+    match operation {
+        Operation::Operator { .. } => bail!("it is an operator of PyTorch"),
+        Operation::Arithmetic(arithmetic) => Ok(vec![arithmetic.compute(&arguments)?]),
+        Operation::Tracepoint => Ok(arguments),
+        Operation::SetGradEnabled { enabled, graph } => {
+            let run = || run(graph, arguments, &mut |_, _| Ok(()));
+            if *enabled { with_grad(run) } else { no_grad(run) }
         }
     }
 }
 
-fn resolved<'a>(argument: &'a Argument, values: &'a Values) -> Result<Resolved<'a>> {
-    let value = |slot: usize| values[slot].as_ref().context("a value that was not computed");
+fn value(slot: Slot, values: &Values) -> Result<&Value> {
+    values[slot].as_ref().context("a value that was not computed")
+}
+
+fn tensors<'a>(slots: &[Option<Slot>], values: &'a Values) -> Result<Vec<Option<&'a Tensor>>> {
+    let tensor = |slot: &Option<Slot>| match slot.map(|slot| value(slot, values)).transpose()? {
+        None => Ok(None),
+        Some(Value::Tensor(tensor)) => Ok(Some(tensor)),
+        Some(other) => bail!("{other:?} is no tensor"),
+    };
+    slots.iter().map(tensor).collect()
+}
+
+fn sizes(sizes: &[SizeOrSlot], values: &Values) -> Result<Vec<i64>> {
+    let size = |size: &SizeOrSlot| match size {
+        SizeOrSlot::Size(size) => Ok(*size),
+        SizeOrSlot::Slot(slot) => match value(*slot, values)? {
+            Value::Int(size) => Ok(*size),
+            other => bail!("{other:?} is no size"),
+        },
+    };
+    sizes.iter().map(size).collect()
+}
+
+/// Returns the value of an argument; a tensor shares its data.
+fn resolved(argument: &Argument, values: &Values) -> Result<Value> {
     Ok(match argument {
-        Argument::Known(value) => Resolved::There(value),
-        Argument::One(slot) => Resolved::There(value(*slot)?),
+        Argument::Known(known) => shared(known),
+        Argument::Tensor(slot) | Argument::Number(slot, _) => shared(value(*slot, values)?),
         Argument::Tensors(slots) => {
-            let tensors = slots.iter().map(|slot| match slot {
-                None => Ok(None),
-                Some(slot) => match value(*slot)? {
-                    Value::Tensor(tensor) => Ok(Some(tensor.shallow_clone())),
-                    other => bail!("{other:?} is no tensor"),
-                },
-            });
-            Resolved::Made(Value::Tensors(tensors.collect::<Result<_>>()?))
+            let tensors = tensors(slots, values)?.into_iter();
+            Value::Tensors(tensors.map(|tensor| tensor.map(Tensor::shallow_clone)).collect())
         }
-        Argument::Sizes(sizes) => {
-            let sizes = sizes.iter().map(|size| match size {
-                SizeOrSlot::Size(size) => Ok(*size),
-                SizeOrSlot::Slot(slot) => match value(*slot)? {
-                    Value::Int(size) => Ok(*size),
-                    other => bail!("{other:?} is no size"),
-                },
-            });
-            Resolved::Made(Value::Ints(sizes.collect::<Result<_>>()?))
-        }
+        Argument::Sizes(sizes) => Value::Ints(self::sizes(sizes, values)?),
     })
 }
 

@@ -285,12 +285,15 @@ impl Program {
     }
 
     /// Lets the operators that make tensors make them on a device.
-    pub(crate) fn compute_on(&mut self, device: Device) {
+    ///
+    /// # Errors
+    /// Returns an error if libtorch does not know the device.
+    pub(crate) fn compute_on(&mut self, device: Device) -> Result<()> {
         let name = match device {
             Device::Cuda(index) => format!("cuda:{index}"),
             other => format!("{other:?}").to_lowercase(),
         };
-        self.graph.compute_on(&name);
+        self.graph.compute_on(&name)
     }
 
     /// Moves the program to a device: its tensors, and the tensors that its operators make.
@@ -298,7 +301,7 @@ impl Program {
     /// # Errors
     /// Returns an error if the device is not there.
     pub fn to_device(&mut self, device: Device) -> Result<()> {
-        self.compute_on(device);
+        self.compute_on(device)?;
         let mut moved = HashMap::<usize, Tensor>::new();
         let all = self.parameters.values_mut().chain(self.buffers.values_mut());
         for tensor in all.chain(self.constants.values_mut()) {

@@ -54,7 +54,7 @@ impl Program {
 fn in_words(node: &Node) -> String {
     let place = node.place();
     match &node.operation {
-        Operation::Operator { name, overload } => match schema(name, overload) {
+        Operation::Operator { name, overload, .. } => match schema(name, overload) {
             Ok(schema) => format!("{place}: {schema}"),
             Err(_) => place,
         },

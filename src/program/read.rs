@@ -6,10 +6,10 @@ use std::ffi::CString;
 use anyhow::{Context, Result, bail, ensure};
 use tch::Kind;
 
-use super::graph::{Argument, Graph, Node, Operation, Results, SizeOrSlot, Slot};
+use super::graph::{Argument, Graph, Node, Operation, Results, SizeOrSlot, Slot, prepare};
 use super::schema::{self, Argument as Json, Symbolic};
 use super::symbolic::Arithmetic;
-use crate::torch::{Value, schema as schema_of};
+use crate::torch::Value;
 
 impl Graph {
     /// Reads a graph.
@@ -69,7 +69,7 @@ impl Names {
         let schema::Node { target, inputs, outputs, metadata } = node;
         let mut inputs = inputs.into_iter();
         let operation = match target.as_str() {
-            "torch.ops.higher_order._export_tracepoint" => Operation::Tracepoint,
+            "torch.ops.higher_order._export_tracepoint" => Some(Operation::Tracepoint),
             "torch.ops.higher_order.wrap_with_set_grad_enabled" => {
                 let [enabled, graph] = [inputs.next(), inputs.next()].map(|i| i.map(|i| i.arg));
                 let (Some(Json::AsBool(enabled)), Some(Json::AsGraph(graph))) = (enabled, graph)
@@ -79,29 +79,24 @@ impl Names {
                 let graph = Box::new(Graph::new(*graph.graph)?);
                 let (given, takes) = (inputs.len(), graph.inputs.len());
                 ensure!(given == takes, "its graph takes {takes} values, and {given} are given");
-                Operation::SetGradEnabled { enabled, graph }
+                Some(Operation::SetGradEnabled { enabled, graph })
             }
-            other => match Arithmetic::of(other) {
-                Some(arithmetic) => Operation::Arithmetic(arithmetic),
-                None => operator(other)?,
-            },
+            other => Arithmetic::of(other).map(Operation::Arithmetic),
         };
         let mut arguments = Vec::new();
         for input in inputs {
             // The marks of a tracepoint.
-            if matches!((&operation, &input.arg), (Operation::Tracepoint, Json::AsString(_))) {
+            if matches!((&operation, &input.arg), (Some(Operation::Tracepoint), Json::AsString(_)))
+            {
                 continue;
             }
             let argument = self.argument(input.arg);
             arguments.push((input.name.clone(), argument.with_context(|| input.name)?));
         }
-        if let Operation::Operator { name, overload } = &operation {
-            let schema = schema_of(name, overload)?;
-            let takes = |name: &str| has_argument(&schema, name);
-            if let Some((unknown, _)) = arguments.iter().find(|(name, _)| !takes(name)) {
-                bail!("libtorch's has no argument {unknown:?}: {schema}");
-            }
-        }
+        let operation = match operation {
+            Some(operation) => operation,
+            None => operator(&target, &arguments)?,
+        };
         let results = outputs.into_iter().map(|output| self.results(output));
         let results = results.collect::<Result<Vec<_>>>()?;
         let modules = metadata.get("nn_module_stack").map(|stack| calls(stack));
@@ -125,23 +120,22 @@ impl Names {
             schema::OptionalTensor::AsTensor(tensor) => self.find(&tensor.name).map(Some),
             schema::OptionalTensor::AsNone(_) => Ok(None),
         };
+        let number = |name: &str, like| Ok(Argument::Number(self.find(name)?, like));
         let floats = |floats: Vec<schema::Float>| floats.iter().map(|float| float.0).collect();
         Ok(Argument::Known(match argument {
-            Json::AsTensor(tensor) => return self.find(&tensor.name).map(Argument::One),
+            Json::AsTensor(tensor) => return self.find(&tensor.name).map(Argument::Tensor),
             Json::AsTensors(named) => return tensors(named),
             Json::AsOptionalTensor(tensor) => match optional(&tensor)? {
-                Some(slot) => return Ok(Argument::One(slot)),
+                Some(slot) => return Ok(Argument::Tensor(slot)),
                 None => Value::None,
             },
             Json::AsOptionalTensors(tensors) => {
                 let slots = tensors.iter().map(optional).collect::<Result<_>>()?;
                 return Ok(Argument::Tensors(slots));
             }
-            Json::AsSymInt(Symbolic::AsName(name))
-            | Json::AsSymBool(Symbolic::AsName(name))
-            | Json::AsSymFloat(Symbolic::AsName(name)) => {
-                return self.find(&name).map(Argument::One);
-            }
+            Json::AsSymInt(Symbolic::AsName(name)) => return number(&name, Value::Int(0)),
+            Json::AsSymBool(Symbolic::AsName(name)) => return number(&name, Value::Bool(false)),
+            Json::AsSymFloat(Symbolic::AsName(name)) => return number(&name, Value::Float(0.)),
             Json::AsSymInts(sizes) => {
                 let sizes = sizes.into_iter().map(|size| match size {
                     Symbolic::AsName(name) => self.find(&name).map(SizeOrSlot::Slot),
@@ -199,8 +193,8 @@ impl Names {
 /// The operators that open files, which a program that comes from anywhere must not.
 const WITH_FILES: [&str; 1] = ["from_file"];
 
-/// Returns the operator that a name such as `torch.ops.aten.add.Tensor` stands for.
-fn operator(target: &str) -> Result<Operation> {
+/// Returns the operator that a name such as `torch.ops.aten.add.Tensor` stands for, with its arguments.
+fn operator(target: &str, arguments: &[(String, Argument)]) -> Result<Operation> {
     let parts = target.strip_prefix("torch.ops.").map(|name| name.split('.').collect::<Vec<_>>());
     let Some([namespace, name, overload]) = parts.as_deref() else {
         bail!("it is not supported");
@@ -211,14 +205,9 @@ fn operator(target: &str) -> Result<Operation> {
     );
     let overload = if *overload == "default" { "" } else { overload };
     let name = CString::new(format!("{namespace}::{name}"))?;
-    Ok(Operation::Operator { name, overload: CString::new(overload)? })
-}
-
-/// Returns whether a schema such as `aten::add.Tensor(Tensor self, *, Scalar alpha=1) -> Tensor` has an argument.
-fn has_argument(schema: &str, name: &str) -> bool {
-    let arguments = schema.split(") ->").next().unwrap_or(schema);
-    let of_argument = |word: &str| word.split('=').next() == Some(name);
-    arguments.split(['(', ',']).any(|part| part.split_whitespace().last().is_some_and(of_argument))
+    let overload = CString::new(overload)?;
+    let prepared = prepare(&name, &overload, arguments)?;
+    Ok(Operation::Operator { name, overload, prepared })
 }
 
 /// Returns the last line of Python in a stack trace, such as `net.py:12: return self.fc(x)`.

@@ -62,7 +62,7 @@ impl Arithmetic {
     ///
     /// # Errors
     /// Returns an error if the operands are of other types, if an integer overflows, and at a division by zero.
-    pub(super) fn compute(self, operands: &[&Value]) -> Result<Value> {
+    pub(super) fn compute(self, operands: &[Value]) -> Result<Value> {
         let wrong = || format!("{self:?} of {operands:?} is not computed");
         Ok(match operands {
             [one] => match (self, one) {

@@ -156,7 +156,7 @@ impl ProgramReplay {
             known.insert(full, tensor.shallow_clone());
             Ok(tensor)
         })?;
-        program.compute_on(device);
+        program.compute_on(device)?;
         let taps = self.described.values.iter().map(|(name, (call, value))| {
             let (name, call, value) = (name.clone(), Some(call.clone()), value.clone());
             Tap { name, call, value }

@@ -6,6 +6,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -30,11 +31,11 @@ static c10::List<T> list(const Value &value) {
 }
 
 // A value as the type of the argument in the operator's schema, as Python's bindings convert it.
-static c10::IValue converted(const Value &value, const c10::TypePtr &type) {
-  if (const auto optional = type->cast<c10::OptionalType>())
-    return value.kind == Value::None ? c10::IValue() : converted(value, optional->getElementType());
+static c10::IValue converted(const Value &value, const c10::Type &type) {
+  if (const auto *const optional = type.castRaw<c10::OptionalType>())
+    return value.kind == Value::None ? c10::IValue() : converted(value, *optional->getElementType());
   const bool is_whole = value.kind == Value::Int || value.kind == Value::Bool;
-  switch (type->kind()) {
+  switch (type.kind()) {
     case c10::TypeKind::TensorType: {
       if (value.kind == Value::Tensor) return *static_cast<const at::Tensor *>(value.data);
       if (value.kind == Value::None) return at::Tensor();
@@ -66,12 +67,11 @@ static c10::IValue converted(const Value &value, const c10::TypePtr &type) {
     case c10::TypeKind::DeviceObjType: {
       if (value.kind != Value::Text && value.kind != Value::Device) break;
       std::string text(static_cast<const char *>(value.data), value.count);
-      if (type->kind() == c10::TypeKind::StringType) return text;
+      if (type.kind() == c10::TypeKind::StringType) return text;
       return c10::Device(text);
     }
     case c10::TypeKind::ListType: {
-      const auto element = type->castRaw<c10::ListType>()->getElementType();
-      const auto kind = element->kind();
+      const auto kind = type.castRaw<c10::ListType>()->getElementType()->kind();
       const bool of_ints = kind == c10::TypeKind::IntType || kind == c10::TypeKind::SymIntType;
       if (value.kind == Value::Ints && value.count == 0 && kind == c10::TypeKind::FloatType) return c10::List<double>();
       if (of_ints && value.kind == Value::Ints) return list<int64_t>(value);
@@ -97,7 +97,7 @@ static c10::IValue converted(const Value &value, const c10::TypePtr &type) {
     }
     default: break;
   }
-  throw std::invalid_argument(c10::str("it takes a ", type->str()));
+  throw std::invalid_argument(c10::str("it takes a ", type.str()));
 }
 
 // Gives a result to the caller, who owns the tensors.
@@ -137,33 +137,55 @@ extern "C" const char *tch_parity_schema(const char *name, const char *overload,
   });
 }
 
-// Calls an operator through the dispatcher, as Python does. What is not among the arguments has its default.
-extern "C" const char *tch_parity_call(const char *name, const char *overload, const char *const *names,
-                                       const Value *values, size_t count, void (*take)(void *, const Value *), void *to) {
+// An operator that was found, with the arguments that are the same at each call.
+struct Prepared {
+  c10::OperatorHandle op;
+  std::vector<c10::IValue> stack; // in the place of what each call gives there is a sample of its type
+  std::vector<size_t> places;     // of what each call gives, in its order
+};
+
+static c10::IValue argument(const Value &value, const c10::Argument &argument) {
+  try {
+    return converted(value, *argument.type());
+  } catch (const std::invalid_argument &error) {
+    throw std::invalid_argument(c10::str("argument ", argument.name(), ": ", error.what()));
+  }
+}
+
+// Finds an operator, and converts its arguments. The first `given` of them are samples of what each call gives; what is
+// not among them has its default.
+extern "C" const char *tch_parity_prepare(const char *name, const char *overload, const char *const *names,
+                                          const Value *values, size_t count, size_t given, Prepared **prepared) {
   return message_of([&] {
-    const c10::OperatorHandle op = found(name, overload);
-    const auto &arguments = op.schema().arguments();
-    std::vector<c10::IValue> stack;
-    stack.reserve(arguments.size());
-    size_t used = 0;
-    for (const c10::Argument &argument : arguments) {
-      size_t at = 0;
-      while (at < count && argument.name() != names[at]) ++at;
-      if (at < count) {
-        ++used;
-        try {
-          stack.push_back(converted(values[at], argument.type()));
-        } catch (const std::invalid_argument &error) {
-          throw std::invalid_argument(c10::str("argument ", argument.name(), ": ", error.what()));
-        }
-      } else if (argument.default_value()) {
-        stack.push_back(*argument.default_value());
-      } else {
-        throw std::invalid_argument(c10::str("argument ", argument.name(), " is missing"));
-      }
+    auto made = std::make_unique<Prepared>(Prepared{found(name, overload), {}, {}});
+    const c10::FunctionSchema &schema = made->op.schema();
+    for (const c10::Argument &taken : schema.arguments()) made->stack.push_back(taken.default_value().value_or(c10::IValue()));
+    std::vector<bool> filled(made->stack.size());
+    for (size_t i = 0; i < count; ++i) {
+      const auto place = schema.argumentIndexWithName(names[i]);
+      if (!place || filled[*place])
+        throw std::invalid_argument(c10::str("it has no argument \"", names[i], "\", or has it twice: ", schema));
+      filled[*place] = true;
+      made->stack[*place] = argument(values[i], schema.arguments()[*place]);
+      if (i < given) made->places.push_back(*place);
     }
-    if (used != count) throw std::invalid_argument(c10::str("it has other arguments: ", op.schema()));
-    op.callBoxed(stack);
+    for (size_t i = 0; i < filled.size(); ++i)
+      if (!filled[i] && !schema.arguments()[i].default_value())
+        throw std::invalid_argument(c10::str("argument ", schema.arguments()[i].name(), " is missing"));
+    *prepared = made.release();
+  });
+}
+
+extern "C" void tch_parity_forget(Prepared *prepared) { delete prepared; }
+
+// Calls an operator through the dispatcher, as Python does.
+extern "C" const char *tch_parity_call(const Prepared *prepared, const Value *given, void (*take)(void *, const Value *),
+                                       void *to) {
+  return message_of([&] {
+    const auto &arguments = prepared->op.schema().arguments();
+    std::vector<c10::IValue> stack = prepared->stack;
+    for (const size_t place : prepared->places) stack[place] = argument(*given++, arguments[place]);
+    prepared->op.callBoxed(stack);
     for (const c10::IValue &result : stack) give(result, take, to);
   });
 }

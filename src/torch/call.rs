@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_char, c_void};
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use anyhow::{Context, Result, ensure};
 use tch::{TchError, Tensor};
@@ -58,12 +58,19 @@ unsafe extern "C" {
         overload: *const c_char,
         schema: *mut *const c_char,
     ) -> *const c_char;
-    fn tch_parity_call(
+    fn tch_parity_prepare(
         name: *const c_char,
         overload: *const c_char,
         names: *const *const c_char,
         values: *const RawValue,
         count: usize,
+        given: usize,
+        prepared: *mut *mut c_void,
+    ) -> *const c_char;
+    fn tch_parity_forget(prepared: *mut c_void);
+    fn tch_parity_call(
+        prepared: *const c_void,
+        given: *const RawValue,
         take: extern "C" fn(*mut c_void, *const RawValue),
         to: *mut c_void,
     ) -> *const c_char;
@@ -91,48 +98,119 @@ unsafe extern "C" {
 /// Returns an error if libtorch does not have the operator, if the operator does not have an argument or has one that
 /// is missing, if an argument is of another type, and PyTorch's errors.
 pub fn call(operator: &str, overload: &str, arguments: &[(&str, Value)]) -> Result<Vec<Value>> {
-    let borrowed = arguments.iter().map(|(name, value)| (*name, value)).collect::<Vec<_>>();
-    let called = call_with(&CString::new(operator)?, &CString::new(overload)?, &borrowed);
-    called.with_context(|| format!("{operator}.{overload}"))
-}
-
-/// Calls an operator as [`call`] does, with borrowed arguments.
-pub(crate) fn call_with(
-    operator: &CString,
-    overload: &CString,
-    arguments: &[(&str, &Value)],
-) -> Result<Vec<Value>> {
-    let names = arguments.iter().map(|(name, _)| CString::new(*name));
-    let names = names.collect::<Result<Vec<_>, _>>()?;
-    let names = names.iter().map(|name| name.as_ptr()).collect::<Vec<_>>();
-    // The lists of pointers live until the call is over.
-    let lists = arguments.iter().map(|(_, value)| match value {
-        Value::Tensors(tensors) => {
-            let pointer = |tensor: &Option<Tensor>| {
-                tensor.as_ref().map_or(ptr::null(), |tensor| tensor.as_ptr())
-            };
-            tensors.iter().map(pointer).collect()
-        }
-        _ => Vec::new(),
-    });
-    let lists = lists.collect::<Vec<Vec<*const C_tensor>>>();
-    let values = arguments.iter().zip(&lists).map(|((_, value), list)| raw(value, list));
-    let values = values.collect::<Vec<_>>();
-    let mut results = Vec::<Value>::new();
-    // SAFETY: the strings end with NUL, the pointers are those of tensors and lists that `arguments` and `lists` keep
-    // alive over the call, and `take` is given `results` alone. The call lets no exception out.
-    let message = unsafe {
-        let (operator, overload) = (operator.as_ptr(), overload.as_ptr());
-        let to = (&raw mut results).cast();
-        tch_parity_call(operator, overload, names.as_ptr(), values.as_ptr(), values.len(), take, to)
+    let called = || {
+        let arguments = arguments.iter().map(|(name, value)| (*name, Given::Value(value)));
+        let known = arguments.collect::<Vec<_>>();
+        Operator::new(&CString::new(operator)?, &CString::new(overload)?, &[], &known)?.call(&[])
     };
-    // SAFETY: null or the message of the call just made, on this thread.
-    unsafe { check(message) }?;
-    Ok(results)
+    called().with_context(|| format!("{operator}.{overload}"))
 }
 
-fn raw(value: &Value, list: &[*const C_tensor]) -> RawValue {
+/// An argument of a call.
+#[derive(Debug)]
+pub(crate) enum Given<'a> {
+    Value(&'a Value),
+    Tensors(Vec<Option<&'a Tensor>>),
+    Ints(Vec<i64>),
+}
+
+/// An operator that was found once, with the arguments that are the same at each call.
+#[derive(Debug)]
+pub(crate) struct Operator {
+    prepared: NonNull<c_void>,
+    /// How many arguments each call gives.
+    given: usize,
+}
+
+// SAFETY: an operator owns what C++ prepared, which belongs to no thread.
+unsafe impl Send for Operator {}
+
+impl Operator {
+    /// Finds an operator, and converts the arguments that are known. `given` lists those that each call gives, each with
+    /// a value of the type that it will have.
+    ///
+    /// # Errors
+    /// Returns an error if libtorch does not have the operator, and if the operator has other arguments or arguments of
+    /// other types.
+    pub(crate) fn new(
+        name: &CString,
+        overload: &CString,
+        given: &[(&str, Given)],
+        known: &[(&str, Given)],
+    ) -> Result<Operator> {
+        let all = || given.iter().chain(known);
+        let names = all().map(|(name, _)| CString::new(*name));
+        let names = names.collect::<Result<Vec<_>, _>>()?;
+        let names = names.iter().map(|name| name.as_ptr()).collect::<Vec<_>>();
+        let lists = all().map(|(_, value)| pointers(value)).collect::<Vec<_>>();
+        let values = all().zip(&lists).map(|((_, value), list)| raw(value, list));
+        let values = values.collect::<Vec<_>>();
+        let mut prepared = ptr::null_mut();
+        // SAFETY: the strings end with NUL, and the pointers are those of values that live over the call, which lets no
+        // exception out and makes what this side then owns.
+        let message = unsafe {
+            let (name, overload, count) = (name.as_ptr(), overload.as_ptr(), values.len());
+            let (names, values, to) = (names.as_ptr(), values.as_ptr(), &raw mut prepared);
+            tch_parity_prepare(name, overload, names, values, count, given.len(), to)
+        };
+        // SAFETY: null or the message of the call just made, on this thread.
+        unsafe { check(message) }?;
+        let prepared = NonNull::new(prepared).context("C++ prepared no operator")?;
+        Ok(Operator { prepared, given: given.len() })
+    }
+
+    /// Calls the operator with what each call gives, in the order of `new`.
+    ///
+    /// # Errors
+    /// Returns an error if a value has not the type of the sample, and PyTorch's errors.
+    pub(crate) fn call(&self, given: &[Given]) -> Result<Vec<Value>> {
+        ensure!(given.len() == self.given, "it takes {} arguments", self.given);
+        // The lists of pointers live until the call is over.
+        let lists = given.iter().map(pointers).collect::<Vec<_>>();
+        let values = given.iter().zip(&lists).map(|(value, list)| raw(value, list));
+        let values = values.collect::<Vec<_>>();
+        let mut results = Vec::<Value>::new();
+        // SAFETY: `prepared` is there until this is dropped, the pointers are those of tensors and lists that `given`
+        // and `lists` keep alive over the call, and `take` is given `results` alone. The call lets no exception out.
+        let message = unsafe {
+            let to = (&raw mut results).cast();
+            tch_parity_call(self.prepared.as_ptr(), values.as_ptr(), take, to)
+        };
+        // SAFETY: null or the message of the call just made, on this thread.
+        unsafe { check(message) }?;
+        Ok(results)
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        // SAFETY: it was prepared by C++, and nobody else has it.
+        unsafe { tch_parity_forget(self.prepared.as_ptr()) }
+    }
+}
+
+/// Returns the pointers of a list of tensors.
+fn pointers(value: &Given) -> Vec<*const C_tensor> {
+    let pointer = |tensor: Option<&Tensor>| tensor.map_or(ptr::null(), |tensor| tensor.as_ptr());
+    match value {
+        Given::Value(Value::Tensors(tensors)) => {
+            tensors.iter().map(|tensor| pointer(tensor.as_ref())).collect()
+        }
+        Given::Tensors(tensors) => tensors.iter().map(|tensor| pointer(*tensor)).collect(),
+        Given::Value(_) | Given::Ints(_) => Vec::new(),
+    }
+}
+
+fn raw(value: &Given, list: &[*const C_tensor]) -> RawValue {
     let (mut integer, mut number) = (0, 0.);
+    let value = match value {
+        Given::Value(value) => value,
+        Given::Tensors(_) => &Value::Tensors(Vec::new()),
+        Given::Ints(values) => {
+            let (data, count) = (values.as_ptr().cast(), values.len());
+            return RawValue { kind: 4, integer, number, data, count };
+        }
+    };
     let (kind, data, count) = match value {
         Value::None => (0, ptr::null(), 0),
         Value::Tensor(tensor) => (1, tensor.as_ptr().cast(), 1),
@@ -160,7 +238,7 @@ fn raw(value: &Value, list: &[*const C_tensor]) -> RawValue {
 
 /// Takes over a result. It is called by C++, and must not panic.
 extern "C" fn take(to: *mut c_void, value: *const RawValue) {
-    // SAFETY: `call_with` passes its results, which it does not touch during the call, and C++ a value that lives over
+    // SAFETY: `Operator::call` passes its results, which it does not touch during the call, and C++ a value that lives over
     // this call, whose tensors are new and now this side's.
     let (results, value) = unsafe { (&mut *to.cast::<Vec<Value>>(), &*value) };
     let owned = |pointer: *const c_void| {

@@ -14,8 +14,8 @@ mod shim;
 mod strided;
 mod tensors;
 
+pub(crate) use call::{Given, Operator, schema};
 pub use call::{Value, backward, call};
-pub(crate) use call::{call_with, schema};
 pub use device::{DeviceChoice, load_cuda, open_device};
 pub use linear::Linear;
 pub(crate) use output::{Gradient, Output};

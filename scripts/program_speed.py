@@ -1,0 +1,148 @@
+"""Measures programs against the Python that they come from, in turn and in one run, for `scripts/bench`.
+
+    scripts/zoo --speed EXAMPLE TCH_PARITY
+
+EXAMPLE is the program of examples/program_speed.rs. Times are of one thread, and ratios are medians of pairs.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import torch
+import zoo
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+
+ZOO = str(Path(__file__).with_name("zoo.py"))
+ROUNDS = 15
+WARM_UP = 3
+
+
+class Loss(torch.nn.Module):
+    """A model with its loss."""
+
+    def __init__(self, model, loss):
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, x, y):
+        return self.loss(self.model, x, y)
+
+
+def export(folder, model, **inputs):
+    """Writes a program and its inputs, and returns the two files."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(torch.export.export(model, (), inputs, strict=False), folder / "model.pt2")
+    save_file(inputs, folder / "inputs.safetensors")
+    return [str(folder / "model.pt2"), str(folder / "inputs.safetensors")]
+
+
+class Other:
+    """The example, which takes a round when it is asked."""
+
+    def __init__(self, *command, env=None):
+        self.process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def round(self):
+        print(file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def trained(example, what, model, steps, **inputs):
+    """Prints the time of a training step as a share of eager PyTorch's."""
+    with tempfile.TemporaryDirectory() as folder:
+        other = Other(example, "train", *export(Path(folder), model, **inputs), str(steps))
+        optimizer = torch.optim.AdamW(model.parameters())
+
+        def round():
+            start = time.perf_counter()
+            for _ in range(steps):
+                optimizer.zero_grad()
+                model(**inputs).backward()
+                optimizer.step()
+            return time.perf_counter() - start
+
+        pairs = [(other.round(), round()) for _ in range(ROUNDS + WARM_UP)][WARM_UP:]
+        other.end()
+    ours, theirs = ([1e3 * taken / steps for taken in side] for side in zip(*pairs))
+    ratio = statistics.median(a / b for a, b in zip(ours, theirs))
+    print(f"a step of {what:<46} {statistics.median(ours):8.2f} ms {statistics.median(theirs):8.2f} ms "
+          f"{ratio:.3f} times eager's time", flush=True)
+
+
+def seconds(*command):
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def checked(example, tch_parity):
+    """Prints the time of `check` of a recorded resnet18, less the start, as a share of the replay itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        case = str(Path(folder) / "case.safetensors")
+        subprocess.run([sys.executable, ZOO, "resnet18", case], check=True, stderr=subprocess.DEVNULL)
+        other = Other(example, "replay", case)
+        rounds = [(other.round(), seconds(tch_parity, "check", case), seconds(tch_parity, "notebook")) for _ in range(ROUNDS + 1)]
+        other.end()
+    replay, check, start = zip(*rounds[1:])
+    without = [a - b for a, b in zip(check, start)]
+    ratio = statistics.median(a / b for a, b in zip(without, replay))
+    print(f"{'check of a recorded resnet18, all but the start':<56} {statistics.median(without):8.3f} s "
+          f"{statistics.median(replay):8.3f} s  {ratio:.3f} times the replay alone", flush=True)
+
+
+def memory(line):
+    status = Path("/proc/self/status").read_text()
+    return next(int(row.split()[1]) for row in status.splitlines() if row.startswith(line)) / 1024
+
+
+def eager_forward(inputs):
+    """Takes rounds of what `program_speed forward` does."""
+    torch.set_num_threads(1)
+    model, inputs = zoo.vision("vit_b_16")(), load_file(inputs)
+    for _ in sys.stdin:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = memory("VmRSS")
+        model(**inputs)
+        print(memory("VmHWM") - before, flush=True)
+
+
+def forward(example):
+    """Prints by how much the memory grows at most in a forward of vit_b_16 with autograd, in a process of its own each."""
+    inputs = {"x": torch.randn(32, 3, 64, 64)}
+    with tempfile.TemporaryDirectory() as folder:
+        files = export(Path(folder), zoo.vision("vit_b_16")(), **inputs)
+        # What is freed is given back at once, so that what is in use is seen.
+        at_once = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+        both = [Other(example, "forward", *files, env=at_once), Other(sys.executable, ZOO, "--forward", files[1], env=at_once)]
+        rounds = [[process.round() for process in both] for _ in range(3)]
+        for process in both:
+            process.end()
+    ours, theirs = rounds[-1]  # the first rounds make what stays
+    print(f"{'memory of a forward of vit_b_16, batch of 32':<56} {ours:8.1f} MiB {theirs:8.1f} MiB  "
+          f"{ours / theirs:.3f} times eager's", flush=True)
+
+
+def main(example, tch_parity):
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    config, kind, options = zoo.TEXTS["GPT-2"]
+    gpt = Loss(zoo.text(config, kind, **options)(), lambda model, x, y: model(input_ids=x, labels=y, use_cache=False).loss)
+    words = {"x": torch.randint(1, 50, (2, 8)), "y": torch.randint(1, 50, (2, 8))}
+    trained(example, "a two-layer GPT-2 of width 32", gpt, 20, **words)
+    resnet = Loss(zoo.vision("resnet18")(), lambda model, x, y: F.cross_entropy(model(x), y))
+    images = {"x": torch.randn(8, 3, 64, 64), "y": torch.randint(10, (8,))}
+    trained(example, "resnet18, batch of 8", resnet, 2, **images)
+    forward(example)
+    checked(example, tch_parity)
