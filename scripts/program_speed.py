@@ -2,11 +2,12 @@
 
     scripts/zoo --speed EXAMPLE TCH_PARITY
 
-EXAMPLE is the program of examples/program_speed.rs. Times are of one thread, and ratios are medians of pairs.
+EXAMPLE is the program of examples/program_speed.rs. Times are of one thread. A line of output is a row of
+benchmarks/row.py as JSON.
 """
 
+import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,10 @@ from torch.nn import functional as F
 ZOO = str(Path(__file__).with_name("zoo.py"))
 ROUNDS = 15
 WARM_UP = 3
+
+
+def row(what, ours, peer, theirs, unit="s"):
+    print(json.dumps({"what": what, "ours": ours, "peer": peer, "theirs": theirs, "unit": unit}), flush=True)
 
 
 class Loss(torch.nn.Module):
@@ -60,7 +65,7 @@ class Other:
 
 
 def trained(example, what, model, steps, **inputs):
-    """Prints the time of a training step as a share of eager PyTorch's."""
+    """Prints the seconds of a training step, and those of eager PyTorch's."""
     with tempfile.TemporaryDirectory() as folder:
         other = Other(example, "train", *export(Path(folder), model, **inputs), str(steps))
         optimizer = torch.optim.AdamW(model.parameters())
@@ -75,10 +80,8 @@ def trained(example, what, model, steps, **inputs):
 
         pairs = [(other.round(), round()) for _ in range(ROUNDS + WARM_UP)][WARM_UP:]
         other.end()
-    ours, theirs = ([1e3 * taken / steps for taken in side] for side in zip(*pairs))
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs))
-    print(f"a step of {what:<46} {statistics.median(ours):8.2f} ms {statistics.median(theirs):8.2f} ms "
-          f"{ratio:.3f} times eager's time", flush=True)
+    ours, theirs = ([taken / steps for taken in side] for side in zip(*pairs))
+    row(f"a step of {what}", ours, "Python eager", theirs)
 
 
 def seconds(*command):
@@ -88,7 +91,7 @@ def seconds(*command):
 
 
 def checked(example, tch_parity):
-    """Prints the time of `check` of a recorded resnet18, less the start, as a share of the replay itself."""
+    """Prints the seconds of `check` of a recorded resnet18, less the start, and those of the replay itself."""
     with tempfile.TemporaryDirectory() as folder:
         case = str(Path(folder) / "case.safetensors")
         subprocess.run([sys.executable, ZOO, "resnet18", case], check=True, stderr=subprocess.DEVNULL)
@@ -97,9 +100,7 @@ def checked(example, tch_parity):
         other.end()
     replay, check, start = zip(*rounds[1:])
     without = [a - b for a, b in zip(check, start)]
-    ratio = statistics.median(a / b for a, b in zip(without, replay))
-    print(f"{'check of a recorded resnet18, all but the start':<56} {statistics.median(without):8.3f} s "
-          f"{statistics.median(replay):8.3f} s  {ratio:.3f} times the replay alone", flush=True)
+    row("check of a recorded resnet18, all but the start", without, "the replay alone", replay)
 
 
 def memory(line):
@@ -130,8 +131,7 @@ def forward(example):
         for process in both:
             process.end()
     ours, theirs = rounds[-1]  # the first rounds make what stays
-    print(f"{'memory of a forward of vit_b_16, batch of 32':<56} {ours:8.1f} MiB {theirs:8.1f} MiB  "
-          f"{ours / theirs:.3f} times eager's", flush=True)
+    row("memory of a forward of vit_b_16, batch of 32", [ours], "Python eager", [theirs], "MiB")
 
 
 def main(example, tch_parity):
