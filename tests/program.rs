@@ -167,7 +167,21 @@ fn a_wrong_program_is_traced_to_its_operator() {
 
 #[test]
 fn a_program_that_cannot_be_run_is_an_error_in_one_line() {
-    let folder = recorded("programs_refused", &["convolutions"]);
+    let folder = recorded("programs_refused", &["convolutions", "lbfgs", "autocast"]);
+    for (name, says) in [
+        ("lbfgs", "since the model was called after an optimizer's step within step 1"),
+        ("autocast", "since torch.export leaves out the casts of autocast"),
+    ] {
+        let (code, text) = check(&folder.join(name).with_extension("safetensors"), &[]);
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains(says) && text.lines().count() == 1, "{text}");
+    }
+    let (code, text) = check(&folder.join("convolutions.safetensors"), &["--program"]);
+    assert_eq!(code, Some(0), "{text}");
+    let notebook = Path::new("tests/data/cases/zero.safetensors");
+    let (code, text) = check(notebook, &["--program"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("the case holds no program to run"), "{text}");
     let edits: [(&str, Edit); 11] = [
         ("libtorch has no such operator", |graph| {
             find(graph, "relu_.default")["target"] = "torch.ops.aten.relux.default".into();
@@ -306,6 +320,24 @@ expected = {"forward/output[0]": first.detach(), "forward/output[1]": second, "g
 expected |= {f"grad/{name}": p.grad for name, p in net.named_parameters()}
 expected |= {f"buffer/{name}": b for name, b in net.named_buffers()}
 save_file({name: tensor.contiguous() for name, tensor in expected.items()}, "expected.safetensors")
+
+import zipfile
+with zipfile.ZipFile("model.pt2") as files:
+    entries = [(name, files.read(name)) for name in files.namelist()]
+json = next(name for name, _ in entries if name.endswith("/models/model.json"))
+def damaged(name, entries, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(name, "w", compression) as files:
+        for entry, content in entries:
+            files.writestr(entry, content)
+damaged("twice.pt2", [*entries, (json, b"{}")])
+damaged("outside.pt2", [*entries, ("../x", b"x")])
+damaged("without.pt2", [entry for entry in entries if entry[0] != json])
+zeros = bytes(50_000_000)
+damaged("bomb.pt2", [(name, zeros if name == json else content) for name, content in entries], zipfile.ZIP_DEFLATED)
+data = bytearray(open("model.pt2", "rb").read())
+data[data.find(b"schema_version")] ^= 1
+open("sum.pt2", "wb").write(data)
+open("cut.pt2", "wb").write(data[:-100])
 "#;
     let output = python().args(["-c", script]).current_dir(&folder).output().unwrap();
     stdout(&output);
@@ -367,6 +399,18 @@ fn a_saved_program_runs_at_the_sizes_that_it_allows() {
         let lines = error.lines().count();
         assert!(code == Some(2) && lines == 1 || code == Some(0) && lines == 0, "{at}: {error}");
         assert!(at > 1 || code == Some(2), "{at}: {error}");
+    }
+    for (file, says) in [
+        ("twice.pt2", "two entries"),
+        ("outside.pt2", "an entry is named \"../x\""),
+        ("without.pt2", "models/model.json"),
+        ("bomb.pt2", "model.json"),
+        ("sum.pt2", "its sum (CRC-32)"),
+        ("cut.pt2", "it is not a program of torch.export.save"),
+    ] {
+        let (code, error) = run(file, &[]);
+        assert!(code == Some(2) && error.lines().count() == 1, "{file}: {error}");
+        assert!(error.contains(says), "{file}: {error}");
     }
     let (code, error) = run("inputs.safetensors", &[]);
     assert_eq!(code, Some(2));

@@ -271,6 +271,18 @@ def gradients_that_are_added_up():
     return nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 2))
 
 
+@model((4, 6), several=True)
+def called_several_times():
+    """Three calls a step, of which two are reached by one backward pass, and the third by another one."""
+    return Of(lambda m, x: m.head(m.dropout(m.norm(m.fc(F.relu(m.fc(x)))))), fc=nn.Linear(6, 6, bias=False), norm=nn.BatchNorm1d(6), dropout=nn.Dropout(0.2), head=nn.Linear(6, 2))
+
+
+@model((4, 6), various=True)
+def other_sizes_and_modes():
+    """Steps of other sizes, with another argument, and in another mode than the first one."""
+    return Of(lambda m, x, scale=1.0: m.head(m.dropout(m.norm(m.fc(x)))) * scale, fc=nn.Linear(6, 6, bias=False), norm=nn.BatchNorm1d(6), dropout=nn.Dropout(0.2), head=nn.Linear(6, 2))
+
+
 def total(output):
     """A loss that depends on every output of float numbers; of a model that has one, its own."""
     if isinstance(output, dict) and "loss" in output:
@@ -298,6 +310,10 @@ def record(path, name, number):
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
     if options.get("added_up"):
         return record_added_up(path, net, draw)
+    if options.get("several"):
+        return record_several(path, net, draw, optimizer)
+    if options.get("various"):
+        return record_various(path, net, draw, optimizer)
     kwargs = {"scale": 0.5} if name == "numbers_and_strings" else {}
     with Recorder(path, net, optimizer=optimizer, operators=True) as recorder:
         for _ in range(2):
@@ -334,8 +350,57 @@ def record_added_up(path, net, draw):
                     first.zero_grad()
 
 
+def record_several(path, net, draw, optimizer):
+    with Recorder(path, net, optimizer=optimizer, operators=True) as recorder:
+        for _ in range(2):
+            with recorder.watch():
+                optimizer.zero_grad()
+                first, second = net(draw((4, 6))), net(draw((4, 6)))
+                (first - second).square().mean().backward()
+                net(draw((4, 6))).square().mean().backward()
+                optimizer.step()
+
+
+def record_various(path, net, draw, optimizer):
+    with Recorder(path, net, optimizer=optimizer, operators=True) as recorder:
+        for rows, scale in (4, 1.0), (7, 1.0), (4, 1.0), (4, 0.5):
+            with recorder.watch():
+                optimizer.zero_grad()
+                net(draw((rows, 6)), scale=scale).square().mean().backward()
+                optimizer.step()
+        net.eval()
+        recorder.forward(draw((4, 6)), scale=1.0)
+
+
+def record_lbfgs(path):
+    net = nn.Linear(6, 2)
+    optimizer = torch.optim.LBFGS(net.parameters(), max_iter=3)
+    x = torch.randn(4, 6)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = net(x).square().mean()
+        loss.backward()
+        return loss
+
+    with Recorder(path, net, optimizer=optimizer) as recorder, recorder.watch():
+        optimizer.step(closure)
+
+
+def record_autocast(path):
+    net = nn.Linear(6, 2)
+    with Recorder(path, net) as recorder, recorder.watch(), torch.autocast("cpu", torch.bfloat16):
+        net(torch.randn(4, 6)).float().square().mean().backward()
+
+
+# Runs that no program replays, recorded where they are named.
+WITHOUT = {"lbfgs": record_lbfgs, "autocast": record_autocast}
+
+
 def main(folder, seed, *names):
     compute_with("portable")
+    for name in WITHOUT.keys() & set(names):
+        WITHOUT[name](Path(folder) / f"{name}.safetensors")
     for number, name in enumerate(MODELS):
         if names and name not in names:
             continue

@@ -77,6 +77,7 @@ class Gradients:
                 if not self.arrived:  # no parameter has its gradient of this step yet
                     self.kept = [name for name, p in self.parameters if holds_gradient(p)]
                 self.arrived = True
+                call.passes.append(torch._C._current_graph_task_id())
                 # As retain_grad does, which keeps no strides.
                 now = [(part, copy, None) for part, copy, _ in host_parts(name, gradient)]
                 before = call.gradients[name]
@@ -85,6 +86,15 @@ class Gradients:
                 call.gradients[name] = now
 
         tensor.register_hook(arrived)
+
+    def passes(self, module):
+        """The numbers of the calls of a module that each backward pass of the step reached, in its order.
+
+        A call that several passes reached is listed with the last one, when its gradient was whole.
+        """
+        calls = [call for call in self.of_outputs if call.module == module]
+        last = {number: call.passes[-1] for number, call in enumerate(calls, 1) if call.passes}
+        return [[number for number, own in last.items() if own == one] for one in sorted(set(last.values()))]
 
     def of_leaf(self, name):
         """The gradient of a parameter or an input, as backward left it."""
@@ -138,7 +148,9 @@ def holds_gradient(parameter):
 
 
 class Call:
-    """A module's call: the names of its recorded outputs, and the gradients of those that require one."""
+    """A module's call: the names of its recorded outputs, the gradients of those that require one, and the numbers of
+    the backward passes that they come from.
+    """
 
     def __init__(self, module, name):
-        self.module, self.name, self.recorded, self.gradients = module, name, [], {}
+        self.module, self.name, self.recorded, self.gradients, self.passes = module, name, [], {}, []

@@ -38,7 +38,7 @@ def of_module(name):
 
 def is_given(name):
     """Whether a tensor of a case is one that a run starts from."""
-    return re.match(r"(param|buffer|state|program)/|(step/\d+/)?(input/|rng(\[cuda\])?$|taken/\[factor\]$)", name) is not None
+    return re.match(r"(param|buffer|state|program)/|(step/\d+/)?(input/|rng(\[cuda\])?(@\d+)?$|taken/\[factor\]$)", name) is not None
 
 
 def is_taken(name):

@@ -16,7 +16,7 @@ import zipfile
 import torch
 from torch.utils import _pytree as pytree
 
-from .names import OUTPUT, of_module
+from .names import OUTPUT, of_module, plain
 
 # What the JSON is named in the zip archive of torch.export.save, in the archive's folder.
 MODEL = "/models/model.json"
@@ -31,13 +31,13 @@ class Program:
 
     graph      the JSON that torch.export.save writes, as bytes
     constants  the tensors that are neither parameters nor buffers, by name
+    names      the recorded names of the inputs of the call that it was exported at, by id
     """
 
     def __init__(self, model, args, kwargs):
         device = next((p.device.type for p in model.parameters()), "cpu")
         if torch.is_autocast_enabled(device):
             raise CannotExport("torch.export leaves out the casts of autocast")
-        self.mode = mode(model)
         with unchanged(model):
             exported = export(model, args, kwargs)
         self.exported = exported
@@ -46,14 +46,15 @@ class Program:
         self.inputs = [id(leaf) for leaf in tensors(exported.example_inputs)]
         self.tied = tied(model)
         self.modules = {name for name, _ in model.named_modules()}
+        self.names = {}
         self.calls = {}  # the names of the recorded tensors that a call of a module returned, by module and number
 
     def returned(self, module, number, output, names):
         """Notes what a call of a module returned: `names` has the recorded name of each tensor by its id."""
         self.calls[module, number] = [names.get(id(leaf)) for leaf in pytree.tree_leaves(output)]
 
-    def described(self, inputs):
-        """How the recorded tensors are named in the graph, as plain data: `inputs` has the names by id."""
+    def described(self, modules):
+        """How the recorded tensors are named in the graph, as plain data. `modules` are the names of those recorded."""
         values = {}
         signature = self.exported.graph_signature
         returned = {(OUTPUT, 1): ("", [spec.arg for spec in signature.output_specs])}
@@ -70,12 +71,19 @@ class Program:
                 if name is not None and type(argument).__name__ == "TensorArgument":
                     values[f"forward/{name}"] = [call, argument.name]
         self.exported = None  # it holds the inputs
-        return {"inputs": [inputs.get(leaf) for leaf in self.inputs], "tied": self.tied, "values": values}
+        described = {"inputs": [self.names.get(leaf) for leaf in self.inputs], "tied": self.tied, "values": values}
+        counts = collections.Counter(module for module, _ in self.calls)
+        counts = {module: counts[module] for module in modules if counts[module] != 1}
+        return {**described, "counts": counts} if counts else described
 
 
-def mode(model):
-    """What decides the graph beside the inputs: which modules train, and which parameters do."""
-    return [module.training for module in model.modules()], [p.requires_grad for p in model.parameters()]
+def signature(model, args, kwargs):
+    """What decides the graph: calls of one signature have one program."""
+    leaves, structure = pytree.tree_flatten((args, kwargs))
+    about = [(tuple(leaf.shape), leaf.dtype) if isinstance(leaf, torch.Tensor) else plain(leaf) for leaf in leaves]
+    modes = [module.training for module in model.modules()], [p.requires_grad for p in model.parameters()]
+    device = next((p.device.type for p in model.parameters()), "cpu")
+    return repr((about, str(structure), modes, torch.is_autocast_enabled(device)))
 
 
 def export(model, args, kwargs):

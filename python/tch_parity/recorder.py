@@ -16,8 +16,11 @@ from .names import FACTOR, LOSS, OPERATOR, OUTPUT, TARGET, escaped, of_module, p
 from .numerics import environment
 from .operators import run_operators
 from .optimizers import Optimizer
-from .program import CannotExport, Program, mode
+from .program import CannotExport, Program, signature
 from .trace import ensure_writable
+
+# The most programs of a case, each of which is exported and kept.
+MOST_PROGRAMS = 16
 
 
 class Recorder:
@@ -69,8 +72,11 @@ class Recorder:
         self.step_open = False
         self.kept = {}  # the names of the parameters whose gradients a step adds to, by step
         self.wants_operators = operators
-        self.wants_program, self.program, self.exporting = program, None, False
-        self.program_inputs = {}  # the names of the first call's inputs, by id
+        self.wants_program, self.exporting = program, False
+        self.programs = {}  # by the signature of the calls that they compute
+        self.program = self.fresh = None  # that of the call that has begun, and the same if it was exported for it
+        self.of_calls = {}  # the numbers of the programs of the calls, by step
+        self.backwards = {}  # the calls of each backward pass, by step, where there are several
         self.hooks = contextlib.ExitStack()
         self.gradients = Gradients()
         self.hooks.callback(self.gradients.close)
@@ -128,10 +134,10 @@ class Recorder:
         run["steps"] = self.steps
         if self.case.values:
             run["values"] = self.case.values
-        if self.wants_program:
+        if self.wants_program and not self.programs:
             self.case.leave_out(["program"], "the loop calls parts of the model, and never the model itself")
-        if self.program is not None:
-            run["program"] = self.program.described(self.program_inputs)
+        if self.programs:
+            run["program"] = self._programs()
             if self.kept:
                 run["program"]["kept"] = self.kept
             stepped = [o.stepped for o in self.optimizers]
@@ -139,7 +145,6 @@ class Recorder:
                 run["program"]["stepped"] = stepped
         if self.case.not_recorded:
             run["not_recorded"] = self.case.not_recorded
-        self.case.has_program = self.program is not None
         self.case.save(run, self.environment)
 
     @contextlib.contextmanager
@@ -213,6 +218,7 @@ class Recorder:
         self.steps += 1
         self.step_open = True
         begun = self.case.begin(self.steps)
+        self.before = {}  # the calls of modules before the model's call that has begun
         self.calls, self.outer_calls = {}, {}  # how often each module was called, and from outside of the model
         self.recomputed = {}  # by the node of a checkpoint: the calls in it, those still to be recomputed first
         self.inputs = []  # the names of the leaves among the inputs that require a gradient
@@ -231,10 +237,14 @@ class Recorder:
         for name, state in self._generators().items():
             if torch.equal(state, self.generators[name]):  # nothing was drawn
                 self.case.trace.forget(self.case.prefix + name)
+        self.program = self.fresh = None
         if self.gradients.arrived:
             self._push_gradients()
         if self.gradients.kept:
             self.kept[str(self.steps)] = self.gradients.kept
+        passes = self.gradients.passes(OUTPUT)
+        if len(passes) > 1:
+            self.backwards[str(self.steps)] = passes
         after = f"step/{self.steps}/"
         if not self.losses:
             self.case.leave_out([f"forward/{LOSS}", f"step/{LOSS}"], "the loop does not name it: rec.loss(loss)", quiet=True)
@@ -284,36 +294,76 @@ class Recorder:
     def _arguments(self, args, kwargs):
         """What the model is called with."""
         number = self.outer_calls[OUTPUT] = self.outer_calls.get(OUTPUT, 0) + 1
-        if self.wants_program:
-            self.wants_program = False
-            self._export(args, kwargs)
-        elif self.program is not None and self.program.mode != mode(self.model):
-            self.program = None
-            self.case.has_program = False
-            self.case.leave_out(["program"], f"the model was in another mode (train, eval, requires_grad) in step {self.steps}")
+        self.before = dict(self.calls)
+        for name, state in self._generators().items() if number > 1 else ():
+            if not torch.equal(state, self.generators[name]):  # something was drawn before it
+                self.case.trace.keep(f"{self.case.prefix}{name}@{number}", state)
+        named = []
         for name, value in arguments(self.model, args, kwargs):
             clashes = name == TARGET and self.loss_function is not None
-            name = f".{name}" if clashes else escaped(name)
+            named.append((f".{name}" if clashes else escaped(name), value))
+        self.program = self.fresh = None
+        if self.wants_program:
+            self._find_program(number, args, kwargs)
+        if self.fresh is not None:
+            for name, value in named:
+                self.fresh.names.update({id(leaf): f"input/{path}" for path, leaf in parts(name, value)})
+        for name, value in named:
             self._input(name if number == 1 else f"{name}@{number}", value)
         if number == 1 and self.target:
             self._input(TARGET, self.target[0])
         if self.wants_operators and self.program is not None:
             self._operators(number, args, kwargs)
 
-    def _export(self, args, kwargs):
+    def _find_program(self, number, args, kwargs):
+        """Finds the program of a call, or exports one if no call before had this signature."""
+        if number > 1 and any(o.stepped and o.stepped[-1] == self.steps for o in self.optimizers):
+            return self._without_program(f"the model was called after an optimizer's step within step {self.steps}")
+        key = signature(self.model, args, kwargs)
+        if key not in self.programs:
+            if len(self.programs) == MOST_PROGRAMS:
+                return self._without_program(f"the model was called in more than {MOST_PROGRAMS} ways, by sizes, arguments and modes")
+            self._export(key, args, kwargs)
+        self.program = self.programs.get(key)
+        if self.program is not None:
+            self.of_calls.setdefault(str(self.steps), []).append(list(self.programs).index(key))
+
+    def _export(self, key, args, kwargs):
         self.exporting = True
+        section = section_of(len(self.programs))
         try:
-            self.program = Program(self.model, args, kwargs)
-            graph = torch.frombuffer(bytearray(self.program.graph), dtype=torch.uint8)
-            self.case.trace.push("program/graph", graph)
-            for name, constant in self.program.constants.items():
-                self.case.trace.push(f"program/constant/{name}", constant)
+            self.fresh = Program(self.model, args, kwargs)
+            graph = torch.frombuffer(bytearray(self.fresh.graph), dtype=torch.uint8)
+            self.case.trace.push(f"{section}/graph", graph)
+            for name, constant in self.fresh.constants.items():
+                self.case.trace.push(f"{section}/constant/{name}", constant)
+            self.programs[key] = self.fresh
             self.case.has_program = True
         except (CannotExport, CannotRecord) as error:
-            self.program = None
-            self.case.leave_out(["program"], str(error))
+            self._without_program(str(error))
         finally:
             self.exporting = False
+
+    def _without_program(self, why):
+        """From here on no program replays the run."""
+        self.wants_program, self.program, self.fresh = False, None, None
+        self.programs.clear()
+        self.case.has_program = False
+        self.case.leave_out(["program"], why)
+
+    def _programs(self):
+        """How the recorded tensors are named in the programs, as plain data."""
+        numbered = enumerate(self.programs.values())  # those of a step that was given up are not in the file
+        kept = [program for number, program in numbered if f"{section_of(number)}/graph" in self.case.trace.tensors]
+        about, *more = (program.described(self.modules) for program in kept)
+        of_calls = {step: calls for step, calls in self.of_calls.items() if int(step) <= self.steps}
+        if more:
+            about["more"] = more
+        if any(calls != [0] for calls in of_calls.values()):
+            about["calls"] = of_calls
+        if self.backwards:
+            about["backwards"] = self.backwards
+        return about
 
     def _operators(self, number, args, kwargs):
         def take(name, result):
@@ -331,7 +381,6 @@ class Recorder:
             if not isinstance(leaf, torch.Tensor):
                 self.case.value(f"input/{path}", leaf)
                 continue
-            self.program_inputs.setdefault(id(leaf), f"input/{path}")
             if self.case.push(f"input/{path}", leaf) and leaf.requires_grad and leaf.is_leaf:
                 self.inputs.append(f"input/{path}")
                 self.gradients.watch_input(f"input/{path}", leaf)
@@ -362,9 +411,11 @@ class Recorder:
                     self.case.value(f"forward/{name}", tensor)
                 elif self.case.push_output(f"forward/{name}", tensor):
                     call.recorded.append(name)
-            if self.program is not None and self.steps == 1:
-                names = {id(leaf): name for name, leaf in leaves if name in call.recorded}
-                self.program.returned(module, number, output, names)
+            if self.fresh is not None:
+                number -= self.before.get(module, 0)
+                own = module if number == 1 else f"{module}@{number}"  # as if the call were the first
+                names = {id(leaf): own + name[len(call.name):] for name, leaf in leaves if name in call.recorded}
+                self.fresh.returned(module, number, output, names)
         else:
             # A recomputation is no call of its own. A checkpoint with a node of its own computes without a graph
             # first, so that the gradients are those of what it recomputes.
@@ -411,6 +462,11 @@ class Recorder:
                     value = torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
                 if isinstance(value, torch.Tensor):
                     self.case.push(prefix + name, value, "")
+
+
+def section_of(number):
+    """What the names of a program begin with, counted from 0."""
+    return "program" if number == 0 else f"program/{number + 1}"
 
 
 def arguments(module, args, kwargs):

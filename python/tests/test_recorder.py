@@ -596,11 +596,21 @@ class Programs(unittest.TestCase):
         self.assertEqual(program["values"]["forward/0"], ["0", "linear"])
         self.assertEqual(program["values"]["forward/output"], ["", "relu"])
 
-    def test_what_a_program_does_not_hold_is_not_in_the_file(self):
+    def test_calls_of_another_mode_have_a_program_of_their_own(self):
         def in_another_mode(rec):
             rec.forward(torch.ones(2, 4))
             rec.model.eval()
             rec.forward(torch.ones(2, 4))
+
+        tensors, run = self.recorded(nn.Dropout(0.5), in_another_mode)
+        self.assertIn("program/2/graph", tensors)
+        self.assertEqual(run["program"]["calls"], {"1": [0], "2": [1]})
+        self.assertEqual(len(run["program"]["more"]), 1)
+
+    def test_what_a_program_does_not_hold_is_not_in_the_file(self):
+        def with_autocast_later(rec):
+            rec.forward(torch.ones(2, 4))
+            with_autocast(rec)
 
         def with_autocast(rec):
             with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -610,12 +620,17 @@ class Programs(unittest.TestCase):
             def forward(self, x):
                 return x if x.sum() > 0 else -x
 
+        def of_many_sizes(rec):
+            for rows in range(17):
+                rec.forward(torch.ones(rows + 2, 4))
+
         def once(rec):
             rec.forward(torch.ones(2, 4))
 
         for model, loop, says in [
-            (nn.Dropout(0.5), in_another_mode, "another mode"),
+            (nn.Linear(4, 1), with_autocast_later, "the casts of autocast"),
             (nn.Linear(4, 1), with_autocast, "the casts of autocast"),
+            (nn.Identity(), of_many_sizes, "more than 16 ways"),
             (Branch(), once, "torch.export: "),
         ]:
             tensors, run = self.recorded(model, loop)

@@ -107,8 +107,15 @@ impl Case {
     /// # Errors
     /// Returns an error if the state is not one of libtorch's generator, or if it is that of a GPU which is not here.
     pub fn restore_rng(&self, step: u32) -> Result<()> {
+        self.restore_rng_of_call(step, 1)
+    }
+
+    /// Sets the generators of random numbers to the states that they had at a call of the model, counted from 1, where
+    /// the case has these.
+    pub(crate) fn restore_rng_of_call(&self, step: u32, call: usize) -> Result<()> {
         for (name, device) in RNG.into_iter().zip([Device::Cpu, Device::Cuda(0)]) {
-            let full = in_step(step, name);
+            let of_call = if call == 1 { name.to_owned() } else { format!("{name}@{call}") };
+            let full = in_step(step, &of_call);
             if self.trace.contains(&full) {
                 let state = self.trace.tensor(&full)?;
                 set_rng_state(&state, device).with_context(|| full)?;

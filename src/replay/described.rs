@@ -10,18 +10,21 @@ use serde_json::{Map, Value};
 use crate::case::Case;
 use crate::optim::RecordedOptimizer;
 use crate::program::Program;
+use crate::trace::case_name::in_call;
 use crate::trace::{in_step, split_call, split_step};
 
-/// What a case says of its program and of its optimizers.
+/// What a case says of its programs and of its optimizers.
 #[derive(Debug)]
 pub(super) struct Described {
     pub(super) steps: u32,
-    /// The names of the recorded tensors that the program takes, in its order, such as `input/x`.
-    pub(super) inputs: Vec<String>,
+    /// The programs; calls of other sizes, with other arguments or in another mode have one of their own.
+    pub(super) programs: Vec<Names>,
+    /// The number of the program of each call of the model, by the step; without an entry it is one call of the first.
+    calls: HashMap<u32, Vec<usize>>,
+    /// The calls of each backward pass, counted from 1, by the step; without an entry one pass begins at all.
+    backwards: HashMap<u32, Vec<Vec<usize>>>,
     /// The names of parameters and buffers that are another one.
     pub(super) tied: HashMap<String, String>,
-    /// The recorded outputs of modules, each with the call of the module and the name of the value in the graph.
-    pub(super) values: IndexMap<String, (String, String)>,
     pub(super) optimizers: Vec<RecordedOptimizer>,
     /// The parameters whose gradients a step adds to those of earlier steps, by the step.
     kept: HashMap<u32, HashSet<String>>,
@@ -31,11 +34,46 @@ pub(super) struct Described {
     arguments: Map<String, Value>,
 }
 
+/// How the recorded tensors of one program are named.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// The names of the recorded tensors that the program takes, in its order, such as `input/x`.
+    pub(super) inputs: Vec<String>,
+    /// The recorded outputs of modules, each with the call of the module and the name of the value in the graph.
+    pub(super) values: IndexMap<String, (String, String)>,
+    /// How many times it calls each module, where that is not once.
+    counts: HashMap<String, usize>,
+}
+
+/// A call of the model in a step.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// The number, counted from 1.
+    pub(super) number: usize,
+    /// The number of the program, counted from 0.
+    pub(super) program: usize,
+    /// How many times the calls before it in the step have called each module, where that is not once for each of them.
+    before: HashMap<String, usize>,
+}
+
+impl Call {
+    /// Returns the name of an input, of an operator's value, or of an output of the model in this call.
+    pub(super) fn name(&self, name: &str) -> String {
+        in_call(name, self.number - 1)
+    }
+
+    /// Returns the name of what a module returns in this call, such as `fc1` or `fc1@2[0]`.
+    pub(super) fn output(&self, name: &str) -> String {
+        let before = self.before.get(split_call(name).0);
+        in_call(name, before.copied().unwrap_or(self.number - 1))
+    }
+}
+
 /// The part of `run` that is read here.
 #[derive(Deserialize)]
 struct Run {
     steps: u32,
-    program: Names,
+    program: Programs,
     optimizer: Option<RecordedOptimizer>,
     #[serde(default)]
     optimizers: IndexMap<String, RecordedOptimizer>,
@@ -44,35 +82,47 @@ struct Run {
 }
 
 #[derive(Deserialize)]
-struct Names {
-    inputs: Vec<Option<String>>,
+struct Programs {
+    #[serde(flatten)]
+    first: Written,
+    #[serde(default)]
+    more: Vec<Written>,
+    #[serde(default)]
+    calls: HashMap<u32, Vec<usize>>,
+    #[serde(default)]
+    backwards: HashMap<u32, Vec<Vec<usize>>>,
     tied: HashMap<String, String>,
-    values: IndexMap<String, (String, String)>,
     #[serde(default)]
     kept: HashMap<u32, HashSet<String>>,
     stepped: Option<Vec<Vec<u32>>>,
 }
 
+#[derive(Deserialize)]
+struct Written {
+    inputs: Vec<Option<String>>,
+    values: IndexMap<String, (String, String)>,
+    #[serde(default)]
+    counts: HashMap<String, usize>,
+}
+
+impl Written {
+    fn read(self) -> Result<Names> {
+        let Written { inputs, values, counts } = self;
+        let named = |name: Option<String>| {
+            name.context("the program takes a tensor that is no argument of the model's call")
+        };
+        let inputs = inputs.into_iter().map(named).collect::<Result<_>>()?;
+        Ok(Names { inputs, values, counts })
+    }
+}
+
 impl Described {
     pub(super) fn of(case: &Case) -> Result<Described> {
         let run = case.trace.run::<Run>()?.context("no metadata that says what was run")?;
-        let inputs = run.program.inputs.into_iter().map(|name| {
-            name.context("the program takes a tensor that is no argument of the model's call")
-        });
-        let inputs = inputs.collect::<Result<Vec<_>>>()?;
-        for step in 1..=run.steps {
-            let second = in_step(step, "forward/output@2");
-            ensure!(
-                !case.trace.contains(&second),
-                "step {step} calls the model several times, which is not replayed"
-            );
-            let taken = inputs.iter().find(|name| !case.trace.contains(&in_step(step, name)));
-            if let Some(missing) = taken {
-                bail!("{} is missing, which the program takes", in_step(step, missing));
-            }
-        }
         let optimizers = run.optimizer.into_iter().chain(run.optimizers.into_values()).collect();
-        let Names { tied, values, kept, stepped, .. } = run.program;
+        let Programs { first, more, calls, backwards, tied, kept, stepped } = run.program;
+        let programs = [first].into_iter().chain(more).map(Written::read);
+        let programs = programs.collect::<Result<Vec<_>>>()?;
         for steps in stepped.iter().flatten() {
             let twice = steps.windows(2).find(|pair| pair[0] == pair[1]);
             if let Some(twice) = twice {
@@ -83,7 +133,67 @@ impl Described {
             }
         }
         let (steps, arguments) = (run.steps, run.values);
-        Ok(Described { steps, inputs, tied, values, optimizers, kept, stepped, arguments })
+        let described = Described {
+            steps,
+            programs,
+            calls,
+            backwards,
+            tied,
+            optimizers,
+            kept,
+            stepped,
+            arguments,
+        };
+        for step in 1..=steps {
+            let calls = described.calls(step)?;
+            for call in &calls {
+                let inputs = described.programs[call.program].inputs.iter();
+                let mut names = inputs.map(|name| in_step(step, &call.name(name)));
+                if let Some(missing) = names.find(|name| !case.trace.contains(name)) {
+                    bail!("{missing} is missing, which the program takes");
+                }
+            }
+            let further = in_step(step, &in_call("forward/output", calls.len()));
+            ensure!(
+                !case.trace.names().any(|name| name.starts_with(&further)),
+                "step {step} calls the model several times, which the case does not describe: record it again"
+            );
+        }
+        Ok(described)
+    }
+
+    /// Returns the calls of the model in a step.
+    ///
+    /// # Errors
+    /// Returns an error if one is that of a program that is not there.
+    pub(super) fn calls(&self, step: u32) -> Result<Vec<Call>> {
+        let once = || vec![0];
+        let numbers = self.calls.get(&step).cloned().unwrap_or_else(once);
+        let mut before = HashMap::<String, usize>::new();
+        let mut calls = Vec::new();
+        for (at, program) in numbers.into_iter().enumerate() {
+            let names = self.programs.get(program);
+            let names = names.with_context(|| format!("step {step} has no program {program}"))?;
+            calls.push(Call { number: at + 1, program, before: before.clone() });
+            for (module, count) in &names.counts {
+                before.entry(module.clone()).or_insert(at);
+                before
+                    .entry(module.clone())
+                    .and_modify(|known| *known = known.saturating_add(*count));
+            }
+            for (module, known) in &mut before {
+                if !names.counts.contains_key(module) {
+                    *known = known.saturating_add(1);
+                }
+            }
+        }
+        Ok(calls)
+    }
+
+    /// Returns the calls of each backward pass of a step, counted from 1, in the order of the passes.
+    pub(super) fn backwards(&self, step: u32, calls: usize) -> Vec<Vec<usize>> {
+        let one = || vec![(1..=calls).collect()];
+        self.backwards.get(&step).cloned().unwrap_or_else(one)
     }
 
     /// Returns whether a step adds to the gradient that a parameter has of earlier steps.
@@ -97,23 +207,11 @@ impl Described {
         stepped.is_none_or(|steps| steps.contains(&step))
     }
 
-    /// Lists the recorded outputs of the model, without their section.
-    pub(super) fn outputs(&self) -> impl Iterator<Item = &str> {
-        let names = self.values.keys().filter_map(|name| name.strip_prefix("forward/"));
-        names.filter(|name| is_output(name))
-    }
-
-    /// Lists the recorded outputs of the model, and whether another one is computed from it: its gradient then comes
-    /// from within the model.
-    pub(super) fn computed_from(&self, program: &Program) -> Vec<(String, bool)> {
-        let outputs = self.outputs().map(str::to_owned).collect::<Vec<_>>();
-        let values = outputs.iter().map(|name| &*self.values[&format!("forward/{name}")].1);
-        let others = program.read_by_others(&values.collect::<Vec<_>>());
-        outputs.into_iter().zip(others).collect()
-    }
-
-    /// Checks that a step was computed with the arguments that the program was exported with.
+    /// Checks that a call was computed with the arguments that its program was exported with.
     pub(super) fn ensure_same_arguments(&self, step: u32) -> Result<()> {
+        if self.programs.len() > 1 {
+            return Ok(()); // each call has the program of its arguments
+        }
         for (full, value) in &self.arguments {
             let (of_step, name) = split_step(full).unwrap_or(("1", full));
             let Some(first) = self.arguments.get(name) else { continue };
@@ -126,13 +224,21 @@ impl Described {
     }
 
     /// Lists what the program does not compute, with the reasons, as a recorder writes them.
-    pub(super) fn not_computed(&self, case: &Case) -> Vec<String> {
+    pub(super) fn not_computed(&self, case: &Case) -> Result<Vec<String>> {
+        let mut mapped = HashSet::new();
+        for step in 1..=self.steps {
+            for call in self.calls(step)? {
+                let values = self.programs[call.program].values.keys();
+                let outputs = values.filter_map(|name| name.strip_prefix("forward/"));
+                mapped.extend(outputs.map(|name| format!("forward/{}", call.output(name))));
+            }
+        }
         let mut lines = IndexMap::<String, &str>::new();
         for full in case.trace.names() {
             let (step, name) = split_step(full).map_or((None, full), |(k, name)| (Some(k), name));
             let forward = name.strip_prefix("forward/");
             let of_output = name.strip_prefix("grad/").map(|output| format!("forward/{output}"));
-            let is_mapped = |name: &str| self.values.contains_key(name);
+            let is_mapped = |name: &str| mapped.contains(name);
             let is_recorded = |name: &str| case.trace.contains(name);
             if name.starts_with("taken/") {
                 lines.insert(name.to_owned(), "the replay takes it from the case");
@@ -147,7 +253,24 @@ impl Described {
                 lines.insert(name.to_owned(), why);
             }
         }
-        lines.into_iter().map(|(name, why)| format!("{name}: {why}")).collect()
+        Ok(lines.into_iter().map(|(name, why)| format!("{name}: {why}")).collect())
+    }
+}
+
+impl Names {
+    /// Lists the recorded outputs of the model, without their section.
+    pub(super) fn outputs(&self) -> impl Iterator<Item = &str> {
+        let names = self.values.keys().filter_map(|name| name.strip_prefix("forward/"));
+        names.filter(|name| is_output(name))
+    }
+
+    /// Lists the recorded outputs of the model, and whether another one is computed from it: its gradient then comes
+    /// from within the model.
+    pub(super) fn computed_from(&self, program: &Program) -> Vec<(String, bool)> {
+        let outputs = self.outputs().map(str::to_owned).collect::<Vec<_>>();
+        let values = outputs.iter().map(|name| &*self.values[&format!("forward/{name}")].1);
+        let others = program.read_by_others(&values.collect::<Vec<_>>());
+        outputs.into_iter().zip(others).collect()
     }
 }
 

@@ -6,10 +6,10 @@ mod described;
 mod port;
 mod training;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, Result, ensure};
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use tch::{Device, Tensor};
 
 use crate::case::{Case, Recorder};
@@ -17,7 +17,7 @@ use crate::compare::Edge;
 use crate::program::{Computed, Kind, Precision, Program, Tap, Taps};
 use crate::trace::case_name::{OPERATOR, PROGRAM};
 use crate::trace::{Trace, in_step, split_step};
-use described::{Described, recorded_name};
+use described::{Call, Described, Names, recorded_name};
 pub use port::{assert_same_as_program, replay_port};
 use training::{Training, Variables, recorded_in};
 
@@ -32,7 +32,7 @@ pub struct ProgramReplay {
 impl ProgramReplay {
     /// Returns whether a case holds the program of its model.
     pub fn is_of(case: &Case) -> bool {
-        case.trace.contains(&graph())
+        case.trace.contains(&graph(0))
     }
 
     /// Creates a replay of a case, and checks what the case says of its program's inputs. The program itself and the
@@ -79,7 +79,7 @@ impl ProgramReplay {
     fn run_in(&self, device: Device, precision: Precision) -> Result<Trace> {
         let mut started = self.start(device, precision)?;
         let recorder = Recorder::new();
-        recorder.describe(self.described.not_computed(&self.case), device);
+        recorder.describe(self.described.not_computed(&self.case)?, device);
         for step in 1..=self.described.steps {
             self.step(step, &mut started, &recorder).with_context(|| format!("step {step}"))?;
         }
@@ -91,12 +91,25 @@ impl ProgramReplay {
     /// # Errors
     /// Returns an error if the program is not supported, or if the case lacks what it needs.
     pub fn operators(&self) -> Result<Vec<String>> {
-        Ok(self.start(Device::Cpu, Precision::Own)?.program.operators())
+        let started = self.start(Device::Cpu, Precision::Own)?;
+        let all = started.programs.iter().flat_map(|one| one.program.operators());
+        Ok(all.collect::<BTreeSet<_>>().into_iter().collect())
     }
 
-    /// Lists the values of the program whose digests the case has for its first step.
-    fn operator_values(&self) -> impl Iterator<Item = &str> {
-        self.case.trace.names().filter_map(|name| name.strip_prefix(OPERATOR))
+    /// Lists the recorded digests of what operators returned in a step: the name in the step, the value of the program,
+    /// and the call of the model.
+    fn operators_of(&self, step: u32) -> Vec<(String, &str, usize)> {
+        let own = |full| match split_step(full) {
+            None => (step == 1).then_some(full),
+            Some((of_step, name)) => (of_step.parse() == Ok(step)).then_some(name),
+        };
+        let names = self.case.trace.names().filter_map(own);
+        let names = names.filter_map(|name| Some((name, name.strip_prefix(OPERATOR)?)));
+        let named = names.map(|(name, value)| match value.rsplit_once('@') {
+            Some((value, call)) => (name.to_owned(), value, call.parse().unwrap_or(1)),
+            None => (name.to_owned(), value, 1),
+        });
+        named.collect()
     }
 
     /// Returns from which recorded result of an operator each other one is computed, in the order of execution, and by
@@ -106,47 +119,80 @@ impl ProgramReplay {
     /// Returns the errors of [`operators`](Self::operators).
     pub fn dataflow(&self) -> Result<Vec<Edge>> {
         let trace = &self.case.trace;
-        let program = self.start(Device::Cpu, Precision::Own)?.program;
+        let started = self.start(Device::Cpu, Precision::Own)?;
         let mut edges = Vec::new();
         let mut before = "what the program is given".to_owned();
-        let mut edge = |step, to: String, computed: Computed| {
-            let of_step = |value: &String| in_step(step, &format!("{OPERATOR}{value}"));
-            let from = computed.from.iter().map(of_step).find(|from| trace.contains(from));
+        let mut edge = |from: Option<String>, to: String, operation: String| {
             let from = from.unwrap_or_else(|| before.clone());
             before.clone_from(&to);
-            edges.push(Edge { from, to, operation: computed.operator });
+            edges.push(Edge { from, to, operation });
         };
         for step in 1..=self.described.steps {
-            for value in self.operator_values() {
+            let calls = self.described.calls(step)?;
+            let program = |call: &Call| &started.programs[call.program].program;
+            let values = self.operators_of(step);
+            if values.is_empty() {
+                break;
+            }
+            for (name, value, number) in values {
+                let call = calls.get(number.saturating_sub(1));
+                let call = call.with_context(|| format!("step {step} has no call {number}"))?;
                 let missing = || Computed {
                     operator: format!("the program, in which no operator computes {value}"),
                     from: Vec::new(),
                 };
-                let computed = program.computed(value).unwrap_or_else(missing);
-                edge(step, in_step(step, &format!("{OPERATOR}{value}")), computed);
+                let computed = program(call).computed(value).unwrap_or_else(missing);
+                let full =
+                    |value: &String| in_step(step, &format!("{OPERATOR}{}", call.name(value)));
+                let from = computed.from.iter().map(full).find(|from| trace.contains(from));
+                edge(from, in_step(step, &name), computed.operator);
             }
-            if self.operator_values().next().is_none() {
-                break;
-            }
-            for (name, computed) in program.last_of_buffers() {
-                edge(step, format!("step/{step}/{}", recorded_name(name)), computed);
+            for (name, computed) in
+                calls.last().map(program).map(Program::last_of_buffers).into_iter().flatten()
+            {
+                edge(None, format!("step/{step}/{}", recorded_name(name)), computed.operator);
             }
         }
         Ok(edges)
     }
 
-    /// Returns the program with its initial values, and the optimizers.
+    /// Returns the programs with their initial values, and the optimizers.
     fn start(&self, device: Device, precision: Precision) -> Result<Started> {
-        let trace = &self.case.trace;
-        let graph = trace.values(&graph())?;
         let mut known = HashMap::<String, Tensor>::new();
-        let mut program = Program::new(graph.data(), precision, |kind, name| {
+        let values = (1..=self.described.steps).flat_map(|step| self.operators_of(step));
+        let operators = values.map(|(_, value, _)| value).collect::<IndexSet<_>>();
+        let numbers = 0..self.described.programs.len();
+        let programs =
+            numbers.map(|number| self.program(number, &operators, device, precision, &mut known));
+        let programs = programs.collect::<Result<Vec<_>>>()?;
+        let parameters = self.of_section("param/", &known);
+        let buffers = self.of_section("buffer/", &known);
+        let computed_from = |(one, names): (&OneProgram, &Names)| names.computed_from(&one.program);
+        let from_others =
+            programs.iter().zip(&self.described.programs).map(computed_from).collect();
+        let model = Variables { parameters, buffers };
+        let training = Training::new(&self.case, &self.described, model, device, precision)?;
+        Ok(Started { programs, training, from_others })
+    }
+
+    /// Returns a program with the initial values, which all programs share.
+    fn program(
+        &self,
+        number: usize,
+        operators: &IndexSet<&str>,
+        device: Device,
+        precision: Precision,
+        known: &mut HashMap<String, Tensor>,
+    ) -> Result<OneProgram> {
+        let trace = &self.case.trace;
+        let json = trace.values(&graph(number))?;
+        let mut program = Program::new(json.data(), precision, |kind, name| {
             let own = recorded_name(name);
             let name = self.described.tied.get(&own).unwrap_or(&own);
             let full = match kind {
                 Kind::Parameter(_) => format!("param/{name}"),
                 Kind::Buffer => format!("buffer/{name}"),
-                Kind::Constant => format!("{PROGRAM}constant/{name}"),
+                Kind::Constant => format!("{}constant/{name}", section(number)),
             };
             if let Some(tensor) = known.get(&full) {
                 return Ok(tensor.shallow_clone());
@@ -157,24 +203,18 @@ impl ProgramReplay {
             Ok(tensor)
         })?;
         program.compute_on(device)?;
-        let taps = self.described.values.iter().map(|(name, (call, value))| {
+        let taps = self.described.programs[number].values.iter().map(|(name, (call, value))| {
             let (name, call, value) = (name.clone(), Some(call.clone()), value.clone());
             Tap { name, call, value }
         });
         // What an operator returns is passed on before a module can overwrite it.
-        let is_tapped = |value: &&str| precision == Precision::Own && program.computes(value);
-        let operators = self.operator_values().filter(is_tapped);
-        let operators = operators.map(|value| {
+        let is_tapped = |value: &&&str| precision == Precision::Own && program.computes(value);
+        let operators = operators.iter().filter(is_tapped).map(|value| {
             let name = format!("{OPERATOR}{value}");
-            Tap { name, call: None, value: value.to_owned() }
+            Tap { name, call: None, value: (*value).to_owned() }
         });
         let taps = program.tap(&operators.chain(taps).collect::<Vec<_>>())?;
-        let parameters = self.of_section("param/", &known);
-        let buffers = self.of_section("buffer/", &known);
-        let from_others = self.described.computed_from(&program);
-        let model = Variables { parameters, buffers };
-        let training = Training::new(&self.case, &self.described, model, device, precision)?;
-        Ok(Started { program, taps, training, from_others })
+        Ok(OneProgram { program, taps })
     }
 
     /// Lists the tensors of the program that stand in a section of the case, in its order.
@@ -187,34 +227,52 @@ impl ProgramReplay {
     }
 
     fn step(&self, step: u32, started: &mut Started, recorder: &Recorder) -> Result<()> {
-        let Started { program, taps, training, from_others } = started;
-        training.step(&self.case, &self.described, step, from_others, recorder, |inputs| {
+        let Started { programs, training, from_others } = started;
+        training.step(&self.case, &self.described, step, from_others, recorder, |call, inputs| {
             let given = inputs.iter().map(|(_, input)| input.shallow_clone()).collect::<Vec<_>>();
             let mut outputs = IndexMap::new();
+            let OneProgram { program, taps } = &programs[call.program];
             program.run_tapped(&given, taps, &mut |name, tensor| {
                 if let Some(value) = name.strip_prefix(OPERATOR) {
-                    return recorder.operator(value, tensor);
+                    let name = call.name(value);
+                    // Another call of the program may have no digests.
+                    let full = in_step(step, &format!("{OPERATOR}{name}"));
+                    return if self.case.trace.contains(&full) {
+                        recorder.operator(&name, tensor)
+                    } else {
+                        Ok(())
+                    };
                 }
                 let name = name.strip_prefix("forward/").unwrap_or(name);
                 if described::is_output(name) {
                     outputs.insert(name.to_owned(), tensor.shallow_clone());
                 }
-                recorder.tap(name, tensor)
+                recorder.tap(&call.output(name), tensor)
             })?;
             Ok(outputs)
         })
     }
 }
 
-/// A program and its optimizers in the middle of a run.
-struct Started {
+/// A program, and what of it is recorded.
+struct OneProgram {
     program: Program,
     taps: Taps,
-    training: Training,
-    /// The outputs, and whether another one is computed from them.
-    from_others: Vec<(String, bool)>,
 }
 
-fn graph() -> String {
-    format!("{PROGRAM}graph")
+/// The programs and the optimizers in the middle of a run.
+struct Started {
+    programs: Vec<OneProgram>,
+    training: Training,
+    /// The outputs of each program, and whether another one is computed from them.
+    from_others: Vec<Vec<(String, bool)>>,
+}
+
+/// Returns what the names of a program begin with, counted from 0.
+fn section(number: usize) -> String {
+    if number == 0 { PROGRAM.to_owned() } else { format!("{PROGRAM}{}/", number + 1) }
+}
+
+fn graph(number: usize) -> String {
+    format!("{}graph", section(number))
 }

@@ -24,16 +24,16 @@ impl ProgramReplay {
     /// # Errors
     /// Returns an error for what cannot be written in Rust, with the operator, the module and the line of Python.
     pub fn port(&self, file: &Path) -> Result<(Port, Proof)> {
-        let json = self.case.trace.get(&graph()).context("no program")?;
+        let json = self.case.trace.get(&graph(0)).context("no program")?;
         let started = self.start(Device::Cpu, Precision::Own)?;
-        let port = Port::new(json.data(), &started.program)?;
+        let port = Port::new(json.data(), &started.programs[0].program)?;
         let name = |full: &String| full.strip_prefix("input/").unwrap_or(full).to_owned();
-        let inputs = self.described.inputs.iter().map(name).collect();
+        let names = &self.described.programs[0];
+        let inputs = names.inputs.iter().map(name).collect();
         // A value that is returned twice has a name for each place.
-        let mut left = self.described.outputs().collect::<Vec<_>>();
+        let mut left = names.outputs().collect::<Vec<_>>();
         let outputs = port.output_values().map(|value| {
-            let is_value =
-                |name: &&str| self.described.values[&format!("forward/{name}")].1 == value;
+            let is_value = |name: &&str| names.values[&format!("forward/{name}")].1 == value;
             match left.iter().position(is_value) {
                 Some(at) => left.remove(at).to_owned(),
                 None => String::new(),
@@ -61,6 +61,11 @@ pub fn replay_port(
     mut forward: impl FnMut(&IndexMap<String, Tensor>) -> Result<Vec<(&'static str, Tensor)>>,
 ) -> Result<Trace> {
     let described = Described::of(case)?;
+    ensure!(
+        described.programs.len() == 1
+            && (1..=described.steps).all(|k| described.calls(k).is_ok_and(|c| c.len() == 1)),
+        "a port takes steps of one call of the model each, in one mode, with inputs of one size: record such steps"
+    );
     case.load_parameters(vs)?;
     let parameters = case.named_parameters(vs);
     let is_buffer = |(name, _): &(String, Tensor)| case.trace.contains(&format!("buffer/{name}"));
@@ -68,13 +73,13 @@ pub fn replay_port(
     let model = Variables { parameters, buffers };
     let mut training = Training::new(case, &described, model, vs.device(), Precision::Own)?;
     // Its graph alone is asked, which values are computed from others.
-    let json = case.trace.values(&graph())?;
+    let json = case.trace.values(&graph(0))?;
     let program = Program::new(json.data(), Precision::Own, |_, _| Ok(Tensor::new()))?;
-    let from_others = described.computed_from(&program);
+    let from_others = [described.programs[0].computed_from(&program)];
     let recorder = Recorder::new();
-    recorder.describe(described.not_computed(case), vs.device());
+    recorder.describe(described.not_computed(case)?, vs.device());
     for step in 1..=described.steps {
-        let taken = training.step(case, &described, step, &from_others, &recorder, |inputs| {
+        let taken = training.step(case, &described, step, &from_others, &recorder, |_, inputs| {
             let name = |full: &str| full.strip_prefix("input/").unwrap_or(full).to_owned();
             let inputs = inputs.iter().map(|(full, input)| (name(full), input.shallow_clone()));
             let outputs = forward(&inputs.collect())?;

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use indexmap::IndexMap;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::described::Described;
+use super::described::{Call, Described};
 use crate::case::{Case, Recorder};
 use crate::optim::{AnyOptimizer, RecordedOptimizer};
 use crate::program::Precision;
@@ -56,16 +56,17 @@ impl Training {
         Ok(Training { model, optimizers, device, precision })
     }
 
-    /// Takes a step, and records it. `forward` is given the inputs by the names that the case has for them, and
-    /// returns the outputs by theirs. `from_others` says of each output whether another one is computed from it.
+    /// Takes a step, and records it. `forward` is given a call of the model and its inputs, by the names that the case
+    /// has for those of the first call, and returns the outputs by theirs. `from_others` says of each output of each
+    /// program whether another one is computed from it.
     pub(super) fn step(
         &mut self,
         case: &Case,
         described: &Described,
         step: u32,
-        from_others: &[(String, bool)],
+        from_others: &[Vec<(String, bool)>],
         recorder: &Recorder,
-        mut forward: impl FnMut(&[(String, Tensor)]) -> Result<IndexMap<String, Tensor>>,
+        mut forward: impl FnMut(&Call, &[(String, Tensor)]) -> Result<IndexMap<String, Tensor>>,
     ) -> Result<()> {
         let trace = &case.trace;
         let recorded = |name: &str| trace.contains(&in_step(step, name));
@@ -74,30 +75,47 @@ impl Training {
         // The generator is one for all threads, and cases are replayed side by side.
         let draws = RNG.iter().any(|name| recorded(name));
         let _alone = draws.then(|| GENERATOR.lock().unwrap_or_else(PoisonError::into_inner));
-        case.restore_rng(step)?;
         let kept = |name: &str| described.keeps(step, name);
         for (_, parameter) in self.model.parameters.iter().filter(|(name, _)| !kept(name)) {
             clear_grad(parameter)?;
         }
         described.ensure_same_arguments(step)?;
+        let calls = described.calls(step)?;
         let mut inputs = Vec::new();
-        for name in &described.inputs {
-            let requires_grad = recorded(&format!("grad/{name}"));
-            inputs.push((name.clone(), value(name)?.f_set_requires_grad(requires_grad)?));
-        }
-        let goes_backward = described.outputs().any(|output| recorded(&format!("grad/{output}")));
-        if goes_backward {
-            let outputs = forward(&inputs)?;
-            let mut roots = Vec::new();
-            for (name, from_others) in from_others {
-                let full = format!("grad/{name}");
-                if let Some(output) = outputs.get(name).filter(|_| !from_others && recorded(&full))
-                {
-                    roots.push((output, value(&full)?));
+        let mut roots = Vec::new();
+        let mut goes_backward = false;
+        for call in &calls {
+            case.restore_rng_of_call(step, call.number)?;
+            let mut given = Vec::new();
+            for name in &described.programs[call.program].inputs {
+                let own = call.name(name);
+                let requires_grad = recorded(&format!("grad/{own}"));
+                let input = value(&own)?.f_set_requires_grad(requires_grad)?;
+                inputs.push((own, input.shallow_clone()));
+                given.push((name.clone(), input));
+            }
+            let of_call = &from_others[call.program];
+            let full = |name: &str| format!("grad/{}", call.name(name));
+            let differentiates = of_call.iter().any(|(name, _)| recorded(&full(name)));
+            goes_backward |= differentiates;
+            let mut run = || forward(call, &given);
+            let outputs = if differentiates { run()? } else { no_grad(run)? };
+            let begins =
+                of_call.iter().filter(|(name, from_others)| !from_others && recorded(&full(name)));
+            let mut of_call = Vec::new();
+            for (name, _) in begins {
+                if let Some(output) = outputs.get(name) {
+                    of_call.push((output.shallow_clone(), value(&full(name))?));
                 }
             }
-            let roots = roots.iter().map(|(output, gradient)| (*output, Some(gradient)));
-            backward(&roots.collect::<Vec<_>>())?;
+            roots.push(of_call);
+        }
+        if goes_backward {
+            for pass in described.backwards(step, calls.len()) {
+                let of_pass = pass.iter().filter_map(|number| roots.get(number.checked_sub(1)?));
+                let of_pass = of_pass.flatten().map(|(output, gradient)| (output, Some(gradient)));
+                backward(&of_pass.collect::<Vec<_>>())?;
+            }
             let leaves = self.model.parameters.iter().chain(&inputs);
             let leaves = leaves.map(|(name, leaf)| (name.clone(), leaf.shallow_clone()));
             recorder.gradients_of(None, &leaves.collect::<Vec<_>>())?;
@@ -124,8 +142,6 @@ impl Training {
                     bail!("its step computes the loss again, which no program has")
                 })?;
             }
-        } else {
-            no_grad(|| forward(&inputs))?;
         }
         let after = self.model.parameters.iter().chain(&self.model.buffers);
         let after = after.map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));

@@ -97,6 +97,16 @@ const NOT_BY_PORT: &str = "the port of a ThreeLayerNet cannot replay it, and it 
 const NO_PROGRAM: &str = "the case holds no program to run. Record it again with the Python package, which says why \
                           when torch.export refuses the model";
 
+/// Returns why a case holds no program, as its recorder said.
+fn no_program(run: &Map<String, Value>) -> String {
+    let lines = run.get("not_recorded").and_then(Value::as_array).into_iter().flatten();
+    let mut reasons = lines.filter_map(|line| line.as_str()?.strip_prefix("program: "));
+    match reasons.next() {
+        Some(reason) => format!("the case holds no program to run, since {reason}"),
+        None => NO_PROGRAM.to_owned(),
+    }
+}
+
 /// A case, and how it is run again.
 enum Recorded {
     /// By the port of the notebook.
@@ -112,12 +122,13 @@ impl Recorded {
         let model = run.get("model").and_then(Value::as_str).unwrap_or(NOTEBOOK).to_owned();
         let (of_notebook, has_program) = (model == NOTEBOOK, ProgramReplay::is_of(&case));
         if by_program || has_program && !of_notebook {
-            ensure!(has_program, "{NO_PROGRAM}");
+            ensure!(has_program, "{}", no_program(&run));
             return Ok(Recorded::Program(ProgramReplay::new(case)?));
         }
         ensure!(
             of_notebook,
-            "it is the run of a {model}, and only the port of a {NOTEBOOK} is built in: {NO_PROGRAM}"
+            "it is the run of a {model}, and only the port of a {NOTEBOOK} is built in: {}",
+            no_program(&run)
         );
         match Replay::new(case) {
             // Another class of that name.
