@@ -7,8 +7,11 @@ mod common;
 use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use common::{data, pytorch, scratch, seed, stdout, tch_parity};
 use serde_json::Value;
@@ -436,4 +439,38 @@ fn ctrl_c_ends_a_check_with_a_report_that_says_so() {
     let message = json["errors"][0]["message"].as_str().unwrap();
     let left = format!("stopped by Ctrl-C: {} of 4000 cases were not checked", 4000 - reports);
     assert_eq!(message, left);
+}
+
+/// The child cannot go on writing its report, since nobody reads it.
+#[test]
+fn a_second_ctrl_c_ends_the_check_while_it_reports() {
+    let folder = scratch("check_interrupted_twice");
+    let cases = folder.join("cases");
+    fs::create_dir(&cases).unwrap();
+    for at in 0..200 {
+        let case = cases.join(format!("{at}.safetensors"));
+        std::os::unix::fs::symlink(data("cases/zero.safetensors"), case).unwrap();
+    }
+    let mut command = tch_parity();
+    command.arg("check").arg(&cases).args(["--json", "-", "--jobs", "1", "--junit"]);
+    command.arg(folder.join("junit.xml"));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut [0]).unwrap();
+    // Two that come at once count as one.
+    let mut sent = 0;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        assert!(kill.success() && sent < 100, "{sent}");
+        sent += 1;
+        thread::sleep(Duration::from_millis(100));
+    };
+    assert_eq!(status.signal(), Some(2), "{status:?}");
+    assert!(sent >= 2, "the first one ended it");
+    // Nothing is left half-written.
+    let left = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["cases"]);
 }

@@ -57,6 +57,8 @@ fn the_page_says_what_differs_where_and_how() {
         "The scaled error of the parameters over the steps",
         "Greatest absolute difference: ",
         "The smallest tolerances that would pass",
+        "<span class=\"dim\">computed by the backward and the optimizer of this step</span>",
+        "forward/z2</a><br><span class=\"dim\">computed by fc1</span>",
     ] {
         assert!(html.contains(says), "{says}");
     }

@@ -7,7 +7,7 @@ mod common;
 
 use std::env;
 use std::fs::{self, Permissions};
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -231,6 +231,32 @@ fn what_is_no_file_or_claims_too_much_does_not_hold_up_the_others() {
     assert!(String::from_utf8_lossy(&stdout).ends_with(last), "{stderr}");
     assert!(stderr.contains("b.safetensors: not a regular file"), "{stderr}");
     assert!(stderr.contains("header too large: 3221225472 bytes"), "{stderr}");
+}
+
+/// The files are sparse, so that they take no room, and each more than twice as large as the memory that is allowed.
+#[test]
+fn files_that_do_not_fit_into_memory_are_compared() {
+    const SIZE: u64 = 512 << 20;
+    let folder = scratch("manners_large");
+    let info =
+        serde_json::json!({ "dtype": "F32", "shape": [SIZE / 4], "data_offsets": [0, SIZE] });
+    let header = serde_json::json!({ "w": info }).to_string();
+    for name in ["expected", "actual"] {
+        let mut file = fs::File::create(folder.join(name)).unwrap();
+        file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+        file.write_all(header.as_bytes()).unwrap();
+        let end = 8 + header.len() as u64 + SIZE;
+        file.set_len(end).unwrap();
+        if name == "actual" {
+            file.seek(SeekFrom::Start(end - 4)).unwrap();
+            file.write_all(&1f32.to_le_bytes()).unwrap();
+        }
+    }
+    let script = format!("ulimit -d 204800; cd {} && $T compare actual expected", folder.display());
+    let output = shell(&script);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("index [134217727]"), "{text}");
 }
 
 /// A native and a portable case each have a process of their own, which must not go on without the program.

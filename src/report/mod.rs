@@ -10,6 +10,7 @@ mod junit;
 pub(crate) mod text;
 pub(crate) mod xml;
 
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 
 use anyhow::Result;
@@ -33,6 +34,10 @@ pub struct Report {
     pub reason: String,
     /// The origin of the difference, as [`Comparison::origin`] returns it.
     pub origin: Option<String>,
+    /// The operations that compute the tensors that differ, by the names of these, as far as they are known. Those of a
+    /// program are named with the line of Python that they come from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub operations: BTreeMap<String, String>,
     /// Where the actual and the expected run were made, as far as that is known.
     #[serde(default)]
     pub environments: [Option<Environment>; 2],
@@ -58,16 +63,30 @@ impl Report {
         comparison: Comparison,
         dataflow: impl FnOnce() -> Vec<Edge>,
     ) -> Report {
-        let origin = if comparison.passes() { None } else { comparison.origin(&dataflow()) };
+        let dataflow = if comparison.passes() { Vec::new() } else { dataflow() };
+        let origin = if comparison.passes() { None } else { comparison.origin(&dataflow) };
+        let operations = operations(&comparison, dataflow);
         Report {
             name: name.into(),
             file: None,
             reason: reason.into(),
             origin,
+            operations,
             environments: [None, None],
             comparison,
         }
     }
+}
+
+/// Returns the operations that compute the tensors that differ.
+fn operations(comparison: &Comparison, dataflow: Vec<Edge>) -> BTreeMap<String, String> {
+    let differ = comparison.tensors.iter().filter(|tensor| !tensor.passes);
+    let differ = differ.map(|tensor| tensor.name.as_str()).collect::<HashSet<_>>();
+    let of_those = dataflow.into_iter().filter(|edge| differ.contains(edge.to.as_str()));
+    // The first edge that leads to a tensor is that of its layer; others come from what the layer holds.
+    let mut operations = BTreeMap::new();
+    of_those.for_each(|edge| _ = operations.entry(edge.to).or_insert(edge.operation));
+    operations
 }
 
 /// A file format that takes the results one by one, so that none has to be kept.

@@ -53,7 +53,11 @@ impl Trace {
 impl Entry {
     /// Notes strides that the tensor had in memory. Those that would leave large gaps are left out.
     pub(super) fn note_strides(&mut self, strides: Vec<usize>) {
-        self.strides = check(self, &strides).is_ok().then_some(strides);
+        // Nearly every tensor has these. An error for each of them would take longer than its copy, since an error
+        // notes where it was made.
+        if strides != contiguous(&self.shape) {
+            self.strides = check(self, &strides).is_ok().then_some(strides);
+        }
     }
 }
 

@@ -29,6 +29,8 @@ const LEVELS: i32 = 10;
 #[derive(Default)]
 struct Row<'a> {
     cells: IndexMap<(usize, usize), Cell<'a>>,
+    /// Whether some cell is of a tensor of the module itself, and not of one below it.
+    has_own: bool,
     below: IndexMap<&'a str, Row<'a>>,
 }
 
@@ -154,6 +156,7 @@ impl<'a> Row<'a> {
         {
             *worst = cell;
         }
+        row.has_own |= rest.is_empty();
         row.add(rest, at, cell);
     }
 }
@@ -167,6 +170,14 @@ struct Drawing<'a> {
 
 impl Drawing<'_> {
     fn row(&mut self, name: &str, row: &Row, depth: usize) {
+        // A module that has one module and no tensor of its own shows the same cells as that one.
+        let (mut name, mut row) = (name.to_owned(), row);
+        while let (false, 1, Some((below, only))) =
+            (row.has_own, row.below.len(), row.below.first())
+        {
+            name = format!("{name}.{below}");
+            row = only;
+        }
         self.rows += 1;
         if self.rows > MAX_ROWS {
             return;
@@ -180,7 +191,7 @@ impl Drawing<'_> {
                 let _ = write!(cells, "{}", drawn(cell, space));
             }
         }
-        let name = shown(name);
+        let name = shown(&name);
         let line = format!("<span class=\"row\"><b>{name}</b>{cells}</span>");
         if row.below.is_empty() {
             let _ = write!(self.text, "<div class=\"leaf\">{line}</div>");

@@ -97,7 +97,7 @@ fn section(report: &Report) -> String {
     text += &environments::table(report);
     text += &map::map(comparison);
     text += &drift::plots(comparison);
-    text += &tensors::table(comparison);
+    text += &tensors::table(report);
     text += &tensors::details(comparison);
     text += &left_out(report);
     text + "</section>\n"

@@ -127,21 +127,26 @@ pub(super) fn bars(title: &str, bars: &[(String, usize)]) -> String {
     let height = |count: usize| {
         ((count + 1) as f64).ln() / ((most + 1) as f64).ln() * (HEIGHT - 2. * BOTTOM)
     };
+    // One shape for all of them, since a page has many histograms.
+    let mut outlines = String::new();
     for (at, (label, count)) in bars.iter().enumerate() {
         let (left, tall) = (at as f64 * width + 6., height(*count));
         let (top, middle) = (HEIGHT - BOTTOM - tall, left + width / 2.);
         let _ = write!(
+            outlines,
+            "M{left:.1} {top:.1}h{:.1}v{tall:.1}H{left:.1}z",
+            (width - 2.).max(1.)
+        );
+        let _ = write!(
             svg,
-            "<rect class=\"bar\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{tall:.1}\"/>\
-             <text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{count}</text>\
+            "<text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{count}</text>\
              <text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-            (width - 2.).max(1.),
             top - 4.,
             HEIGHT - 12.,
             escape(label),
         );
     }
-    svg + "</svg>"
+    svg + &format!("<path class=\"bar\" d=\"{outlines}\"/></svg>")
 }
 
 fn begin(title: &str) -> String {

@@ -6,11 +6,15 @@ use super::plot::bars;
 use super::shown;
 use crate::compare::run::shortened;
 use crate::compare::{Comparison, Details, TensorComparison};
+use crate::report::Report;
 use crate::report::text::{explanation, number, tolerance, verdict};
 use crate::report::xml::escape;
 
 /// The largest number of rows, which a browser lays out at once.
 const MAX_ROWS: usize = 1000;
+
+/// The largest number of characters of an index: a tensor can have any number of dimensions.
+const MAX_INDEX: usize = 100;
 
 /// The largest number of characters of an explanation.
 const MAX_EXPLANATION: usize = 2000;
@@ -18,8 +22,8 @@ const MAX_EXPLANATION: usize = 2000;
 /// The largest number of bars, which are those of the largest differences.
 const MAX_BARS: usize = 14;
 
-pub(super) fn table(comparison: &Comparison) -> String {
-    let tensors = comparison.in_order_of_execution();
+pub(super) fn table(report: &Report) -> String {
+    let tensors = report.comparison.in_order_of_execution();
     let differ = tensors.iter().filter(|tensor| !tensor.passes).collect::<Vec<_>>();
     if differ.is_empty() {
         return String::new();
@@ -35,7 +39,13 @@ pub(super) fn table(comparison: &Comparison) -> String {
             Some(_) => format!("<a href=\"#t{at}\">{name}</a>"),
             None => name,
         };
-        let _ = write!(text, "<tr><td class=\"number\">{at}</td><td>{name}</td><td>{shape}</td>");
+        let operation = report.operations.get(&tensor.name).map_or(String::new(), |operation| {
+            format!("<br><span class=\"dim\">computed by {}</span>", shown(operation))
+        });
+        let _ = write!(
+            text,
+            "<tr><td class=\"number\">{at}</td><td>{name}{operation}</td><td>{shape}</td>"
+        );
         let _ = match &tensor.problem {
             Some(problem) => write!(text, "<td colspan=\"5\">{}</td></tr>", shown(problem)),
             None => write!(
@@ -102,21 +112,29 @@ fn of_tensor(tensor: &TensorComparison, details: &Details) -> String {
     }
     text += "<p class=\"dim\">Elements that differ, by |Δ|: each bar counts those from its number to ten times that.</p>";
     text += &bars("Elements by |Δ|", &counted);
-    text +=
-        "<table><tr><th>index</th><th>actual</th><th>expected</th><th>|Δ|</th><th>ulp</th></tr>";
-    for worst in &details.worst {
-        let index = shown(&format!("{:?}", worst.index));
-        let [actual, expected] = [&worst.actual, &worst.expected]
-            .map(|(decimal, bits)| format!("{decimal} <code class=\"dim\">{bits}</code>"));
-        let _ = write!(
-            text,
-            "<tr><td>{index}</td><td>{actual}</td><td>{expected}</td><td class=\"number\">{}</td>\
-             <td class=\"number\">{}</td></tr>",
-            number(worst.abs),
-            worst.ulp,
-        );
-    }
-    text + "</table>"
+    text + &worst(details)
+}
+
+/// Lists the elements that differ most. It is text, since a table of them for every tensor would be most of what a
+/// browser has to read.
+fn worst(details: &Details) -> String {
+    let head = ["index", "actual", "", "expected", "", "|Δ|", "ulp"].map(str::to_owned);
+    let rows = details.worst.iter().map(|worst| {
+        let index = shortened(&format!("{:?}", worst.index), MAX_INDEX);
+        let ((actual, actual_bits), (expected, expected_bits)) = (&worst.actual, &worst.expected);
+        let values = [actual, actual_bits, expected, expected_bits].map(String::clone);
+        let [actual, actual_bits, expected, expected_bits] = values;
+        let (abs, ulp) = (number(worst.abs), worst.ulp.to_string());
+        [index, actual, actual_bits, expected, expected_bits, abs, ulp]
+    });
+    let rows = [head].into_iter().chain(rows).collect::<Vec<_>>();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let line = |row: &[String; 7]| {
+        let cells = row.iter().enumerate();
+        let cells = cells.map(|(at, cell)| format!("{cell:>0$}", width(at).unwrap_or(0)));
+        escape(&cells.collect::<Vec<_>>().join("  "))
+    };
+    format!("<pre>{}</pre>", rows.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
 fn escape_lines(text: &str) -> String {

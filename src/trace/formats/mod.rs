@@ -9,6 +9,7 @@ mod pickle;
 mod rows;
 mod sharded;
 mod state_dict;
+mod values;
 
 use std::ops::Range;
 

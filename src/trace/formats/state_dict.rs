@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value as Json, json};
 
-use super::pickle::{self, Id, Pickle, Stored, Value};
+use super::pickle::{self, Pickle};
+use super::values::{Id, Stored, Value};
 use super::{Building, FILE, Kind, Rows, Source};
 use crate::trace::{Archive, Trace};
 
