@@ -132,6 +132,12 @@ fn what_is_left_out_above_is_shown_and_run_elsewhere() {
 }
 
 #[test]
+fn the_benchmarks_are_those_that_were_measured() {
+    let page = common::pytorch("scripts/benchmarks/__main__.py", &["target", "--page"]);
+    assert_eq!(page, read("docs/benchmarks.md"));
+}
+
+#[test]
 fn every_link_leads_to_a_file() {
     let mut seen = 0;
     for (path, page) in pages() {

@@ -41,7 +41,7 @@ def rows(programs):
 
     with tempfile.TemporaryDirectory() as folder:
         record_random(1000, 0, Path(folder), compute_with("portable"), largest=16)
-        ours, theirs = in_turn([programs.tch_parity, "check", folder], python("check.py", folder), count=3)
+        ours, theirs = in_turn([programs.tch_parity, "check", folder], python("check.py", folder), count=2, warm_up=0)
         yield Row("check of 1,000 small cases", ours, "Python eager, assert_close", theirs)
 
 

@@ -36,7 +36,7 @@ def train(steps):
 def rows(programs):
     ours, cpp = [programs.tch_parity, "notebook"], [programs.notebook_cpp, "1"]
     commands = ours, cpp, python("../reference.py", "notebook")
-    taken = rounds([lambda command=command: run(command) for command in commands], 2 * ROUNDS)
+    taken = rounds([lambda command=command: run(command) for command in commands], ROUNDS)
     time, cpp_time, py_time = ([one[0] for one in of] for of in taken)
     memory, cpp_memory, py_memory = ([one[1] for one in of] for of in taken)
     yield Row("cold start", time, "C++ frontend", cpp_time)
@@ -54,7 +54,7 @@ def rows(programs):
 
     formats = ("text", "markdown", "html", "ipynb")
     for command in (["figure"], *(["worksheet", "--format", format] for format in formats)):
-        time, notebook = in_turn([programs.tch_parity, *command], ours, count=2 * ROUNDS)
+        time, notebook = in_turn([programs.tch_parity, *command], ours, count=ROUNDS)
         yield Row(" ".join(command), time, "notebook", notebook)
 
 

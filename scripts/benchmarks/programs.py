@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-ROUNDS = 5
+ROUNDS = 3
 HERE = Path(__file__).resolve().parent
 
 
@@ -41,15 +41,15 @@ def seconds(command, **environment):
     return run(command, **environment)[0]
 
 
-def rounds(measures, count=ROUNDS):
-    """Calls each of the functions once to warm up, then in turn, and returns the list of what each returned."""
-    taken = [[measure() for measure in measures] for _ in range(count + 1)][1:]
+def rounds(measures, count=ROUNDS, warm_up=1):
+    """Calls each of the functions to warm up, then in turn, and returns the list of what each returned."""
+    taken = [[measure() for measure in measures] for _ in range(warm_up + count)][warm_up:]
     return [list(column) for column in zip(*taken)]
 
 
-def in_turn(*commands, count=ROUNDS, **environment):
+def in_turn(*commands, count=ROUNDS, warm_up=1, **environment):
     """The lists of the seconds of each command, which are run in turn, so that all see the same machine."""
-    return rounds([lambda command=command: seconds(command, **environment) for command in commands], count)
+    return rounds([lambda command=command: seconds(command, **environment) for command in commands], count, warm_up)
 
 
 def peak_anonymous(command):

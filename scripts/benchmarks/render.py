@@ -1,11 +1,8 @@
 """Rows as text: a line for a terminal, and docs/benchmarks.md."""
 
-import datetime
-import os
-import platform
-import subprocess
-from importlib.metadata import version
 from statistics import median
+
+from row import Row
 
 HEAD = """# Benchmarks
 
@@ -14,7 +11,8 @@ in one run, since machines differ and one machine is faster in one minute than i
 A figure is the median of the rounds, and a ratio is the median of the ratios of the rounds, so that it can differ a
 little from the quotient of the figures beside it.
 
-`scripts/bench --write` has measured all of this and written this page.
+`scripts/bench --write` has measured all of this and written this page, from the rows that it keeps in
+`scripts/benchmarks/measured.json`.
 """
 
 
@@ -49,40 +47,26 @@ def line(row):
     return f"  {what:<50} {ours:>15}   {peer:<28} {theirs:>15}   {ratio}".rstrip()
 
 
-def processor():
-    with open("/proc/cpuinfo") as lines:
-        return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def output(*command):
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-
-
-def machine():
-    compiler = output(os.environ.get("CXX", "c++"), "--version").splitlines()[0]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    rows = [
-        ("date", datetime.date.today().isoformat()),
-        ("commit", output("git", "rev-parse", "--short", "HEAD")),
-        ("processor", f"{processor()}, {len(os.sched_getaffinity(0))} cores"),
-        ("memory", f"{memory:.0f} GiB"),
-        ("PyTorch and libtorch", version("torch")),
-        ("safetensors, for Python", version("safetensors")),
-        ("Python", platform.python_version()),
-        ("Rust", output("rustc", "--version").split()[1]),
-        ("C++ compiler", compiler),
-    ]
-    return "\n## The machine and the versions\n\n" + table(["", ""], rows)
-
-
 def table(head, rows):
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def page(measured):
+    """The page of subjects, each with its rows and the machine on which they were measured."""
     parts = [HEAD]
-    for title, how, rows in measured:
+    machines = []
+    for subject, found in measured:
         head = ["what", "tch-parity", "peer", "the peer's", "tch-parity takes"]
-        parts.append(f"\n## {title}\n\n{how.strip()}\n\n{table(head, map(cells, rows))}")
-    return "".join(parts) + machine()
+        rows = [cells(Row(**row)) for row in found["rows"]]
+        # On a machine that has other work to do, times are longer, and differ more from round to round.
+        load = f"The load average of the machine was {found['load']:.1f} at the end."
+        parts.append(f"\n## {subject.TITLE}\n\n{subject.HOW.strip()} {load}\n\n{table(head, rows)}")
+        same = next((titles for machine, titles in machines if machine == found["machine"]), None)
+        if same is None:
+            machines.append((found["machine"], same := []))
+        same.append(subject.TITLE)
+    parts.append("\n## The machine and the versions\n")
+    for machine, titles in machines:
+        parts.append(f"\n{table(['measured', ', '.join(titles)], machine.items())}")
+    return "".join(parts)
