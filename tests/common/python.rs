@@ -13,6 +13,7 @@ use super::{ROOT, stdout};
 
 /// Where the server listens, which forks for every program. It is there until the process ends that it is for: cargo,
 /// which runs one test file after the other, or this one where somebody runs it alone.
+#[expect(clippy::zombie_processes, reason = "it ends by itself, after this process")]
 static SERVER: LazyLock<PathBuf> = LazyLock::new(|| {
     let process = if env::var_os("CARGO").is_some() { parent_id() } else { process::id() };
     // A socket's path may have some hundred bytes, which that of a target directory can exceed.
