@@ -8,8 +8,10 @@ import contextlib
 import inspect
 import io
 import logging
+import os
 import re
 import sys
+import traceback
 import warnings
 import zipfile
 
@@ -20,6 +22,9 @@ from .names import OUTPUT, of_module, plain
 
 # What the JSON is named in the zip archive of torch.export.save, in the archive's folder.
 MODEL = "/models/model.json"
+# The folder of PyTorch's own code, and the file in it where a module calls its forward.
+TORCH = os.path.dirname(torch.__file__) + os.sep
+CALLS_FORWARD = os.path.join("nn", "modules", "module.py")
 
 
 class CannotExport(Exception):
@@ -89,13 +94,43 @@ def signature(model, args, kwargs):
 def export(model, args, kwargs):
     """The exported program, in which every module's call has its outputs."""
     names = tuple(name for name, _ in model.named_modules() if name)
-    try:
-        return torch.export.export(model, args, kwargs, strict=False, preserve_module_call_signature=names)
-    except Exception:  # what some modules return has no name in a program
+    with lines_of_functions():
         try:
-            return torch.export.export(model, args, kwargs, strict=False)
-        except Exception as error:
-            raise cannot("torch.export", error) from None
+            return torch.export.export(model, args, kwargs, strict=False, preserve_module_call_signature=names)
+        except Exception:  # what some modules return has no name in a program
+            try:
+                return torch.export.export(model, args, kwargs, strict=False)
+            except Exception as error:
+                raise cannot("torch.export", error) from None
+
+
+@contextlib.contextmanager
+def lines_of_functions():
+    """Lets the program name the lines of functions that a forward calls as well, and not of forwards alone."""
+    tracer = torch.fx.proxy.TracerBase
+    usual = getattr(tracer, "_filter_traceback_frames", None)
+    if usual is not None:
+        tracer._filter_traceback_frames = lambda self, frames: traceback.StackSummary.from_list(
+            of_model(frames, {id(frame) for frame in usual(self, frames)})
+        )
+    try:
+        yield
+    finally:
+        if usual is not None:
+            tracer._filter_traceback_frames = usual
+
+
+def of_model(frames, forwards):
+    """The frames of forwards, by their ids, and of the functions that each calls before it calls another module."""
+    within = False
+    for frame in frames:
+        if id(frame) in forwards:
+            within = True
+            yield frame
+        elif frame.filename.startswith(TORCH):
+            within = within and not frame.filename.endswith(CALLS_FORWARD)
+        elif within:
+            yield frame
 
 
 def cannot(function, error):

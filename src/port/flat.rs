@@ -79,7 +79,8 @@ pub(super) struct Step {
     pub(super) results: Results,
     /// The calls of modules that it stands in, the root's first.
     pub(super) modules: Vec<ModuleOf>,
-    pub(super) frames: Vec<Frame>,
+    /// For each `forward`, its line and those of the functions that it calls.
+    pub(super) frames: Vec<Vec<Frame>>,
     /// Whether autograd records it.
     pub(super) grad: bool,
 }

@@ -203,7 +203,7 @@ impl Writer<'_> {
     }
 
     fn lines(&mut self, range: Range<usize>) -> Result<()> {
-        for group in names::lines(self.body, range) {
+        for names::Line { items: group, sources } in names::lines(self.body, range) {
             let (before, inserted) = (self.lines.len(), self.inserted);
             let mut at = group.start;
             while at < group.end {
@@ -230,11 +230,11 @@ impl Writer<'_> {
                 self.flush();
             }
             let before = before + self.inserted - inserted;
-            let source = &self.body.items[group.start].frame.source;
             let is_own = !self.body.class.starts_with("torch.");
-            if is_own && !source.is_empty() && (self.lines.len() > before || is_result) {
-                let comment = format!("// {source}\n");
-                self.lines.insert_str(before, &comment);
+            if is_own && (self.lines.len() > before || is_result) {
+                let comment = |source: &&str| format!("// {}\n", python::shown(source));
+                let comments = sources.iter().map(comment).collect::<String>();
+                self.lines.insert_str(before, &comments);
             }
         }
         Ok(())
@@ -269,7 +269,7 @@ impl Writer<'_> {
                 let expression = written.expression(&port.flat, self);
                 let module = &self.body.module;
                 expression.with_context(|| {
-                    let line = &item.frame.source;
+                    let line = item.source();
                     format!("in the module {module:?}, in the line `{line}`")
                 })?
             }
@@ -383,7 +383,7 @@ impl Writer<'_> {
         let alias = self.body.items[self.item..].iter().find_map(|item| {
             let mut read = read_by(item, self.bodies());
             read.retain(is_value);
-            let [first, second] = python::operands(&item.frame.source)?;
+            let [first, second] = python::operands(item.source())?;
             let alias = match read[..] {
                 [a, _] if a == id => first,
                 [_, b] if b == id => second,

@@ -26,51 +26,101 @@ pub(super) fn computed_by(item: &Item, bodies: &[Body]) -> Vec<Id> {
     }
 }
 
-/// Splits items by the line of Python that they come from.
-pub(super) fn lines(body: &Body, range: Range<usize>) -> Vec<Range<usize>> {
-    let mut lines = Vec::<Range<usize>>::new();
-    for at in range {
-        let place = |at: usize| {
-            let frame = &body.items[at].frame;
-            (&frame.file, frame.line)
-        };
-        match lines.last_mut() {
-            Some(line) if place(line.start) == place(at) && place(at).1 != 0 => line.end = at + 1,
-            _ => lines.push(at..at + 1),
-        }
-    }
+/// The items of a line of Python, and what stands above them.
+pub(super) struct Line<'a> {
+    pub(super) items: Range<usize>,
+    /// The line. Before it stand the assignments whose right sides call the function that the line is the first of.
+    pub(super) sources: Vec<&'a str>,
+}
+
+/// The largest number of operators of a function that are written as one line: the one that calls it.
+const MAX_OF_FUNCTION: usize = 3;
+
+/// Splits items by the line of Python that they come from. The operators of a longer function are split by its lines.
+pub(super) fn lines(body: &Body, range: Range<usize>) -> Vec<Line<'_>> {
+    let mut lines = Vec::new();
+    split(body, range, 0, &mut Vec::new(), &mut lines);
     lines
 }
 
-/// Finds the names that the assignments of a body have for what its lines compute.
+fn split<'a>(
+    body: &'a Body,
+    range: Range<usize>,
+    depth: usize,
+    above: &mut Vec<&'a str>,
+    lines: &mut Vec<Line<'a>>,
+) {
+    for run in runs(body, range, depth) {
+        let items = &body.items[run.clone()];
+        let source = items[0].frames.get(depth).map_or("", |frame| &frame.source);
+        let in_function = items.iter().all(|item| item.frames.len() > depth + 1);
+        if in_function && items.len() > MAX_OF_FUNCTION {
+            if python::assigns(source) {
+                above.push(source);
+            }
+            split(body, run, depth + 1, above, lines);
+            above.clear();
+        } else {
+            let sources = above.drain(..).chain([source]).filter(|source| !source.is_empty());
+            lines.push(Line { items: run, sources: sources.collect() });
+        }
+    }
+}
+
+/// Splits items by their lines down to a depth of functions; an item without a line stands alone.
+fn runs(body: &Body, range: Range<usize>, depth: usize) -> Vec<Range<usize>> {
+    let place = |at: usize| body.items[at].frames.get(..=depth).filter(|f| f[depth].line != 0);
+    let mut runs = Vec::<Range<usize>>::new();
+    for at in range {
+        match runs.last_mut() {
+            Some(run) if place(at).is_some() && place(run.start) == place(at) => run.end = at + 1,
+            _ => runs.push(at..at + 1),
+        }
+    }
+    runs
+}
+
+/// Finds the names that the assignments of a body have for what its lines compute: those of `forward`, and where these
+/// have none, those of the functions that it calls.
 pub(super) fn assigned(tree: &Tree, body: &Body) -> HashMap<Id, String> {
     let mut wanted = HashMap::new();
-    for line in lines(body, 0..body.items.len()) {
-        let mut names = python::assigned(&body.items[line.start].frame.source);
-        let items = &body.items[line.clone()];
-        let later = body.items[line.end..].iter();
-        let read_later = later.flat_map(|item| read_by(item, &tree.bodies));
-        let read_later = read_later.chain(body.outputs.iter().copied()).collect::<HashSet<_>>();
-        let computed = items.iter().flat_map(|item| computed_by(item, &tree.bodies));
-        let live = computed.filter(|id| read_later.contains(id)).collect::<Vec<_>>();
-        let last = items.last().map(|item| computed_by(item, &tree.bodies)).unwrap_or_default();
-        if names.len() != last.len() {
-            names.retain(|name| name != "_");
+    let depth = body.items.iter().map(|item| item.frames.len()).max().unwrap_or(0);
+    for depth in 0..depth {
+        for run in runs(body, 0..body.items.len(), depth) {
+            let Some(frame) = body.items[run.start].frames.get(depth) else { continue };
+            for (id, name) in assigned_by(tree, body, run, &frame.source) {
+                wanted.entry(id).or_insert(name);
+            }
         }
-        let named = match (&names[..], &live[..]) {
-            ([], _) => continue,
-            _ if names.len() == live.len() => live,
-            _ if names.len() == last.len() => last,
-            // One name for a tuple, whose parts have names where they are computed.
-            ([_], _) if last.len() > 1 => continue,
-            ([_], [.., last]) => vec![*last],
-            // The others are none, such as weights that are not asked for.
-            _ if live.len() < names.len() => live,
-            _ => continue,
-        };
-        wanted.extend(named.into_iter().zip(names.iter().map(|name| snake(name))));
     }
     wanted
+}
+
+/// Finds the names that a line has for what its items compute.
+fn assigned_by(tree: &Tree, body: &Body, line: Range<usize>, source: &str) -> Vec<(Id, String)> {
+    let mut names = python::assigned(source);
+    let items = &body.items[line.clone()];
+    let later = body.items[line.end..].iter();
+    let read_later = later.flat_map(|item| read_by(item, &tree.bodies));
+    let read_later = read_later.chain(body.outputs.iter().copied()).collect::<HashSet<_>>();
+    let computed = items.iter().flat_map(|item| computed_by(item, &tree.bodies));
+    let live = computed.filter(|id| read_later.contains(id)).collect::<Vec<_>>();
+    let last = items.last().map(|item| computed_by(item, &tree.bodies)).unwrap_or_default();
+    if names.len() != last.len() {
+        names.retain(|name| name != "_");
+    }
+    let named = match (&names[..], &live[..]) {
+        ([], _) => return Vec::new(),
+        _ if names.len() == live.len() => live,
+        _ if names.len() == last.len() => last,
+        // One name for a tuple, whose parts have names where they are computed.
+        ([_], _) if last.len() > 1 => return Vec::new(),
+        ([_], [.., last]) => vec![*last],
+        // The others are none, such as weights that are not asked for.
+        _ if live.len() < names.len() => live,
+        _ => return Vec::new(),
+    };
+    named.into_iter().zip(names.iter().map(|name| snake(name))).collect()
 }
 
 /// Returns the name that a line of the body has for a value that it is given.
@@ -79,15 +129,14 @@ pub(super) fn in_body(tree: &Tree, body: &Body, flat: &Flat, id: Id) -> Option<S
         let mut read = read_by(item, &tree.bodies);
         read.retain(|id| !matches!(flat.values[*id].from, From::Variable(_)));
         read.dedup();
-        let source = &item.frame.source;
-        match read[..] {
-            [one] if one == id => python::only_operand(source).map(str::to_owned),
+        item.frames.iter().find_map(|frame| match read[..] {
+            [one] if one == id => python::only_operand(&frame.source).map(str::to_owned),
             [a, b] if a == id || b == id => {
-                let [first, second] = python::operands(source)?;
+                let [first, second] = python::operands(&frame.source)?;
                 Some(if a == id { first } else { second }.to_owned())
             }
             _ => None,
-        }
+        })
     })
 }
 

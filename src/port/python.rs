@@ -10,25 +10,39 @@ pub(super) struct Frame {
     pub(super) source: String,
 }
 
-/// Reads a text such as `File "net.py", line 7, in forward\n    h = self.fc1(x)`, the outermost call first.
-pub(super) fn frames(trace: &str) -> Vec<Frame> {
-    let mut frames = Vec::<Frame>::new();
+/// Reads a text such as `File "net.py", line 7, in forward\n    h = self.fc1(x)`, the outermost call first. Lists the
+/// line of each `forward`, and behind it those of the functions that this `forward` calls one in the other.
+pub(super) fn frames(trace: &str) -> Vec<Vec<Frame>> {
+    let mut forwards = Vec::<Vec<Frame>>::new();
     for line in trace.lines().map(str::trim) {
         let Some(place) = line.strip_prefix("File \"") else {
-            if let Some(frame) = frames.last_mut().filter(|frame| frame.source.is_empty()) {
+            let last = forwards.last_mut().and_then(|frames| frames.last_mut());
+            if let Some(frame) = last.filter(|frame| frame.source.is_empty()) {
                 line.clone_into(&mut frame.source);
             }
             continue;
         };
         let (file, rest) = place.split_once("\", line ").unwrap_or((place, ""));
-        let number = rest.split(',').next().and_then(|number| number.parse().ok());
-        frames.push(Frame {
-            file: file.to_owned(),
-            line: number.unwrap_or(0),
-            source: String::new(),
-        });
+        let (number, function) = rest.split_once(", in ").unwrap_or((rest, "forward"));
+        let line = number.parse().unwrap_or(0);
+        let frame = Frame { file: file.to_owned(), line, source: String::new() };
+        match forwards.last_mut() {
+            Some(frames) if function != "forward" => frames.push(frame),
+            _ => forwards.push(vec![frame]),
+        }
     }
-    frames
+    forwards
+}
+
+/// Returns a line as a comment shows it: of a statement of several lines, a program has the first.
+pub(super) fn shown(source: &str) -> String {
+    match source.chars().last() {
+        Some('(') => format!("{source}…)"),
+        Some('[') => format!("{source}…]"),
+        Some('{') => format!("{source}…}}"),
+        Some(',') => format!("{source} …"),
+        _ => source.to_owned(),
+    }
 }
 
 /// Returns the variables that a line assigns to, such as `q` and `k` of `q, k = self.heads(x)`; none of `return x`, and
@@ -45,6 +59,11 @@ pub(super) fn assigned(source: &str) -> Vec<String> {
     };
     let names = names.filter(|part| !part.trim().is_empty()).map(name).collect::<Option<Vec<_>>>();
     names.unwrap_or_default()
+}
+
+/// Returns whether a line assigns to something.
+pub(super) fn assigns(source: &str) -> bool {
+    assignment(source).is_some()
 }
 
 /// Returns the place of the `=` of an assignment, outside of brackets.

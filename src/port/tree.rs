@@ -24,11 +24,19 @@ impl Body {
     }
 }
 
-/// An operator or a call, and the line of Python that it comes from.
+/// An operator or a call, and the lines of Python that it comes from.
 pub(super) struct Item {
     pub(super) what: What,
-    pub(super) frame: Frame,
+    /// The line of `forward`, and those of the functions that it calls, one in the other.
+    pub(super) frames: Vec<Frame>,
     pub(super) grad: bool,
+}
+
+impl Item {
+    /// Returns the innermost line.
+    pub(super) fn source(&self) -> &str {
+        self.frames.last().map_or("", |frame| &frame.source)
+    }
 }
 
 pub(super) enum What {
@@ -91,10 +99,10 @@ impl Builder<'_> {
         let mut at = range.start;
         while at < range.end {
             let step = &self.flat.steps[at];
-            let frame = step.frames.get(level).or(step.frames.last()).cloned().unwrap_or_default();
+            let frames = step.frames.get(level).or(step.frames.last()).cloned().unwrap_or_default();
             let grad = step.grad;
             let Some(child) = step.modules.get(depth + 1) else {
-                items.push(Item { what: What::Step(step.clone()), frame, grad });
+                items.push(Item { what: What::Step(step.clone()), frames, grad });
                 at += 1;
                 continue;
             };
@@ -115,10 +123,10 @@ impl Builder<'_> {
                 || self.is_small(&child, at..end, depth + 1);
             if inline {
                 let inner = self.items(at..end, depth + 1, module);
-                items.extend(inner.into_iter().map(|item| Item { frame: frame.clone(), ..item }));
+                items.extend(inner.into_iter().map(|item| Item { frames: frames.clone(), ..item }));
             } else {
                 let body = self.body(&child, at..end, depth + 1);
-                items.push(Item { what: What::Call(body), frame, grad });
+                items.push(Item { what: What::Call(body), frames, grad });
             }
             at = end;
         }
