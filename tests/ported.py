@@ -102,20 +102,43 @@ class Images(nn.Module):
 
 
 class Several(nn.Module):
-    """Two inputs, a part without gradients, a constant, and a dict."""
+    """Two inputs, a part without gradients, constants, an operator of several results, and a dict."""
 
     def __init__(self):
         super().__init__()
         self.left = nn.Linear(4, 3)
         self.right = nn.Linear(2, 3)
         self.scale = nn.Parameter(torch.tensor(0.5))
+        self.table = torch.linspace(0, 1, 300)  # no buffer
 
     def forward(self, a, b):
         left = self.left(a)
         with torch.no_grad():
             weight = torch.sigmoid(left)
         right = self.right(b) * weight
+        q, r = torch.linalg.qr(right)  # which tch does not bind
+        right = right + q @ r * self.table[7:10]
         return {"sum": left + right * self.scale, "size": torch.linalg.vector_norm(right, dim=1) + torch.tensor([2.0])}
+
+
+class Branches(nn.Module):
+    def forward(self, x):
+        return torch.cond(x.sum() > 0, lambda x: x.sin(), lambda x: x.cos(), (x,))
+
+
+@torch.library.custom_op("mine::twice", mutates_args=())
+def twice(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+
+@twice.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+class Custom(nn.Module):
+    def forward(self, x):
+        return twice(x) + 1
 
 
 def record(path, model, make, loss_of, optimizer):
@@ -148,6 +171,10 @@ def main(folder):
     model = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.Unflatten(1, (2, 2)))
     program = torch.export.export(model, (torch.randn(3, 2, 3),), strict=False, dynamic_shapes=({0: batch},))
     torch.export.save(program, folder / "any-batch.pt2")
+    (folder / "refused").mkdir()
+    for name, model in {"cond": nn.Sequential(Branches()), "custom": nn.Sequential(Custom())}.items():
+        program = torch.export.export(model, (torch.randn(3),), strict=False)
+        torch.export.save(program, folder / f"refused/{name}.pt2")
 
 
 if __name__ == "__main__":

@@ -24,10 +24,16 @@ fn cargo(workspace: &Path, args: &[&str]) -> (bool, String) {
     (output.status.success(), text)
 }
 
+/// Returns how many lines of code a source has: neither empty ones nor comments.
+fn lines_of_code(source: &str) -> usize {
+    let lines = source.lines().map(str::trim_start);
+    lines.filter(|line| !line.is_empty() && !line.starts_with("//")).count()
+}
+
 /// Records and exports the models of `tests/ported.py`, and lists all files to port.
 fn recorded(folder: &Path) -> Vec<PathBuf> {
     pytorch("tests/ported.py", &[folder.to_str().unwrap()]);
-    let examples = ["mlp", "convnet", "encoder"];
+    let examples = ["mlp", "convnet", "encoder", "llama"];
     let examples =
         examples.map(|name| Path::new(ROOT).join(format!("examples/{name}.safetensors")));
     let recorded = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
@@ -40,7 +46,7 @@ fn recorded(folder: &Path) -> Vec<PathBuf> {
 fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     let folder = scratch("ported");
     let files = recorded(&folder);
-    assert_eq!(files.len(), 9, "{files:?}");
+    assert_eq!(files.len(), 10, "{files:?}");
     share_build(&folder);
     let workspace = folder.join("workspace");
     fs::create_dir(&workspace).unwrap();
@@ -63,6 +69,30 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     assert!(passed && !text.contains("warning"), "{text}");
     let proofs = text.matches("test is_the_same_computation ... ok").count();
     assert_eq!(proofs, files.len(), "{text}");
+
+    // It is little longer than what a person writes; both have the model and its proof.
+    let by_hand = fs::read_to_string(Path::new(ROOT).join("examples/llama.rs")).unwrap();
+    let sources = fs::read_dir(workspace.join("llama/src")).unwrap();
+    let sources = sources.map(|file| file.unwrap().path());
+    let sources = sources.chain([workspace.join("llama/tests/parity.rs")]);
+    let sources = sources.map(|file| fs::read_to_string(file).unwrap()).collect::<String>();
+    let (written, by_hand) = (lines_of_code(&sources), lines_of_code(&by_hand));
+    println!("lines of code of a Llama: {written} written by port, {by_hand} by hand");
+    assert!(2 * written <= 3 * by_hand, "{written} lines, and by hand {by_hand}");
+
+    // What cannot be written is refused with its place.
+    for (name, says) in [
+        ("cond", ["torch.ops.higher_order.cond", "module 0", "torch.cond("]),
+        ("custom", ["torch.ops.mine.twice.default", "module 0", "twice(x) + 1"]),
+    ] {
+        let file = folder.join(format!("refused/{name}.pt2"));
+        let into = folder.join(format!("port-of-{name}"));
+        let output = port(&[file.to_str().unwrap(), "--output", into.to_str().unwrap()]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), stderr.lines().count()), (Some(2), 1), "{stderr}");
+        assert!(says.iter().all(|words| stderr.contains(words)), "{stderr}");
+        assert!(!into.exists(), "something is left of {name}");
+    }
 
     // A port with a mistake does not pass.
     let source = workspace.join("mlp/src/lib.rs");

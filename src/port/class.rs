@@ -1,11 +1,13 @@
 //! Calls that are the same code are one class: what differs between them are numbers, which its `new` takes.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
 
-use super::flat::{Argument, Flat, From, Id, Int};
+use super::fields::{self, RustField};
+use super::flat::{Flat, From};
 use super::identifier::{snake, type_name};
 use super::layers::Layer;
+use super::optional::{self, Groups};
+use super::outline::Shape;
 use super::tree::{Body, Tree, What};
 
 /// A number of the source that may differ between the modules of a class.
@@ -20,6 +22,9 @@ pub(super) struct Hole {
 pub(super) enum Number {
     Int(i64),
     Float(f64),
+    Bool(bool),
+    /// That of a part which a module does not have.
+    Any,
 }
 
 impl PartialEq for Number {
@@ -27,6 +32,8 @@ impl PartialEq for Number {
         match (self, other) {
             (Number::Int(a), Number::Int(b)) => a == b,
             (Number::Float(a), Number::Float(b)) => a.to_bits() == b.to_bits(),
+            (Number::Bool(a), Number::Bool(b)) => a == b,
+            (Number::Any, _) | (_, Number::Any) => true,
             _ => false,
         }
     }
@@ -45,6 +52,8 @@ pub(super) enum Place {
     Forward { item: usize, argument: String, at: usize },
     /// In a field that `new` makes.
     New { field: String, at: usize },
+    /// Whether there is a module, in a field that is an `Option`.
+    Has { field: String },
 }
 
 /// What is one `struct` in Rust, or a layer of tch's.
@@ -58,13 +67,21 @@ pub(super) struct Class {
     pub(super) arguments: Vec<Hole>,
     /// Which of the arguments a number is.
     pub(super) argument_at: HashMap<Place, usize>,
+    /// The parts of the module.
     pub(super) fields: Vec<Field>,
+    /// The fields of the struct.
+    pub(super) rust_fields: Vec<RustField>,
 }
 
 impl Class {
     /// Returns whether the class is a function: it has no fields, and its `new` would take nothing.
     pub(super) fn is_function(&self) -> bool {
         self.layer.is_none() && self.fields.is_empty() && self.arguments.is_empty()
+    }
+
+    /// Returns which of the arguments says whether there is a module, which is an `Option` then.
+    pub(super) fn has(&self, field: &str) -> Option<usize> {
+        self.argument_at.get(&Place::Has { field: field.to_owned() }).copied()
     }
 }
 
@@ -92,14 +109,6 @@ pub(super) struct Classes {
     pub(super) numbers: Vec<Vec<Number>>,
 }
 
-/// The code of a call with its numbers taken out.
-struct Shape {
-    skeleton: String,
-    holes: Vec<(Place, Hole)>,
-    fields: Vec<Field>,
-    layer: Option<Layer>,
-}
-
 impl Classes {
     /// Finds the classes of all bodies, or the modules whose calls are better written where they are called.
     pub(super) fn find(tree: &Tree, flat: &Flat) -> Result<Classes, HashSet<String>> {
@@ -113,18 +122,26 @@ impl Classes {
         let mut names = HashMap::<String, usize>::new();
         for height in 0..=heights.iter().copied().max().unwrap_or(0) {
             let level = (0..tree.bodies.len()).filter(|at| heights[*at] == height);
-            let mut groups = indexmap::IndexMap::<(String, String), Vec<(usize, Shape)>>::new();
+            let mut groups = Groups::new();
             for at in level {
-                let shape = found.shape(tree, flat, at, &shared);
+                let shape = found.shape(tree, flat, at, &shared, None);
                 let key = (tree.bodies[at].class.clone(), shape.skeleton.clone());
                 groups.entry(key).or_default().push((at, shape));
             }
+            let without = |at, item| found.shape(tree, flat, at, &shared, Some(item));
+            optional::unite(tree, &mut groups, without);
             for instances in groups.into_values() {
                 found.add(tree, instances, &mut names);
             }
         }
         let inline = found.better_inline(tree);
-        if inline.is_empty() { Ok(found) } else { Err(inline) }
+        if !inline.is_empty() {
+            return Err(inline);
+        }
+        for at in 0..found.classes.len() {
+            found.classes[at].rust_fields = fields::find(&found.classes[at], &found);
+        }
+        Ok(found)
     }
 
     /// Adds the class of calls that are the same but for numbers.
@@ -152,10 +169,11 @@ impl Classes {
             });
             let argument = known.unwrap_or(arguments.len());
             if argument == arguments.len() {
-                arguments.push((hole.clone(), numbers));
+                let first = numbers[0];
+                let known = |number| if let Number::Any = number { first } else { number };
+                arguments.push((hole.clone(), numbers.into_iter().map(known).collect()));
             } else if layer.is_none()
-                && is_vague(&arguments[argument].0.hint)
-                && !is_vague(&hole.hint)
+                && vagueness(&arguments[argument].0.hint) > vagueness(&hole.hint)
             {
                 arguments[argument].0.hint.clone_from(&hole.hint);
             }
@@ -187,7 +205,9 @@ impl Classes {
             None => unique_name(tree, first, &self.classes, &shape.fields, names),
         };
         let fields = shape.fields.clone();
-        self.classes.push(Class { name, body: first, layer, arguments, argument_at, fields });
+        let rust_fields = Vec::new();
+        let class = Class { name, body: first, layer, arguments, argument_at, fields, rust_fields };
+        self.classes.push(class);
     }
 
     /// Lists the modules that are called in several ways, and the chains of modules of one class.
@@ -219,7 +239,7 @@ impl Classes {
             let ([(_, given)], [output]) = (&called.inputs[..], &called.outputs[..]) else {
                 return false;
             };
-            if *given != value {
+            if *given != value || called.list.is_some() {
                 return false;
             }
             value = *output;
@@ -230,211 +250,48 @@ impl Classes {
             && classes.len() == 1
             && body.outputs == [value]
     }
+}
 
-    fn shape(&self, tree: &Tree, flat: &Flat, at: usize, shared: &HashSet<String>) -> Shape {
-        let body = &tree.bodies[at];
-        if let Some((layer, holes)) = Layer::of(body, flat, shared) {
-            let place = |at| Place::New { field: String::new(), at };
-            let holes = holes.into_iter().enumerate();
-            let holes = holes.map(|(at, hole)| (place(at), hole)).collect();
-            let skeleton = format!("{layer:?}");
-            return Shape { skeleton, holes, fields: Vec::new(), layer: Some(layer) };
-        }
-        let mut outline = Outline {
-            flat,
-            within: body.prefix(),
-            local: HashMap::new(),
-            text: String::new(),
-            holes: Vec::new(),
-        };
-        for (_, id) in &body.inputs {
-            outline.define(*id);
-        }
-        for (n, item) in body.items.iter().enumerate() {
-            let _ = write!(outline.text, "\n{} ", item.grad);
-            match &item.what {
-                What::Step(step) => {
-                    outline.text += &step.operator;
-                    for (name, argument) in &step.arguments {
-                        outline.argument(n, name, argument);
-                    }
-                    for id in step.results.ids() {
-                        outline.define(id);
-                    }
-                    let _ = write!(outline.text, " -> {}", kind_of(&step.results));
-                }
-                What::Call(call) => {
-                    let called = &tree.bodies[*call];
-                    let path = called.module.strip_prefix(&outline.within).unwrap_or("");
-                    let _ = write!(outline.text, "{path}: {}", self.of_body[*call]);
-                    for (_, id) in &called.inputs {
-                        outline.value(*id);
-                    }
-                    for id in &called.outputs {
-                        outline.define(*id);
-                    }
-                }
-            }
-        }
-        outline.text += "\nreturns";
-        for id in &body.outputs {
-            outline.value(*id);
-        }
-        let fields = fields(tree, flat, at);
-        for Field { path, what } in &fields {
-            match what {
-                FieldOf::Module(body) => {
-                    let class = &self.classes[self.of_body[*body]];
-                    let _ = write!(outline.text, "\n{path}: {}", self.of_body[*body]);
-                    for (at, (hole, number)) in
-                        class.arguments.iter().zip(&self.numbers[*body]).enumerate()
-                    {
-                        let place = Place::New { field: path.clone(), at };
-                        outline
-                            .holes
-                            .push((place, Hole { hint: hole.hint.clone(), number: *number }));
-                    }
-                }
-                FieldOf::Variable(variable) => {
-                    let variable = &flat.variables[*variable];
-                    let meta = &variable.meta;
-                    let _ = write!(
-                        outline.text,
-                        "\n{path}: {} {} {} {} {}",
-                        meta.dtype,
-                        meta.sizes.len(),
-                        variable.is_parameter,
-                        variable.requires_grad,
-                        variable.persistent
-                    );
-                    for (at, size) in meta.sizes.iter().enumerate() {
-                        let place = Place::New { field: path.clone(), at };
-                        let of_one = if meta.sizes.len() == 1 { "features" } else { "size" };
-                        let hole = Hole::int(of_one, size.unwrap_or(0));
-                        outline.holes.push((place, hole));
-                    }
-                }
-            }
-        }
-        Shape { skeleton: outline.text, holes: outline.holes, fields, layer: None }
+/// Returns how little a name says of a number.
+fn vagueness(hint: &str) -> u8 {
+    match hint {
+        "size" | "shape" | "dim" => 2,
+        "features" | "rows" | "columns" => 1,
+        _ => 0,
     }
 }
 
-/// Returns whether a number could be called anything else as well.
-fn is_vague(hint: &str) -> bool {
-    ["size", "features", "shape", "dim"].contains(&hint)
-}
-
-fn kind_of(results: &super::flat::Results) -> &'static str {
-    match results {
-        super::flat::Results::One(_) => "one",
-        super::flat::Results::Tuple(_) => "tuple",
-        super::flat::Results::List(_) => "list",
-    }
-}
-
-/// The text of a body, in which values have local names and numbers are holes.
-struct Outline<'a> {
-    flat: &'a Flat,
-    within: String,
-    local: HashMap<Id, usize>,
-    text: String,
-    holes: Vec<(Place, Hole)>,
-}
-
-impl Outline<'_> {
-    fn define(&mut self, id: Id) {
-        let next = self.local.len();
-        self.local.entry(id).or_insert(next);
-    }
-
-    fn value(&mut self, id: Id) {
-        let _ = match (self.local.get(&id), &self.flat.values[id].from) {
-            (Some(local), _) => write!(self.text, " v{local}"),
-            (None, From::Variable(name)) => {
-                write!(self.text, " self.{}", name.strip_prefix(&self.within).unwrap_or(name))
-            }
-            (None, from) => write!(self.text, " {from:?}"),
-        };
-    }
-
-    fn hole(&mut self, item: usize, argument: &str, at: usize, number: Number) {
-        self.text.push_str(" _");
-        let place = Place::Forward { item, argument: argument.to_owned(), at };
-        self.holes.push((place, Hole { hint: argument.to_owned(), number }));
-    }
-
-    fn argument(&mut self, item: usize, name: &str, argument: &Argument) {
-        let _ = write!(self.text, " {name}=");
-        match argument {
-            Argument::Value(id) => self.value(*id),
-            Argument::List(list) => {
-                for id in list {
-                    match id {
-                        Some(id) => self.value(*id),
-                        None => self.text.push_str(" None"),
-                    }
-                }
-            }
-            Argument::Int(int) => self.hole(item, name, 0, Number::Int(*int)),
-            Argument::Float(float) => self.hole(item, name, 0, Number::Float(*float)),
-            Argument::Ints(ints) => {
-                for (at, int) in ints.iter().enumerate() {
-                    match int {
-                        Int::Known(int) => self.hole(item, name, at, Number::Int(*int)),
-                        Int::Value(id) => self.value(*id),
-                    }
-                }
-            }
-            other => {
-                let _ = write!(self.text, "{other:?}");
-            }
-        }
-    }
-}
-
-/// Lists the parts of a body's module: the modules that it calls, and the variables that are in none of them.
-fn fields(tree: &Tree, flat: &Flat, at: usize) -> Vec<Field> {
-    let body = &tree.bodies[at];
-    let within = body.prefix();
-    let mut fields = Vec::<(usize, Field)>::new();
-    for item in &body.items {
-        let What::Call(call) = item.what else { continue };
-        let module = &tree.bodies[call].module;
-        let inside = format!("{module}.");
-        let first = flat.variables.iter().position(|v| v.name.starts_with(&inside));
-        let path = module.strip_prefix(&within).unwrap_or(module).to_owned();
-        if !fields.iter().any(|(_, field)| field.path == path) {
-            let field = Field { path, what: FieldOf::Module(call) };
-            fields.push((first.unwrap_or(flat.variables.len()), field));
-        }
-    }
-    let is_in = |name: &str, fields: &[(usize, Field)]| {
-        fields.iter().any(|(_, field)| {
-            name.strip_prefix(&field.path).is_some_and(|rest| rest.starts_with('.'))
-        })
-    };
-    let mut own = Vec::new();
-    for (at, variable) in flat.variables.iter().enumerate() {
-        let path = variable.name.strip_prefix(&within);
-        if let Some(path) = path.filter(|path| !is_in(path, &fields)) {
-            own.push((at, Field { path: path.to_owned(), what: FieldOf::Variable(at) }));
-        }
-    }
-    fields.extend(own);
-    fields.sort_by_key(|(order, _)| *order);
-    fields.into_iter().map(|(_, field)| field).collect()
-}
-
-/// Returns how many calls stand within each other in each body.
+/// Returns a height for each body, which is above those of the bodies that it calls. Bodies of one class in Python have
+/// the same, so that they can be one class in Rust, unless one of them calls another.
 fn heights(tree: &Tree) -> Vec<usize> {
+    let mut lowest = HashMap::<&str, usize>::new();
+    let mut heights = above_called(tree, &lowest);
+    for _ in 0..tree.bodies.len() {
+        for (body, height) in tree.bodies.iter().zip(&heights) {
+            if !body.class.starts_with("torch.") {
+                let known = lowest.entry(&body.class).or_default();
+                *known = (*known).max(*height);
+            }
+        }
+        let higher = above_called(tree, &lowest);
+        if higher == heights {
+            return heights;
+        }
+        heights = higher;
+    }
+    above_called(tree, &HashMap::new())
+}
+
+/// Returns for each body the height that its class has at least, and one that is above those of the bodies that it calls.
+fn above_called(tree: &Tree, lowest: &HashMap<&str, usize>) -> Vec<usize> {
     let mut heights = Vec::<usize>::new();
     for body in &tree.bodies {
         let called = body.items.iter().filter_map(|item| match item.what {
             What::Call(call) => Some(heights[call] + 1),
             What::Step(_) => None,
         });
-        heights.push(called.max().unwrap_or(0));
+        let lowest = lowest.get(body.class.as_str()).copied().unwrap_or(0);
+        heights.push(called.max().unwrap_or(0).max(lowest));
     }
     heights
 }

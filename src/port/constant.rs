@@ -1,23 +1,46 @@
 //! A constant tensor of a program as an expression of Rust.
 
-use anyhow::{Context, Result, ensure};
-use tch::{Kind, Tensor};
+use anyhow::{Context, Result};
+use tch::{Device, Kind, Tensor};
 
+use super::identifier::snake;
 use super::rust::float;
 
 /// The largest constant that is written into the source.
 const MAX_ELEMENTS: usize = 256;
 
+/// A constant of a program, as it is written.
+pub(super) struct Constant {
+    /// An expression that is a `Result`.
+    pub(super) expression: String,
+    /// The file beside the source that it reads, and what it holds.
+    pub(super) file: Option<(String, Vec<u8>)>,
+}
+
+impl Constant {
+    /// Writes a tensor into the source, or if it is large into a file of its own.
+    ///
+    /// # Errors
+    /// Returns an error if its dtype is not supported.
+    pub(super) fn new(name: &str, tensor: &Tensor) -> Result<Constant> {
+        if tensor.numel() <= MAX_ELEMENTS {
+            return Ok(Constant { expression: expression(tensor)?, file: None });
+        }
+        let (kind, sizes) = (tensor.f_kind()?, tensor.size());
+        let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
+        let mut bytes = vec![0; tensor.numel() * kind.elt_size_in_bytes()];
+        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+        let file = format!("{}.bin", snake(name));
+        let expression = format!(
+            "Tensor::f_from_data_size(include_bytes!({file:?}), &{sizes:?}, Kind::{kind:?})"
+        );
+        Ok(Constant { expression, file: Some((file, bytes)) })
+    }
+}
+
 /// Writes the tensor as an expression that is a `Result`.
-///
-/// # Errors
-/// Returns an error if it has too many elements, or a dtype that is not supported.
-pub(super) fn expression(tensor: &Tensor) -> Result<String> {
+fn expression(tensor: &Tensor) -> Result<String> {
     let count = tensor.numel();
-    ensure!(
-        count <= MAX_ELEMENTS,
-        "it has {count} elements, and {MAX_ELEMENTS} can be written into source"
-    );
     let kind = tensor.f_kind()?;
     let flat = tensor.f_detach()?.f_reshape([-1])?;
     let elements = match kind {

@@ -12,8 +12,8 @@ pub(super) struct RustField {
     pub(super) is_list: bool,
 }
 
-/// Lists the fields of a class, in PyTorch's order.
-pub(super) fn fields(class: &Class, classes: &Classes) -> Vec<RustField> {
+/// Works out the fields of a class, in PyTorch's order.
+pub(super) fn find(class: &Class, classes: &Classes) -> Vec<RustField> {
     let mut fields = Vec::<RustField>::new();
     let mut names = class.arguments.iter().map(|hole| hole.hint.clone()).collect::<HashSet<_>>();
     let mut seen = HashSet::new();
@@ -84,9 +84,9 @@ fn without_index(path: &str) -> &str {
 }
 
 /// Returns where a part of a module is in Rust, such as `self.h[0]`.
-pub(super) fn place(class: &Class, classes: &Classes, path: &str) -> Option<String> {
-    let found = fields(class, classes);
-    let field = found.iter().find(|field| field.parts.iter().any(|part| part.path == path))?;
+pub(super) fn place(class: &Class, path: &str) -> Option<String> {
+    let field =
+        class.rust_fields.iter().find(|field| field.parts.iter().any(|part| part.path == path))?;
     let at = field.parts.iter().position(|part| part.path == path)?;
     Some(if field.is_list { format!("{}[{at}]", field.name) } else { field.name.clone() })
 }
@@ -96,13 +96,13 @@ pub(super) fn variable(class: &Class, classes: &Classes, name: &str) -> Option<S
     if let Some(layer) = &class.layer {
         return Some(layer.field(name).to_owned());
     }
-    if let Some(own) = place(class, classes, name) {
+    if let Some(own) = place(class, name) {
         return Some(own);
     }
     class.fields.iter().find_map(|field| {
         let FieldOf::Module(body) = field.what else { return None };
         let rest = name.strip_prefix(&field.path)?.strip_prefix('.')?;
         let inner = variable(&classes.classes[classes.of_body[body]], classes, rest)?;
-        Some(format!("{}.{inner}", place(class, classes, &field.path)?))
+        Some(format!("{}.{inner}", place(class, &field.path)?))
     })
 }

@@ -9,11 +9,11 @@ use std::ops::Range;
 use anyhow::{Context, Result};
 
 use super::Port;
-use super::class::{Class, Place};
+use super::class::Class;
 use super::fields;
-use super::flat::{self, From, Id, Results, Step};
+use super::flat::{self, Id, Results, Step};
 use super::identifier::snake;
-use super::names::{self, computed_by, read_by, with_word};
+use super::names::{self, computed_by, read_by};
 use super::operator::{Scope, Written};
 use super::python;
 use super::rust::{Expression, Kind};
@@ -39,6 +39,7 @@ pub(super) fn forward(port: &Port, class: &Class) -> Result<Forward> {
         class,
         body,
         locals: HashMap::new(),
+        lists: Vec::new(),
         reads: HashMap::new(),
         written: HashSet::new(),
         wanted: &port.names[class.body],
@@ -46,6 +47,7 @@ pub(super) fn forward(port: &Port, class: &Class) -> Result<Forward> {
         unwritten: String::new(),
         lines: String::new(),
         inserted: 0,
+        begins: (0, 0),
         item: 0,
         device: None,
         numbers: std::cell::RefCell::new(HashSet::new()),
@@ -65,6 +67,8 @@ pub(super) struct Writer<'a> {
     pub(super) body: &'a Body,
     /// What each value is that has a name.
     pub(super) locals: HashMap<Id, Expression>,
+    /// The lists of values that are variables.
+    pub(super) lists: Vec<(Vec<Id>, String)>,
     /// How often each value is still read.
     pub(super) reads: HashMap<Id, usize>,
     /// The values that an operator writes to.
@@ -78,6 +82,8 @@ pub(super) struct Writer<'a> {
     pub(super) lines: String,
     /// How much was written into lines that were there already.
     pub(super) inserted: usize,
+    /// How long the lines were where the present one begins, and how much was inserted until then.
+    pub(super) begins: (usize, usize),
     /// The item that is being written.
     pub(super) item: usize,
     /// An argument that is a tensor.
@@ -98,49 +104,16 @@ impl Writer<'_> {
             }
             if let What::Step(step) = &item.what {
                 let receiver = step.arguments.first().and_then(|(_, a)| a.ids().first().copied());
-                let written = Written::new(step, &self.port.methods);
-                let by_method = written.is_ok_and(|written| written.is_method());
-                self.written.extend(receiver.filter(|_| Written::writes(step) && by_method));
+                let by_method = || {
+                    let written = Written::new(step, &self.port.methods);
+                    written.is_ok_and(|written| written.is_method())
+                };
+                self.written.extend(receiver.filter(|_| Written::writes(step) && by_method()));
             }
         }
         for id in &self.body.outputs {
             *self.reads.entry(*id).or_default() += 1;
         }
-    }
-
-    /// Names the arguments, and returns them with their types.
-    fn arguments(&mut self) -> Vec<String> {
-        let mut arguments = Vec::new();
-        for (name, id) in &self.body.inputs {
-            let is_int = self.port.flat.values[*id].kind == flat::Kind::Int;
-            let name = match &self.port.flat.values[*id].from {
-                _ if !name.is_empty() && !name.ends_with(|c: char| c.is_ascii_digit()) => {
-                    snake(name)
-                }
-                From::Computed if self.port.name_anywhere(*id).is_some() => {
-                    self.port.name_anywhere(*id).unwrap_or_default()
-                }
-                _ if !name.is_empty() => snake(name),
-                From::Variable(name) => snake(name.rsplit('.').next().unwrap_or(name)),
-                _ if is_int => self.port.int_name(*id),
-                _ => {
-                    let name = names::in_body(&self.port.tree, self.body, &self.port.flat, *id);
-                    name.map_or_else(|| self.usual_name(), |name| snake(&name))
-                }
-            };
-            let name = self.unused(&name);
-            let (kind, of) = if is_int { (Kind::Int, "i64") } else { (Kind::Reference, "&Tensor") };
-            arguments.push(format!("{name}: {of}"));
-            if !is_int && self.device.is_none() {
-                self.device = Some(name.clone());
-            }
-            self.locals.insert(*id, Expression::new(name, kind, false));
-        }
-        arguments
-    }
-
-    fn usual_name(&self) -> String {
-        if self.body.class.starts_with("torch.nn.") { "input" } else { "x" }.to_owned()
     }
 
     fn items(&mut self, range: Range<usize>) -> Result<()> {
@@ -205,8 +178,16 @@ impl Writer<'_> {
     fn lines(&mut self, range: Range<usize>) -> Result<()> {
         for names::Line { items: group, sources } in names::lines(self.body, range) {
             let (before, inserted) = (self.lines.len(), self.inserted);
+            self.begins = (before, inserted);
             let mut at = group.start;
             while at < group.end {
+                let grown = self.grown(at..group.end);
+                if grown > 1 {
+                    self.item = at;
+                    self.write_growing(at..at + grown)?;
+                    at += grown;
+                    continue;
+                }
                 let looped = self.looped(at..group.end);
                 if looped > 1 {
                     self.write_loop(at..at + looped)?;
@@ -256,6 +237,12 @@ impl Writer<'_> {
                 written = None;
             }
         }
+        if let What::Call(call) = item.what
+            && self.is_optional(call)
+        {
+            // What it is given is written twice.
+            self.flush();
+        }
         let is_pending = |id: &&Id| self.pending.iter().any(|(pending, _)| pending == *id);
         let nested = order.iter().filter(is_pending).copied().collect::<Vec<_>>();
         let ids = self.pending.iter().map(|(id, _)| *id).collect::<Vec<_>>();
@@ -269,8 +256,11 @@ impl Writer<'_> {
                 let expression = written.expression(&port.flat, self);
                 let module = &self.body.module;
                 expression.with_context(|| {
+                    let operator = written.operator();
                     let line = item.source();
-                    format!("in the module {module:?}, in the line `{line}`")
+                    format!(
+                        "the operator {operator} of the module {module:?}, in the line `{line}`"
+                    )
                 })?
             }
             (What::Call(call), None) => self.call(*call)?,
@@ -288,7 +278,8 @@ impl Writer<'_> {
             let in_line = line.iter().any(|item| read_by(item, self.bodies()).contains(&id));
             let is_result = at + 1 == self.body.items.len() && self.body.outputs == [id];
             let reads = self.reads.get(&id).copied().unwrap_or(0);
-            let short = expression.text.len() <= MAX_NESTED || is_result;
+            let is_expression = !expression.text.starts_with("match ");
+            let short = is_expression && expression.text.len() <= MAX_NESTED || is_result;
             let is_tensor = expression.kind == Kind::New;
             if reads == 1 && (in_line || is_result) && short && is_tensor {
                 self.pending.push((id, expression));
@@ -310,157 +301,55 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes a `let`.
-    fn bind(&mut self, results: Results, expression: &Expression) {
-        let mut value = expression.value();
-        let is_read = |writer: &Self, id: Id| writer.reads.get(&id).is_some_and(|reads| *reads > 0);
-        match results {
-            Results::One(id) if !is_read(self, id) => self.lines += &format!("let _ = {value};\n"),
-            Results::One(id) => {
-                let name = self.name(id, &mut value);
-                let mutable = if self.written.contains(&id) { "mut " } else { "" };
-                self.lines += &format!("let {mutable}{name} = {value};\n");
-                let kind = if expression.kind == Kind::Int { Kind::Int } else { Kind::Place };
-                self.locals.insert(id, Expression::new(name, kind, false));
-            }
-            Results::Tuple(ids) => {
-                let mut names = Vec::new();
-                for id in ids {
-                    if is_read(self, id) {
-                        let name = self.name(id, &mut value);
-                        let mutable = if self.written.contains(&id) { "mut " } else { "" };
-                        names.push(format!("{mutable}{name}"));
-                        self.locals.insert(id, Expression::new(name, Kind::Place, false));
-                    } else {
-                        names.push("_".to_owned());
-                    }
-                }
-                if names.iter().all(|name| name == "_") {
-                    self.lines += &format!("let _ = {value};\n");
-                } else {
-                    self.lines += &format!("let ({}) = {value};\n", names.join(", "));
-                }
-            }
-            Results::List(ids) => {
-                let name = self.operator_name();
-                let name = self.unused(&name);
-                self.lines += &format!("let {name} = {value};\n");
-                let read = ids.iter().enumerate().filter(|(_, id)| is_read(self, **id));
-                let read = read.map(|(at, id)| (at, *id)).collect::<Vec<_>>();
-                let named = read.iter().all(|(_, id)| self.wanted.contains_key(id));
-                let mut names = Vec::new();
-                for (at, id) in &read {
-                    let part = format!("{name}[{at}]");
-                    if named {
-                        let name = self.name(*id, &mut String::new());
-                        names.push((name.clone(), format!("&{part}")));
-                        self.locals.insert(*id, Expression::new(name, Kind::Reference, false));
-                    } else {
-                        self.locals.insert(*id, Expression::new(part, Kind::Place, false));
-                    }
-                }
-                if let [(one, part)] = &names[..] {
-                    self.lines += &format!("let {one} = {part};\n");
-                } else if !names.is_empty() {
-                    let (names, parts) = names.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
-                    self.lines +=
-                        &format!("let ({}) = ({});\n", names.join(", "), parts.join(", "));
-                }
-            }
-        }
-    }
-
-    /// Lets a value have the other name that a later line has for it, as in `residual = x`, where a new value takes its
-    /// name. `expression` is that of the new value.
-    fn rename(&mut self, name: &str, expression: &mut String) {
-        let is_read = |id: &Id| self.reads.get(id).is_some_and(|reads| *reads > 0);
-        if self.is_read_later(name) {
-            return;
-        }
-        let old = self.locals.iter().find(|(id, local)| local.text == name && is_read(id));
-        let Some((&id, local)) = old else { return };
-        let is_value = |id: &Id| !matches!(self.port.flat.values[*id].from, From::Variable(_));
-        let alias = self.body.items[self.item..].iter().find_map(|item| {
-            let mut read = read_by(item, self.bodies());
-            read.retain(is_value);
-            let [first, second] = python::operands(item.source())?;
-            let alias = match read[..] {
-                [a, _] if a == id => first,
-                [_, b] if b == id => second,
-                _ => return None,
-            };
-            (alias != name).then(|| snake(alias))
-        });
-        let Some(alias) = alias.filter(|alias| self.unused(alias) == *alias) else { return };
-        let mutable =
-            if self.written.contains(&id) && local.kind == Kind::Place { "mut " } else { "" };
-        self.lines += &format!("let {mutable}{alias} = {name};\n");
-        *expression = with_word(expression, name, &alias);
-        let local = Expression { text: alias, ..local.clone() };
-        self.locals.insert(id, local);
-    }
-
-    /// Returns the name for a new value: Python's, or that of its operator or module.
-    pub(super) fn name(&mut self, id: Id, expression: &mut String) -> String {
-        let value = &self.port.flat.values[id];
-        let name = match (self.wanted.get(&id), value.kind) {
-            (Some(name), _) => name.clone(),
-            (None, flat::Kind::Int) => self.port.int_name(id),
-            (None, flat::Kind::Tensor) => self.port.name_anywhere(id).unwrap_or_else(|| {
-                let counted = |c: char| c.is_ascii_digit() || c == '_';
-                snake(value.name.trim_end_matches(counted))
-            }),
-        };
-        self.rename(&name, expression);
-        self.unused(&name)
-    }
-
-    fn operator_name(&self) -> String {
-        match &self.body.items[self.item].what {
-            What::Step(step) => snake(step.operator.split('.').next().unwrap_or("parts")),
-            What::Call(_) => "parts".to_owned(),
-        }
-    }
-
-    /// Returns whether a variable is read in what is written later.
-    fn is_read_later(&self, name: &str) -> bool {
-        let kept = self.pending.iter().map(|(_, expression)| &expression.text);
-        kept.chain([&self.unwritten]).any(|text| with_word(text, name, "") != *text)
-    }
-
-    /// Returns a name that no value has which is still read.
-    pub(super) fn unused(&self, name: &str) -> String {
-        let is_read = |name: &str| {
-            self.is_read_later(name)
-                || self.locals.iter().any(|(id, local)| {
-                    let base = local.text.split('[').next().unwrap_or(&local.text);
-                    base == name && self.reads.get(id).is_some_and(|reads| *reads > 0)
-                })
-        };
-        let mut unused = name.to_owned();
-        let mut number = 2;
-        while is_read(&unused) {
-            unused = format!("{name}_{number}");
-            number += 1;
-        }
-        unused
-    }
-
     fn call(&mut self, call: usize) -> Result<Expression> {
         let port = self.port;
         let body = &port.tree.bodies[call];
         let class = &port.classes.classes[port.classes.of_body[call]];
-        let inputs = body.inputs.iter().map(|(_, id)| self.read(*id).reference());
-        let inputs = inputs.collect::<Vec<_>>().join(", ");
+        let inputs = match &body.list {
+            Some(list) => {
+                let parts = list.ids.iter().map(|id| self.read(*id).owned());
+                format!("&[{}]", parts.collect::<Vec<_>>().join(", "))
+            }
+            None => {
+                let inputs = body.inputs.iter().map(|(_, id)| self.read(*id).reference());
+                inputs.collect::<Vec<_>>().join(", ")
+            }
+        };
         let kind = if body.outputs.len() == 1 { Kind::New } else { Kind::Several };
         if class.is_function() {
             return Ok(Expression::new(format!("{}({inputs})", snake(&class.name)), kind, true));
         }
         let path = self.relative(&body.module);
-        let place = fields::place(self.class, &port.classes, path);
+        let place = fields::place(self.class, path);
         let place = place.with_context(|| format!("{} has no module {path}", self.class.name))?;
+        if self.is_optional(call) {
+            let mark = if class.layer.is_none() { "?" } else { "" };
+            let given = self.read_again(body.inputs[0].1).owned();
+            let text = format!(
+                "match &self.{place} {{\nSome({place}) => {place}.forward({inputs}){mark},\nNone => {given},\n}}"
+            );
+            return Ok(Expression::new(text, Kind::New, false));
+        }
         let text = format!("self.{place}.forward({inputs})");
         Ok(Expression::new(text, kind, class.layer.is_none()))
+    }
+
+    /// Returns whether a call is of a module that the class does not always have.
+    fn is_optional(&self, call: usize) -> bool {
+        self.class.has(self.relative(&self.bodies()[call].module)).is_some()
+    }
+
+    /// Counts that a value is read.
+    pub(super) fn count_read(&mut self, id: Id) {
+        if let Some(reads) = self.reads.get_mut(&id) {
+            *reads = reads.saturating_sub(1);
+        }
+    }
+
+    /// Returns what a value is that was read already.
+    fn read_again(&mut self, id: Id) -> Expression {
+        *self.reads.entry(id).or_default() += 1;
+        self.read(id)
     }
 
     pub(super) fn relative<'b>(&self, name: &'b str) -> &'b str {
@@ -529,68 +418,6 @@ impl Writer<'_> {
             [one] => self.lines += &format!("Ok({one})"),
             _ => self.lines += &format!("Ok(({}))", values.join(", ")),
         }
-    }
-}
-
-impl Scope for Writer<'_> {
-    fn read(&mut self, id: Id) -> Expression {
-        if let Some(reads) = self.reads.get_mut(&id) {
-            *reads = reads.saturating_sub(1);
-        }
-        if let Some(at) = self.pending.iter().position(|(pending, _)| *pending == id) {
-            return self.pending.remove(at).1;
-        }
-        if let Some(local) = self.locals.get(&id) {
-            return local.clone();
-        }
-        match &self.port.flat.values[id].from {
-            From::Variable(name) => {
-                let path = self.relative(name);
-                let place = fields::variable(self.class, &self.port.classes, path);
-                let place = place.unwrap_or_else(|| snake(path));
-                Expression::new(format!("self.{place}"), Kind::Place, false)
-            }
-            From::Constant(name) => match self.port.constants.get(name) {
-                Some(text) => Expression::new(text.clone(), Kind::New, true),
-                None => Expression::new(snake(name), Kind::Place, false),
-            },
-            From::Computed => {
-                let name = snake(&self.port.flat.values[id].name);
-                Expression::new(name, Kind::Place, false)
-            }
-        }
-    }
-
-    fn receiver_to_write(&mut self, id: Id) -> String {
-        let is_local = self
-            .locals
-            .get(&id)
-            .is_some_and(|local| local.kind == Kind::Place && !local.text.contains(['.', '[']));
-        let is_new = self.pending.iter().any(|(pending, _)| *pending == id);
-        let read = self.read(id);
-        if is_local || is_new { read.value() } else { format!("{}.shallow_clone()", read.value()) }
-    }
-
-    fn number(&self, argument: &str, at: usize, literal: String) -> String {
-        let place = Place::Forward { item: self.item, argument: argument.to_owned(), at };
-        match self.class.argument_at.get(&place) {
-            Some(argument) => {
-                self.numbers.borrow_mut().insert(*argument);
-                format!("self.{}", self.class.arguments[*argument].hint)
-            }
-            None => literal,
-        }
-    }
-
-    fn device(&self) -> String {
-        match &self.device {
-            Some(tensor) => format!("{tensor}.device()"),
-            None => "Device::Cpu".to_owned(),
-        }
-    }
-
-    fn needs_call(&mut self) {
-        self.needs_call = true;
     }
 }
 

@@ -3,8 +3,11 @@
 //! This room knows the graph of a program, its modules and lines of Python, and tch's methods. It computes nothing. It
 //! does not know recorded values: what a case adds is the names of its tensors.
 
+mod bind;
+mod by_name;
 mod class;
 mod constant;
+mod defaults;
 mod fields;
 mod flat;
 mod forward;
@@ -13,11 +16,15 @@ mod layers;
 mod methods;
 mod names;
 mod operator;
+mod optional;
+mod outline;
 mod package;
 mod python;
+mod reader;
 mod runs;
 mod rust;
 mod rustfmt;
+mod scope;
 mod source;
 mod tree;
 
@@ -25,10 +32,12 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use tch::Tensor;
 
 use crate::program::Program;
 use crate::torch::libtorch_version;
 use class::{Class, Classes};
+use constant::Constant;
 use flat::{Argument, Flat, Id};
 use methods::Methods;
 pub use package::Proof;
@@ -44,8 +53,8 @@ pub struct Port {
     names: Vec<HashMap<Id, String>>,
     /// The version of tch that it is written for.
     tch: &'static str,
-    /// The constants by their names, as Rust.
-    constants: HashMap<String, String>,
+    /// The constants by their names.
+    constants: HashMap<String, Constant>,
 }
 
 impl Port {
@@ -56,21 +65,27 @@ impl Port {
     /// module and the line of Python.
     pub fn load(path: impl AsRef<Path>) -> Result<Port> {
         let path = path.as_ref();
-        let program = Program::load(path)?;
-        let json = Program::json(path)?;
-        Port::new(&json, &program).with_context(|| path.display().to_string())
+        let (program, json) = Program::load_with_json(path)?;
+        let first = program.first_names();
+        let constants = program.constants().collect::<HashMap<_, _>>();
+        let constant = |name: &str| constants.get(name).map(|tensor| tensor.shallow_clone());
+        let constant = |name: &str| constant(name).context("the archive does not have it");
+        Port::new(&json, |name| first.get(name).cloned(), constant)
+            .with_context(|| path.display().to_string())
     }
 
-    /// Reads a program by its JSON.
-    pub(crate) fn new(json: &[u8], program: &Program) -> Result<Port> {
-        let first = program.first_names();
-        let tied = |name: &str| first.get(name).cloned().unwrap_or_else(|| name.to_owned());
-        let flat = Flat::read(json, tied)?;
+    /// Reads a program by its JSON. `tied` returns the first name of a parameter or a buffer that has several, and
+    /// `constant` a constant by its name.
+    pub(crate) fn new(
+        json: &[u8],
+        tied: impl Fn(&str) -> Option<String>,
+        constant: impl Fn(&str) -> Result<Tensor>,
+    ) -> Result<Port> {
+        let flat = Flat::read(json, |name| tied(name).unwrap_or_else(|| name.to_owned()))?;
         let (methods, tch) = Methods::of_libtorch(&libtorch_version()?)?;
-        let constants = program.constants().map(|(name, tensor)| {
-            let text =
-                constant::expression(tensor).with_context(|| format!("the constant {name}"))?;
-            Ok((name.to_owned(), text))
+        let constants = flat.constants().map(|name| {
+            let written = constant(name).and_then(|tensor| Constant::new(name, &tensor));
+            Ok((name.to_owned(), written.with_context(|| format!("the constant {name}"))?))
         });
         let constants = constants.collect::<Result<HashMap<_, _>>>()?;
         let mut inlined = HashSet::new();

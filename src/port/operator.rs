@@ -1,13 +1,11 @@
 //! One operator as an expression of Rust: a method of tch, or a call by its name.
 
-use std::ffi::CString;
-
 use anyhow::{Context, Result, bail};
 
+use super::defaults::Defaults;
 use super::flat::{Argument, Flat, Id, Int, Step};
 use super::methods::{Method, Methods};
 use super::rust::{Expression, Kind, float, kind};
-use crate::torch::schema;
 
 /// What an operator's arguments are in the source that is being written.
 pub(super) trait Scope {
@@ -15,6 +13,8 @@ pub(super) trait Scope {
     fn read(&mut self, id: Id) -> Expression;
     /// Returns the value where a method writes to it.
     fn receiver_to_write(&mut self, id: Id) -> String;
+    /// Returns a list of values that is a variable as a whole, and counts that it is read.
+    fn list(&mut self, list: &[Id]) -> Option<String>;
     /// Returns a number of the source, which can be an argument of `new`.
     fn number(&self, argument: &str, at: usize, literal: String) -> String;
     /// Returns the device that the module computes on.
@@ -28,7 +28,7 @@ pub(super) struct Written {
     method: Option<Method>,
     /// Every argument of the method in its order, with the code of its type.
     arguments: Vec<(String, char, Argument)>,
-    step: Step,
+    pub(super) step: Step,
 }
 
 /// PyTorch's name for an operator that it has under a better known one.
@@ -100,6 +100,11 @@ impl Written {
     pub(super) fn writes(step: &Step) -> bool {
         let base = step.operator.split('.').next().unwrap_or_default();
         base.ends_with('_') && !base.ends_with("__")
+    }
+
+    /// Returns its name.
+    pub(super) fn operator(&self) -> &str {
+        &self.step.operator
     }
 
     /// Returns whether a method of tch calls it.
@@ -192,7 +197,7 @@ impl Written {
         })
     }
 
-    fn ints(&self, name: &str, ints: &[Int], scope: &mut dyn Scope) -> String {
+    pub(super) fn ints(&self, name: &str, ints: &[Int], scope: &mut dyn Scope) -> String {
         let texts = ints.iter().enumerate().map(|(at, int)| match int {
             Int::Known(int) => scope.number(name, at, int.to_string()),
             Int::Value(id) => scope.read(*id).value(),
@@ -221,6 +226,9 @@ impl Written {
             ('o', Argument::Value(id)) => format!("Some({})", scope.read(*id).reference()),
             ('o', Argument::None) => none.to_owned(),
             ('l', Argument::List(list)) => {
+                if let Some(whole) = scope.list(&argument.ids()) {
+                    return Ok(whole);
+                }
                 let texts = list.iter().flatten().map(|id| scope.read(*id).reference());
                 format!("&[{}]", texts.collect::<Vec<_>>().join(", "))
             }
@@ -266,71 +274,6 @@ impl Written {
             _ => bail!("{argument:?} cannot be written"),
         })
     }
-
-    /// Writes a call by the operator's name.
-    fn by_name(&self, scope: &mut dyn Scope) -> Result<Expression> {
-        let Step { operator, arguments, results, .. } = &self.step;
-        scope.needs_call();
-        let (name, overload) = operator.split_once('.').unwrap_or((operator, ""));
-        let mut texts = Vec::new();
-        for (name, argument) in arguments {
-            let value = match argument {
-                Argument::Value(id) => match scope.read(*id) {
-                    int if int.kind == Kind::Int => format!("Value::Int({})", int.value()),
-                    tensor => format!("Value::Tensor({})", tensor.owned()),
-                },
-                Argument::List(list) => {
-                    let tensors = list.iter().map(|id| match id {
-                        Some(id) => format!("Some({})", scope.read(*id).owned()),
-                        None => "None".to_owned(),
-                    });
-                    format!("Value::Tensors(vec![{}])", tensors.collect::<Vec<_>>().join(", "))
-                }
-                Argument::None => "Value::None".to_owned(),
-                Argument::Int(int) => {
-                    format!("Value::Int({})", scope.number(name, 0, int.to_string()))
-                }
-                Argument::Ints(ints) => {
-                    format!("Value::Ints(vec!{})", self.ints(name, ints, scope))
-                }
-                Argument::Float(value) => {
-                    format!("Value::Float({})", scope.number(name, 0, float(*value)))
-                }
-                Argument::Floats(floats) => {
-                    let texts = floats.iter().map(|value| float(*value)).collect::<Vec<_>>();
-                    format!("Value::Floats(vec![{}])", texts.join(", "))
-                }
-                Argument::Bool(bool) => format!("Value::Bool({bool})"),
-                Argument::Bools(bools) => format!("Value::Bools(vec!{bools:?})"),
-                Argument::Text(text) => format!("Value::Text({text:?}.to_owned())"),
-                Argument::Dtype(dtype) => {
-                    let kind = kind(*dtype).with_context(|| format!("dtype {dtype}"))?;
-                    format!("Value::Int({kind}.c_int().into())")
-                }
-                Argument::MemoryFormat(format) => match format {
-                    1 => "Value::Int(0)".to_owned(),
-                    2 => "Value::Int(2)".to_owned(),
-                    3 => "Value::Int(3)".to_owned(),
-                    _ => "Value::Int(1)".to_owned(),
-                },
-                Argument::Layout => "Value::Int(0)".to_owned(),
-                Argument::Device(_) => continue,
-            };
-            texts.push(format!("({name:?}, {value})"));
-        }
-        let function = match results {
-            super::flat::Results::One(_) => "operator",
-            super::flat::Results::List(_) | super::flat::Results::Tuple(_) => {
-                bail!("{operator} has several results, and tch does not bind it")
-            }
-        };
-        let text = format!(
-            "{function}({:?}, {overload:?}, &[{}])",
-            format!("aten::{name}"),
-            texts.join(", ")
-        );
-        Ok(Expression::new(text, Kind::New, true))
-    }
 }
 
 /// Returns whether a method's argument can be what a program has.
@@ -347,63 +290,5 @@ fn has_type(argument: &Argument, code: char) -> bool {
         'z' => matches!(argument, Argument::Text(_)),
         'k' => matches!(argument, Argument::Dtype(_)),
         _ => true,
-    }
-}
-
-/// The defaults in an operator's schema.
-struct Defaults(String);
-
-impl Defaults {
-    fn of(operator: &str) -> Result<Defaults> {
-        let (name, overload) = operator.split_once('.').unwrap_or((operator, ""));
-        let (name, overload) = (CString::new(format!("aten::{name}"))?, CString::new(overload)?);
-        Ok(Defaults(schema(&name, &overload)?))
-    }
-
-    /// Returns the default of an argument, which a schema has as in `int[2] stride=1`.
-    fn of_argument(&self, name: &str) -> Option<Argument> {
-        let arguments = self.0.split(") ->").next()?.split_once('(')?.1;
-        let mut depth = 0;
-        let parts = arguments.split(|c| {
-            match c {
-                '[' => depth += 1,
-                ']' => depth -= 1,
-                _ => {}
-            }
-            c == ',' && depth == 0
-        });
-        let found =
-            parts.filter_map(|part| part.trim().split_once('=')).find_map(|(left, value)| {
-                let (kind, known) = left.rsplit_once(' ')?;
-                (known == name).then_some((kind, value))
-            });
-        let (kind, value) = found?;
-        let count = kind.split_once('[').and_then(|(_, rest)| rest.split(']').next()?.parse().ok());
-        if kind.starts_with("ScalarType") || kind.starts_with("MemoryFormat") {
-            return Some(Argument::None);
-        }
-        Some(match value {
-            "None" => Argument::None,
-            "True" => Argument::Bool(true),
-            "False" => Argument::Bool(false),
-            "Mean" => Argument::Int(1),
-            _ if kind.contains("[") => {
-                let list = value.trim_matches(['[', ']']);
-                let ints = list.split(',').filter_map(|int| int.trim().parse().ok());
-                let ints = ints.map(Int::Known).collect::<Vec<_>>();
-                match (&ints[..], count) {
-                    ([one], Some(count)) => Argument::Ints(vec![*one; count]),
-                    _ => Argument::Ints(ints),
-                }
-            }
-            _ if kind.starts_with("str") => {
-                Argument::Text(value.trim_matches(['"', '\'']).to_owned())
-            }
-            _ if kind.starts_with("float") => Argument::Float(value.parse().ok()?),
-            _ => match value.parse() {
-                Ok(int) => Argument::Int(int),
-                Err(_) => Argument::Float(value.parse().ok()?),
-            },
-        })
     }
 }

@@ -50,6 +50,12 @@ impl Port {
     /// Returns an error for what cannot be written in Rust, with the operator, the module and the line of Python, and
     /// if rustfmt is missing.
     pub fn single_file(&self) -> Result<String> {
+        for (name, constant) in &self.constants {
+            ensure!(
+                constant.file.is_none(),
+                "the constant {name} is too large for source: with --output it is in a file of its own"
+            );
+        }
         let sources = self.sources()?;
         let needs_call = sources.iter().any(|source| source.needs_call);
         let mut text = sources.iter().map(|source| &*source.text).collect::<Vec<_>>().join("\n");
@@ -87,6 +93,10 @@ impl Port {
         let needs_call = sources.iter().any(|source| source.needs_call);
         for (path, text) in self.source_files(&sources, needs_call) {
             write(&path, &formatted(&text, into)?)?;
+        }
+        for (file, bytes) in self.constants.values().filter_map(|constant| constant.file.as_ref()) {
+            let path = into.join("src").join(file);
+            fs::write(&path, bytes).with_context(|| path.display().to_string())?;
         }
         write("tests/parity.rs", &formatted(&self.test(&name, proof)?, into)?)?;
         write("build.rs", BUILD)?;
@@ -134,7 +144,7 @@ impl Port {
             lib += &format!("pub use {file}::{name};\n");
         }
         if needs_call {
-            lib += "pub use operator::operator;\n";
+            lib += "pub use operator::{operator, operators};\n";
         }
         let mut files = vec![("src/lib.rs".to_owned(), lib)];
         let names = sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>();
@@ -142,7 +152,7 @@ impl Port {
             let others = names.iter().copied().filter(|name| *name != source.name);
             let mut others = others.collect::<Vec<_>>();
             if needs_call {
-                others.push("operator");
+                others.extend(["operator", "operators"]);
             }
             let imports = imports(&source.text, &others);
             files.push((format!("src/{}.rs", source.file), format!("{imports}{}", source.text)));
@@ -158,7 +168,9 @@ impl Port {
         let tch = self.tch;
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let parity = if here.join("Cargo.toml").is_file() {
-            format!("tch-parity = {{ path = {:?} }}", here.display().to_string())
+            let why =
+                "# tch-parity is not in a registry of crates: this is where its source was built.";
+            format!("{why}\ntch-parity = {{ path = {:?} }}", here.display().to_string())
         } else {
             format!("tch-parity = {:?}", env!("CARGO_PKG_VERSION"))
         };

@@ -34,8 +34,11 @@ pub(super) fn frames(trace: &str) -> Vec<Vec<Frame>> {
     forwards
 }
 
-/// Returns a line as a comment shows it: of a statement of several lines, a program has the first.
+/// Returns a line as a comment shows it, without what it says to tools: of a statement of several lines, a program has
+/// the first.
 pub(super) fn shown(source: &str) -> String {
+    let for_tools = ["  # noqa", "  # type:"].iter().filter_map(|start| source.find(start)).min();
+    let source = &source[..for_tools.unwrap_or(source.len())];
     match source.chars().last() {
         Some('(') => format!("{source}…)"),
         Some('[') => format!("{source}…]"),

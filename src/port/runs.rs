@@ -7,9 +7,11 @@ use anyhow::{Context, Result};
 
 use super::fields;
 use super::flat;
+use super::flat::Id;
 use super::forward::Writer;
 use super::identifier::snake;
 use super::operator::Scope;
+use super::python;
 use super::rust::{Expression, Kind};
 use super::tree::What;
 
@@ -21,15 +23,20 @@ impl Writer<'_> {
             What::Step(_) => None,
         };
         let Some(first) = call(range.start) else { return 0 };
-        let classes = &self.port.classes;
+        if self.bodies()[first].list.is_some() {
+            return 0;
+        }
         let index = |call: usize| {
             let (base, index) = self.bodies()[call].module.rsplit_once('.')?;
             Some((base, index.parse::<usize>().ok()?))
         };
         let Some((base, 0)) = index(first) else { return 0 };
-        let all = fields::fields(self.class, classes);
         let path = self.relative(&self.bodies()[first].module);
-        let list = all.iter().find(|field| field.is_list && field.parts[0].path == path);
+        let list = self
+            .class
+            .rust_fields
+            .iter()
+            .find(|field| field.is_list && field.parts[0].path == path);
         let Some(list) = list else { return 0 };
         let mut count = 1;
         let mut before = first;
@@ -111,7 +118,7 @@ impl Writer<'_> {
         });
         let arguments = arguments.collect::<Vec<_>>().join(", ");
         let path = self.relative(&first.module);
-        let place = fields::place(self.class, &port.classes, path);
+        let place = fields::place(self.class, path);
         let place = place.with_context(|| format!("{} has no module {path}", self.class.name))?;
         let list = place.split('[').next().unwrap_or(&place).to_owned();
         let class = &port.classes.classes[port.classes.of_body[calls[0]]];
@@ -133,6 +140,73 @@ impl Writer<'_> {
             "for {element} in &self.{list} {{\n{name} = {element}.forward({arguments}){mark};\n}}\n"
         );
         self.locals.insert(output, Expression::new(name, Kind::Place, false));
+        Ok(())
+    }
+
+    /// Returns how many of the items are calls of modules of one class, of which each takes a list of what the ones
+    /// before it returned; the whole list is read behind them.
+    pub(super) fn grown(&self, range: Range<usize>) -> usize {
+        let classes = &self.port.classes;
+        let mut list = Vec::<Id>::new();
+        let mut first = None;
+        let mut count = 0;
+        for at in range {
+            let What::Call(call) = self.body.items[at].what else { break };
+            let called = &self.bodies()[call];
+            let (Some(taken), [output]) = (&called.list, &called.outputs[..]) else { break };
+            let class = classes.of_body[call];
+            if classes.classes[class].is_function()
+                || *first.get_or_insert(class) != class
+                || count > 0 && taken.ids != list
+            {
+                break;
+            }
+            list = [&taken.ids[..], &[*output]].concat();
+            count += 1;
+        }
+        count
+    }
+
+    /// Writes calls that each take a list of what the ones before returned as a loop.
+    pub(super) fn write_growing(&mut self, range: Range<usize>) -> Result<()> {
+        self.flush();
+        let port = self.port;
+        let calls = self.body.items[range.clone()].iter().filter_map(|item| match item.what {
+            What::Call(call) => Some(&port.tree.bodies[call]),
+            What::Step(_) => None,
+        });
+        let calls = calls.collect::<Vec<_>>();
+        let mut whole = calls[0].list.as_ref().map(|list| list.ids.clone()).unwrap_or_default();
+        let start = whole.iter().map(|id| self.read(*id).owned()).collect::<Vec<_>>().join(", ");
+        let mut modules = Vec::new();
+        for called in &calls {
+            let path = self.relative(&called.module);
+            let place = fields::place(self.class, path);
+            let place =
+                place.with_context(|| format!("{} has no module {path}", self.class.name))?;
+            modules.push(format!("&self.{place}"));
+        }
+        for called in &calls[1..] {
+            for (_, id) in &called.inputs {
+                self.count_read(*id);
+            }
+        }
+        whole.extend(calls.iter().flat_map(|called| called.outputs.iter().copied()));
+        let source = self.body.items[range.start].source();
+        let name = python::only_operand(source).map_or("values".to_owned(), snake);
+        let name = self.unused(&name);
+        let result = python::assigned(source).pop().map_or("value".to_owned(), |name| snake(&name));
+        let result = if result == name { "value".to_owned() } else { result };
+        self.lines += &format!(
+            "let mut {name} = vec![{start}];\nfor module in [{}] {{\nlet {result} = module.forward(&{name})?;\n\
+             {name}.push({result});\n}}\n",
+            modules.join(", ")
+        );
+        for (at, id) in whole.iter().enumerate() {
+            let part = format!("{name}[{at}]");
+            self.locals.entry(*id).or_insert(Expression::new(part, Kind::Place, false));
+        }
+        self.lists.push((whole, format!("&{name}")));
         Ok(())
     }
 

@@ -21,6 +21,8 @@ pub(super) enum Kind {
     Int,
     /// A `Vec` or a tuple of tensors.
     Several,
+    /// An array of tensors.
+    Array,
 }
 
 impl Expression {
@@ -36,7 +38,7 @@ impl Expression {
     /// As a `&Tensor`.
     pub(super) fn reference(&self) -> String {
         match self.kind {
-            Kind::Reference | Kind::Int | Kind::Several => self.value(),
+            Kind::Reference | Kind::Int | Kind::Several | Kind::Array => self.value(),
             Kind::New | Kind::Place => format!("&{}", self.value()),
         }
     }
@@ -45,7 +47,7 @@ impl Expression {
     pub(super) fn owned(&self) -> String {
         match self.kind {
             Kind::Reference | Kind::Place => format!("{}.shallow_clone()", self.value()),
-            Kind::New | Kind::Int | Kind::Several => self.value(),
+            Kind::New | Kind::Int | Kind::Several | Kind::Array => self.value(),
         }
     }
 

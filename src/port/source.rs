@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use super::Port;
 use super::class::{Class, FieldOf, Hole, Number, Place};
-use super::fields::{RustField, fields};
+use super::fields::RustField;
 use super::flat::{self, Variable};
 use super::forward::{Forward, forward};
 use super::identifier::snake;
@@ -85,7 +85,7 @@ impl Port {
     fn structure(&self, class: &Class, forward: &Forward) -> Result<String> {
         let is_root = std::ptr::eq(class, self.root());
         let name = &class.name;
-        let fields = fields(class, &self.classes);
+        let fields = &class.rust_fields;
         let mut numbers = forward.numbers.iter().copied().collect::<Vec<_>>();
         numbers.sort_unstable();
         let mut text = self.about(class);
@@ -94,8 +94,8 @@ impl Port {
         }
         text += "#[derive(Debug)]\n";
         text += &format!("pub struct {name} {{\n");
-        for field in &fields {
-            text += &format!("pub {}: {},\n", field.name, self.type_of(field));
+        for field in fields {
+            text += &format!("pub {}: {},\n", field.name, self.type_of(class, field));
         }
         for number in &numbers {
             let hole = &class.arguments[*number];
@@ -166,7 +166,7 @@ impl Port {
         format!("/// Returns {}.\n", names.join(", "))
     }
 
-    fn type_of(&self, field: &RustField) -> String {
+    fn type_of(&self, class: &Class, field: &RustField) -> String {
         let of_one = match field.parts[0].what {
             FieldOf::Variable(_) => "Tensor".to_owned(),
             FieldOf::Module(body) => {
@@ -174,12 +174,20 @@ impl Port {
                 class.layer.as_ref().map_or_else(|| class.name.clone(), |layer| layer.type_name())
             }
         };
-        if field.is_list { format!("Vec<{of_one}>") } else { of_one }
+        match field.is_list {
+            true => format!("Vec<{of_one}>"),
+            false if class.has(&field.parts[0].path).is_some() => format!("Option<{of_one}>"),
+            false => of_one,
+        }
     }
 
     fn constructor(&self, class: &Class, field: &RustField) -> Result<String> {
         if let ([one], false) = (&field.parts[..], field.is_list) {
-            return self.part(class, &one.path, &one.what, None);
+            let made = self.part(class, &one.path, &one.what, None)?;
+            return Ok(match class.has(&one.path) {
+                Some(has) => format!("{}.then(|| {made})", class.arguments[has].hint),
+                None => made,
+            });
         }
         let of = |index: Option<&str>, part: usize| {
             let part = &field.parts[part];
@@ -231,7 +239,7 @@ impl Port {
                 if let Some(layer) = &of.layer {
                     return Ok(layer.constructor(&path, &numbers));
                 }
-                let has_path = !super::fields::fields(of, &self.classes).is_empty();
+                let has_path = !of.rust_fields.is_empty();
                 let path = has_path.then_some(path);
                 let given = path.into_iter().chain(numbers).collect::<Vec<_>>().join(", ");
                 Ok(format!("{}::new({given})", of.name))
@@ -310,6 +318,8 @@ fn literal(number: Number) -> String {
     match number {
         Number::Int(int) => int.to_string(),
         Number::Float(value) => float(value),
+        Number::Bool(value) => value.to_string(),
+        Number::Any => String::new(),
     }
 }
 
@@ -317,5 +327,7 @@ fn number_type(hole: &Hole) -> &'static str {
     match hole.number {
         Number::Int(_) => "i64",
         Number::Float(_) => "f64",
+        Number::Bool(_) => "bool",
+        Number::Any => "",
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::flat::{Flat, From, Id, ModuleOf, Step};
+use super::flat::{Argument, Flat, From, Id, ModuleOf, Step};
 use super::python::Frame;
 
 /// What one call of a module computes.
@@ -13,8 +13,16 @@ pub(super) struct Body {
     pub(super) class: String,
     /// The values that it takes, with their names in Python, which can be empty.
     pub(super) inputs: Vec<(String, Id)>,
+    /// The inputs that are one argument in Python, a list, which is only read as a whole.
+    pub(super) list: Option<List>,
     pub(super) items: Vec<Item>,
     pub(super) outputs: Vec<Id>,
+}
+
+/// An argument that is a list of tensors.
+pub(super) struct List {
+    pub(super) name: String,
+    pub(super) ids: Vec<Id>,
 }
 
 impl Body {
@@ -63,7 +71,8 @@ impl Tree {
         let inputs = flat.inputs.iter().filter(is_used);
         let inputs = inputs.map(|id| (flat.values[*id].name.clone(), *id)).collect();
         let outputs = flat.outputs.clone();
-        builder.bodies.push(Body { module: root.name, class: root.class, inputs, items, outputs });
+        let (module, class, list) = (root.name, root.class, None);
+        builder.bodies.push(Body { module, class, inputs, list, items, outputs });
         Tree { bodies: builder.bodies }
     }
 }
@@ -82,6 +91,25 @@ fn last_uses(flat: &Flat) -> HashMap<Id, usize> {
     }
     last.extend(flat.outputs.iter().map(|id| (*id, usize::MAX)));
     last
+}
+
+/// Finds out whether the inputs, all of them, are the parts of one list, which the items read as a whole.
+fn list_of(inputs: &[(String, Id)], items: &[Item], bodies: &[Body]) -> Option<List> {
+    let (name, _) = inputs.first()?.0.rsplit_once('.')?;
+    let is_part = |(at, (part, _)): (usize, &(String, Id))| *part == format!("{name}.{at}");
+    if !inputs.iter().enumerate().all(is_part) {
+        return None;
+    }
+    let ids = inputs.iter().map(|(_, id)| *id).collect::<Vec<_>>();
+    let as_whole = |(_, argument): &(String, Argument)| match argument {
+        Argument::List(_) if argument.ids() == ids => true,
+        other => other.ids().iter().all(|id| !ids.contains(id)),
+    };
+    let reads_whole = |item: &Item| match &item.what {
+        What::Step(step) => step.arguments.iter().all(as_whole),
+        What::Call(call) => bodies[*call].inputs.iter().all(|(_, id)| !ids.contains(id)),
+    };
+    items.iter().all(reads_whole).then(|| List { name: name.to_owned(), ids })
 }
 
 struct Builder<'a> {
@@ -207,7 +235,8 @@ impl Builder<'_> {
             }
         }
         let (name, class) = (module.name.clone(), module.class.clone());
-        self.bodies.push(Body { module: name, class, inputs, items, outputs });
+        let list = list_of(&inputs, &items, &self.bodies);
+        self.bodies.push(Body { module: name, class, inputs, list, items, outputs });
         self.bodies.len() - 1
     }
 }

@@ -33,18 +33,15 @@ impl Program {
     /// Returns an error if the file cannot be read or is damaged, or if the program is of another version or has an
     /// operator or an argument that is not supported. The message names it.
     pub fn load(path: impl AsRef<Path>) -> Result<Program> {
-        let path = path.as_ref();
+        Ok(Program::load_with_json(path.as_ref())?.0)
+    }
+
+    /// Reads a program, and the JSON that it was read from.
+    pub(crate) fn load_with_json(path: &Path) -> Result<(Program, Vec<u8>)> {
         Program::read(path).with_context(|| path.display().to_string())
     }
 
-    /// Reads the JSON of the graph alone.
-    pub(crate) fn json(path: &Path) -> Result<Vec<u8>> {
-        let bytes = Bytes::read(path)?;
-        let files = Archive::open(bytes.as_slice()).and_then(Archive::without_folder)?;
-        Ok(files.stored("models/model.json")?.to_vec())
-    }
-
-    fn read(path: &Path) -> Result<Program> {
+    fn read(path: &Path) -> Result<(Program, Vec<u8>)> {
         let bytes = Bytes::read(path)?;
         let files = Archive::open(bytes.as_slice()).and_then(Archive::without_folder);
         let files = files.context("it is not a program of torch.export.save")?;
@@ -54,7 +51,7 @@ impl Program {
         let weights = config(&files, "data/weights/", "model_weights_config.json")?;
         let constants = config(&files, "data/constants/", "model_constants_config.json")?;
         let mut read = HashMap::<String, Tensor>::new();
-        Program::new(json, Precision::Own, |kind, name| {
+        let program = Program::new(json, Precision::Own, |kind, name| {
             let places = [(&weights, "data/weights/"), (&constants, "data/constants/")];
             let found =
                 places.iter().find_map(|(config, folder)| Some((config.get(name)?, folder)));
@@ -71,7 +68,8 @@ impl Program {
             let tensor = tensor.f_set_requires_grad(kind == Kind::Parameter(true))?;
             read.insert(place, tensor.shallow_clone());
             Ok(tensor)
-        })
+        })?;
+        Ok((program, json.to_vec()))
     }
 }
 

@@ -1,15 +1,16 @@
 //! The proof of a port: it takes the steps of a recorded run, or computes what a program does.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use indexmap::IndexMap;
 use tch::nn::VarStore;
-use tch::{Device, Tensor, no_grad};
+use tch::{Tensor, no_grad};
 
-use super::described::{Described, is_output};
+use super::described::{Described, is_output, recorded_name};
 use super::training::{Training, Variables};
-use super::{ProgramReplay, graph};
+use super::{ProgramReplay, graph, section};
 use crate::case::{Case, Recorder};
 use crate::compare::{Criterion, compare};
 use crate::port::{Port, Proof};
@@ -25,8 +26,18 @@ impl ProgramReplay {
     /// Returns an error for what cannot be written in Rust, with the operator, the module and the line of Python.
     pub fn port(&self, file: &Path) -> Result<(Port, Proof)> {
         let json = self.case.trace.get(&graph(0)).context("no program")?;
-        let started = self.start(Device::Cpu, Precision::Own)?;
-        let port = Port::new(json.data(), &started.programs[0].program)?;
+        // Its graph alone is checked, and no parameter is read.
+        let program = Program::new(json.data(), Precision::Own, |_, _| Ok(Tensor::new()))?;
+        let all = program.parameters().chain(program.buffers());
+        let names = all.map(|(name, _)| (recorded_name(name), name)).collect::<HashMap<_, _>>();
+        let tied = |name: &str| {
+            let first = self.described.tied.get(&recorded_name(name))?;
+            names.get(first).map(|first| (*first).to_owned())
+        };
+        let constant = |name: &str| {
+            self.case.trace.tensor(&format!("{}constant/{}", section(0), recorded_name(name)))
+        };
+        let port = Port::new(json.data(), tied, constant)?;
         let name = |full: &String| full.strip_prefix("input/").unwrap_or(full).to_owned();
         let names = &self.described.programs[0];
         let inputs = names.inputs.iter().map(name).collect();

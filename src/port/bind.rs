@@ -1,0 +1,196 @@
+//! The variables of a `forward`: the names of its arguments and values, and the `let` of each.
+
+use super::flat::{self, From, Id, Results};
+use super::forward::Writer;
+use super::identifier::snake;
+use super::names::{self, read_by, with_word};
+use super::python;
+use super::rust::{Expression, Kind};
+use super::tree::What;
+
+impl Writer<'_> {
+    /// Names the arguments, and returns them with their types.
+    pub(super) fn arguments(&mut self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        if let Some(list) = &self.body.list {
+            let name = snake(&list.name);
+            self.device = Some(format!("{name}[0]"));
+            self.lists.push((list.ids.clone(), name.clone()));
+            return vec![format!("{name}: &[Tensor]")];
+        }
+        for (name, id) in &self.body.inputs {
+            let is_int = self.port.flat.values[*id].kind == flat::Kind::Int;
+            let name = match &self.port.flat.values[*id].from {
+                _ if !name.is_empty() && !name.ends_with(|c: char| c.is_ascii_digit()) => {
+                    snake(name)
+                }
+                From::Computed if self.port.name_anywhere(*id).is_some() => {
+                    self.port.name_anywhere(*id).unwrap_or_default()
+                }
+                _ if !name.is_empty() => snake(name),
+                From::Variable(name) => snake(name.rsplit('.').next().unwrap_or(name)),
+                _ if is_int => self.port.int_name(*id),
+                _ => {
+                    let name = names::in_body(&self.port.tree, self.body, &self.port.flat, *id);
+                    name.map_or_else(|| self.usual_name(), |name| snake(&name))
+                }
+            };
+            let name = self.unused(&name);
+            let (kind, of) = if is_int { (Kind::Int, "i64") } else { (Kind::Reference, "&Tensor") };
+            arguments.push(format!("{name}: {of}"));
+            if !is_int && self.device.is_none() {
+                self.device = Some(name.clone());
+            }
+            self.locals.insert(*id, Expression::new(name, kind, false));
+        }
+        arguments
+    }
+
+    fn usual_name(&self) -> String {
+        if self.body.class.starts_with("torch.nn.") { "input" } else { "x" }.to_owned()
+    }
+
+    /// Writes a `let`.
+    pub(super) fn bind(&mut self, results: Results, expression: &Expression) {
+        let mut value = expression.value();
+        let is_read = |writer: &Self, id: Id| writer.reads.get(&id).is_some_and(|reads| *reads > 0);
+        match results {
+            Results::One(id) if !is_read(self, id) => self.lines += &format!("let _ = {value};\n"),
+            Results::One(id) => {
+                let name = self.name(id, &mut value);
+                let mutable = if self.written.contains(&id) { "mut " } else { "" };
+                self.lines += &format!("let {mutable}{name} = {value};\n");
+                let kind = if expression.kind == Kind::Int { Kind::Int } else { Kind::Place };
+                self.locals.insert(id, Expression::new(name, kind, false));
+            }
+            Results::Tuple(ids) => {
+                let mut names = Vec::new();
+                for id in ids {
+                    if is_read(self, id) {
+                        let name = self.name(id, &mut value);
+                        let mutable = if self.written.contains(&id) { "mut " } else { "" };
+                        names.push(format!("{mutable}{name}"));
+                        self.locals.insert(id, Expression::new(name, Kind::Place, false));
+                    } else {
+                        names.push("_".to_owned());
+                    }
+                }
+                if names.iter().all(|name| name == "_") {
+                    self.lines += &format!("let _ = {value};\n");
+                } else if expression.kind == Kind::Array {
+                    self.lines += &format!("let [{}] = {value};\n", names.join(", "));
+                } else {
+                    self.lines += &format!("let ({}) = {value};\n", names.join(", "));
+                }
+            }
+            Results::List(ids) => {
+                let name = self.operator_name();
+                let name = self.unused(&name);
+                self.lines += &format!("let {name} = {value};\n");
+                let read = ids.iter().enumerate().filter(|(_, id)| is_read(self, **id));
+                let read = read.map(|(at, id)| (at, *id)).collect::<Vec<_>>();
+                let named = read.iter().all(|(_, id)| self.wanted.contains_key(id));
+                let mut names = Vec::new();
+                for (at, id) in &read {
+                    let part = format!("{name}[{at}]");
+                    if named {
+                        let name = self.name(*id, &mut String::new());
+                        names.push((name.clone(), format!("&{part}")));
+                        self.locals.insert(*id, Expression::new(name, Kind::Reference, false));
+                    } else {
+                        self.locals.insert(*id, Expression::new(part, Kind::Place, false));
+                    }
+                }
+                if let [(one, part)] = &names[..] {
+                    self.lines += &format!("let {one} = {part};\n");
+                } else if !names.is_empty() {
+                    let (names, parts) = names.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
+                    self.lines +=
+                        &format!("let ({}) = ({});\n", names.join(", "), parts.join(", "));
+                }
+            }
+        }
+    }
+
+    /// Lets a value have the other name that a later line has for it, as in `residual = x`, where a new value takes its
+    /// name. `expression` is that of the new value.
+    fn rename(&mut self, name: &str, expression: &mut String) {
+        let is_read = |id: &Id| self.reads.get(id).is_some_and(|reads| *reads > 0);
+        if self.is_read_later(name) {
+            return;
+        }
+        let old = self.locals.iter().find(|(id, local)| local.text == name && is_read(id));
+        let Some((&id, local)) = old else { return };
+        let is_value = |id: &Id| !matches!(self.port.flat.values[*id].from, From::Variable(_));
+        let alias = self.body.items[self.item..].iter().find_map(|item| {
+            let mut read = read_by(item, self.bodies());
+            read.retain(is_value);
+            let [first, second] = python::operands(item.source())?;
+            let alias = match read[..] {
+                [a, _] if a == id => first,
+                [_, b] if b == id => second,
+                _ => return None,
+            };
+            (alias != name).then(|| snake(alias))
+        });
+        let Some(alias) = alias.filter(|alias| self.unused(alias) == *alias) else { return };
+        let mutable =
+            if self.written.contains(&id) && local.kind == Kind::Place { "mut " } else { "" };
+        let line = format!("let {mutable}{alias} = {name};\n");
+        let (before, inserted) = self.begins;
+        if self.lines.len() == before + self.inserted - inserted {
+            // The comment stands below it.
+            self.inserted += line.len();
+        }
+        self.lines += &line;
+        *expression = with_word(expression, name, &alias);
+        let local = Expression { text: alias, ..local.clone() };
+        self.locals.insert(id, local);
+    }
+
+    /// Returns the name for a new value: Python's, or that of its operator or module.
+    pub(super) fn name(&mut self, id: Id, expression: &mut String) -> String {
+        let value = &self.port.flat.values[id];
+        let name = match (self.wanted.get(&id), value.kind) {
+            (Some(name), _) => name.clone(),
+            (None, flat::Kind::Int) => self.port.int_name(id),
+            (None, flat::Kind::Tensor) => self.port.name_anywhere(id).unwrap_or_else(|| {
+                let counted = |c: char| c.is_ascii_digit() || c == '_';
+                snake(value.name.trim_end_matches(counted))
+            }),
+        };
+        self.rename(&name, expression);
+        self.unused(&name)
+    }
+
+    fn operator_name(&self) -> String {
+        match &self.body.items[self.item].what {
+            What::Step(step) => snake(step.operator.split('.').next().unwrap_or("parts")),
+            What::Call(_) => "parts".to_owned(),
+        }
+    }
+
+    /// Returns whether a variable is read in what is written later.
+    pub(super) fn is_read_later(&self, name: &str) -> bool {
+        let kept = self.pending.iter().map(|(_, expression)| &expression.text);
+        kept.chain([&self.unwritten]).any(|text| with_word(text, name, "") != *text)
+    }
+
+    /// Returns a name that no value has which is still read.
+    pub(super) fn unused(&self, name: &str) -> String {
+        let is_read = |name: &str| {
+            self.is_read_later(name)
+                || self.locals.iter().any(|(id, local)| {
+                    let base = local.text.split('[').next().unwrap_or(&local.text);
+                    base == name && self.reads.get(id).is_some_and(|reads| *reads > 0)
+                })
+        };
+        let mut unused = name.to_owned();
+        let mut number = 2;
+        while is_read(&unused) {
+            unused = format!("{name}_{number}");
+            number += 1;
+        }
+        unused
+    }
+}

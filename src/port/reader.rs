@@ -1,0 +1,401 @@
+//! How the JSON of a program becomes a flat list of steps, without what a person would not write: operators that only
+//! assert, conversions that change nothing, and values that nothing needs.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::flat::{
+    Argument, Flat, From, Id, Int, Kind, Meta, ModuleOf, Results, Signature, Step, Value, Variable,
+};
+use super::python::frames;
+use crate::program::schema::{self, Argument as Json, InputSpec, Size, Symbolic};
+
+/// Operators that compute nothing.
+const ASSERTIONS: [&str; 6] = [
+    "_assert_tensor_metadata",
+    "_assert_scalar",
+    "_assert_async.msg",
+    "sym_constrain_range",
+    "sym_constrain_range_for_size",
+    "lazy_load_decompositions",
+];
+
+impl Flat {
+    /// Reads the program. `tied` returns the first name of a parameter or a buffer.
+    pub(super) fn read(json: &[u8], tied: impl Fn(&str) -> String) -> Result<Flat> {
+        let exported = serde_json::from_slice::<schema::Exported>(json).context("the program")?;
+        let schema::GraphModule { graph, signature, module_call_graph } = exported.graph_module;
+        let mut reader = Reader {
+            flat: Flat {
+                values: Vec::new(),
+                steps: Vec::new(),
+                inputs: Vec::new(),
+                outputs: Vec::new(),
+                output_values: Vec::new(),
+                output_names: Vec::new(),
+                signatures: HashMap::new(),
+                variables: Vec::new(),
+            },
+            names: HashMap::new(),
+        };
+        for spec in signature.input_specs {
+            let meta = |name: &str| graph.tensor_values.get(name).map(meta_of);
+            match spec {
+                InputSpec::Parameter { arg, parameter_name } => {
+                    let requires_grad =
+                        graph.tensor_values.get(&arg.name).is_some_and(|meta| meta.requires_grad);
+                    let first = tied(&parameter_name);
+                    let meta = meta(&arg.name).context("a parameter of unknown shape")?;
+                    reader.variable(&arg.name, first, meta, true, requires_grad, true);
+                }
+                InputSpec::Buffer { arg, buffer_name, persistent } => {
+                    let first = tied(&buffer_name);
+                    let meta = meta(&arg.name).context("a buffer of unknown shape")?;
+                    reader.variable(&arg.name, first, meta, false, false, persistent);
+                }
+                InputSpec::TensorConstant { arg, tensor_constant_name } => {
+                    let from = From::Constant(tensor_constant_name);
+                    reader.define(&arg.name, from, Kind::Tensor, meta(&arg.name));
+                }
+                InputSpec::UserInput { arg: Json::AsTensor(arg) } => {
+                    let id =
+                        reader.define(&arg.name, From::Computed, Kind::Tensor, meta(&arg.name));
+                    reader.flat.inputs.push(id);
+                }
+                InputSpec::UserInput { arg: Json::AsSymInt(_) } => {
+                    bail!("an input that is a dynamic number is not supported")
+                }
+                InputSpec::UserInput { .. } | InputSpec::ConstantInput {} => {}
+            }
+        }
+        reader.graph(graph.nodes, &graph.tensor_values, true)?;
+        let root = module_call_graph.iter().find(|call| call.fqn.is_empty());
+        let root = root.and_then(|call| call.signature.as_ref());
+        let names =
+            root.map(|root| super::python::output_names(&root.out_spec)).unwrap_or_default();
+        for (at, output) in graph.outputs.into_iter().enumerate() {
+            let value = if let Json::AsTensor(tensor) = &output {
+                tensor.name.clone()
+            } else {
+                String::new()
+            };
+            if let Argument::Value(id) = reader.argument(output).context("the outputs")? {
+                reader.flat.output_values.push(value);
+                reader.flat.outputs.push(id);
+                reader.flat.output_names.extend(names.get(at).cloned());
+            }
+        }
+        for call in module_call_graph {
+            if let Some(signature) = call.signature {
+                let read = reader.signature(signature);
+                reader.flat.signatures.insert(call.fqn, read);
+            }
+        }
+        let mut flat = reader.flat;
+        flat.drop_dead();
+        Ok(flat)
+    }
+
+    /// Returns whether a step does more than to compute its results: it writes to a tensor or draws random numbers.
+    fn has_effects(&self, step: &Step) -> bool {
+        let base = step.operator.split('.').next().unwrap_or_default();
+        let draws = ["dropout", "bernoulli", "rand", "randn", "randint", "normal", "multinomial"];
+        let draws = draws.iter().any(|name| base.contains(name));
+        draws || base.ends_with('_') && !base.ends_with("__") || base == "batch_norm"
+    }
+
+    fn drop_dead(&mut self) {
+        let mut needed = self.outputs.iter().copied().collect::<HashSet<_>>();
+        let mut kept = Vec::new();
+        for step in std::mem::take(&mut self.steps).into_iter().rev() {
+            if self.has_effects(&step) || step.results.ids().iter().any(|id| needed.contains(id)) {
+                needed.extend(step.arguments.iter().flat_map(|(_, argument)| argument.ids()));
+                kept.push(step);
+            }
+        }
+        kept.reverse();
+        self.steps = kept;
+    }
+}
+
+struct Reader {
+    flat: Flat,
+    /// The values by their names: several names are one value where an operator returns what it is given.
+    names: HashMap<String, Id>,
+}
+
+impl Reader {
+    fn define(&mut self, name: &str, from: From, kind: Kind, meta: Option<Meta>) -> Id {
+        let id = self.flat.values.len();
+        self.flat.values.push(Value { name: name.to_owned(), from, kind, meta });
+        self.names.insert(name.to_owned(), id);
+        id
+    }
+
+    fn variable(
+        &mut self,
+        arg: &str,
+        name: String,
+        meta: Meta,
+        is_parameter: bool,
+        requires_grad: bool,
+        persistent: bool,
+    ) {
+        let from = From::Variable(name.clone());
+        if let Some(known) = self.flat.values.iter().position(|value| value.from == from) {
+            self.names.insert(arg.to_owned(), known);
+            return;
+        }
+        self.define(arg, from, Kind::Tensor, Some(meta.clone()));
+        let variable = Variable { name, meta, is_parameter, requires_grad, persistent };
+        self.flat.variables.push(variable);
+    }
+
+    fn graph(
+        &mut self,
+        nodes: Vec<schema::Node>,
+        metas: &HashMap<String, schema::TensorMeta>,
+        grad: bool,
+    ) -> Result<()> {
+        for node in nodes {
+            let target = node.target.clone();
+            let at = node.metadata.get("stack_trace").and_then(|trace| trace.lines().last());
+            let at = at.map(|line| format!(", in the line `{}`", line.trim())).unwrap_or_default();
+            let modules = node.metadata.get("nn_module_stack").map(|stack| modules(stack));
+            let module = modules.and_then(|modules| modules.last().map(|m| m.name.clone()));
+            let module = module.filter(|name| !name.is_empty());
+            let within = module.map(|name| format!(" of the module {name}")).unwrap_or_default();
+            self.node(node, metas, grad)
+                .with_context(|| format!("the operator {target}{within}{at}"))?;
+        }
+        Ok(())
+    }
+
+    fn node(
+        &mut self,
+        node: schema::Node,
+        metas: &HashMap<String, schema::TensorMeta>,
+        grad: bool,
+    ) -> Result<()> {
+        let schema::Node { target, inputs, outputs, metadata } = node;
+        if target == "torch.ops.higher_order._export_tracepoint" {
+            return Ok(());
+        }
+        if target == "torch.ops.higher_order.wrap_with_set_grad_enabled" {
+            return self.set_grad_enabled(inputs, outputs, grad);
+        }
+        let operator = match target.strip_prefix("torch.ops.aten.") {
+            Some(operator) => operator.strip_suffix(".default").unwrap_or(operator).to_owned(),
+            None if target.starts_with("_operator.") || target.starts_with("torch.sym_") => {
+                target.clone()
+            }
+            None => bail!("it cannot be written in Rust: tch and libtorch do not have it"),
+        };
+        if ASSERTIONS.contains(&operator.as_str()) {
+            return Ok(());
+        }
+        let mut arguments = Vec::new();
+        for input in inputs {
+            let argument = self.argument(input.arg);
+            arguments.push((input.name.clone(), argument.with_context(|| input.name)?));
+        }
+        let same = self.unchanged(&operator, &arguments);
+        if let (Some(same), [Json::AsTensor(result)]) = (same, &outputs[..]) {
+            self.names.insert(result.name.clone(), same);
+            return Ok(());
+        }
+        let is_list = matches!(&outputs[..], [Json::AsTensors(_)]);
+        let mut ids = Vec::new();
+        for output in outputs {
+            match output {
+                Json::AsTensor(tensor) => {
+                    let meta = metas.get(&tensor.name).map(meta_of);
+                    ids.push(self.define(&tensor.name, From::Computed, Kind::Tensor, meta));
+                }
+                Json::AsTensors(tensors) => {
+                    for tensor in tensors {
+                        let meta = metas.get(&tensor.name).map(meta_of);
+                        ids.push(self.define(&tensor.name, From::Computed, Kind::Tensor, meta));
+                    }
+                }
+                Json::AsSymInt(Symbolic::AsName(name)) => {
+                    ids.push(self.define(&name, From::Computed, Kind::Int, None));
+                }
+                // A condition on sizes, which only assertions read.
+                Json::AsSymBool(Symbolic::AsName(_)) => return Ok(()),
+                Json::AsNone(_) => ids.push(self.define("", From::Computed, Kind::Tensor, None)),
+                _ => bail!("what it returns is not supported"),
+            }
+        }
+        let results = match &ids[..] {
+            [one] if !is_list => Results::One(*one),
+            _ if is_list => Results::List(ids),
+            _ => Results::Tuple(ids),
+        };
+        let modules = metadata.get("nn_module_stack").map(|stack| modules(stack));
+        let frames = metadata.get("stack_trace").map(|trace| frames(trace)).unwrap_or_default();
+        let modules = modules.unwrap_or_default();
+        self.flat.steps.push(Step { operator, arguments, results, modules, frames, grad });
+        Ok(())
+    }
+
+    /// Returns the argument that an operator returns as it is.
+    fn unchanged(&self, operator: &str, arguments: &[(String, Argument)]) -> Option<Id> {
+        let &(_, Argument::Value(id)) = arguments.first()? else { return None };
+        let given = |name: &str| arguments.iter().find(|(n, _)| n == name).map(|(_, a)| a);
+        let base = operator.split('.').next().unwrap_or_default();
+        // A constant is made anew in each run.
+        let is_constant = matches!(self.flat.values[id].from, From::Constant(_));
+        if base == "alias"
+            || is_constant && ["lift_fresh_copy", "lift_fresh", "detach_"].contains(&base)
+        {
+            return Some(id);
+        }
+        // `torch.arange(n) + 0` is what is left of a position that starts at 0.
+        let adds_zero = base == "add" && given("other") == Some(&Argument::Int(0));
+        let is_integer =
+            self.flat.values[id].meta.as_ref().is_some_and(|m| (1..=5).contains(&m.dtype));
+        if adds_zero && is_integer {
+            return Some(id);
+        }
+        let copies = given("copy") == Some(&Argument::Bool(true));
+        let dtype = self.flat.values[id].meta.as_ref().map(|meta| meta.dtype);
+        let same_dtype = match given("dtype") {
+            Some(Argument::Dtype(to)) => Some(*to) == dtype,
+            _ => true,
+        };
+        let is_to = base == "to" && operator != "to.other" && !copies;
+        (is_to && same_dtype && given("memory_format").is_none()).then_some(id)
+    }
+
+    fn set_grad_enabled(
+        &mut self,
+        inputs: Vec<schema::NamedArgument>,
+        outputs: Vec<Json>,
+        grad: bool,
+    ) -> Result<()> {
+        let mut inputs = inputs.into_iter();
+        let (Some(Json::AsBool(enabled)), Some(Json::AsGraph(graph))) =
+            (inputs.next().map(|i| i.arg), inputs.next().map(|i| i.arg))
+        else {
+            bail!("it has no mode and no graph");
+        };
+        ensure!(grad || !enabled, "autograd is switched on within a part without it");
+        let inner = *graph.graph;
+        ensure!(inputs.len() == inner.inputs.len(), "it takes another number of values");
+        // The names of a graph are its own.
+        let outer = std::mem::take(&mut self.names);
+        for (given, taken) in inputs.zip(inner.inputs) {
+            let (Json::AsTensor(given), Json::AsTensor(taken)) = (given.arg, taken) else {
+                bail!("it takes what is no tensor");
+            };
+            let id = outer.get(&given.name).copied();
+            self.names.insert(taken.name, id.context("a value that is not known")?);
+        }
+        self.graph(inner.nodes, &inner.tensor_values, enabled)?;
+        let mut returned = Vec::new();
+        for output in inner.outputs {
+            returned.push(self.argument(output)?);
+        }
+        self.names = outer;
+        let mut names = Vec::new();
+        for output in outputs {
+            match output {
+                Json::AsTensor(tensor) => names.push(tensor.name),
+                Json::AsTensors(tensors) => names.extend(tensors.into_iter().map(|t| t.name)),
+                _ => bail!("it returns what is no tensor"),
+            }
+        }
+        ensure!(names.len() == returned.len(), "it returns another number of values");
+        for (name, value) in names.into_iter().zip(returned) {
+            let Argument::Value(id) = value else { bail!("it returns what is no tensor") };
+            self.names.insert(name, id);
+        }
+        Ok(())
+    }
+
+    fn find(&self, name: &str) -> Result<Id> {
+        self.names.get(name).copied().with_context(|| format!("no value is named {name}"))
+    }
+
+    fn argument(&self, argument: Json) -> Result<Argument> {
+        let optional = |tensor: schema::OptionalTensor| match tensor {
+            schema::OptionalTensor::AsTensor(tensor) => self.find(&tensor.name).map(Some),
+            schema::OptionalTensor::AsNone(_) => Ok(None),
+        };
+        Ok(match argument {
+            Json::AsTensor(tensor) => Argument::Value(self.find(&tensor.name)?),
+            Json::AsTensors(tensors) => {
+                let ids = tensors.iter().map(|tensor| self.find(&tensor.name).map(Some));
+                Argument::List(ids.collect::<Result<_>>()?)
+            }
+            Json::AsOptionalTensor(tensor) => match optional(tensor)? {
+                Some(id) => Argument::Value(id),
+                None => Argument::None,
+            },
+            Json::AsOptionalTensors(tensors) => {
+                let ids = tensors.into_iter().map(optional);
+                Argument::List(ids.collect::<Result<_>>()?)
+            }
+            Json::AsSymInt(Symbolic::AsName(name)) => Argument::Value(self.find(&name)?),
+            Json::AsSymBool(Symbolic::AsName(_)) | Json::AsSymFloat(Symbolic::AsName(_)) => {
+                bail!("a number that is computed from sizes, and is no integer, is not supported")
+            }
+            Json::AsSymInts(ints) => {
+                let int = |int| match int {
+                    Symbolic::AsName(name) => self.find(&name).map(Int::Value),
+                    Symbolic::AsValue(value) => Ok(Int::Known(value)),
+                };
+                Argument::Ints(ints.into_iter().map(int).collect::<Result<_>>()?)
+            }
+            Json::AsNone(_) => Argument::None,
+            Json::AsInt(int) | Json::AsSymInt(Symbolic::AsValue(int)) => Argument::Int(int),
+            Json::AsInts(ints) => Argument::Ints(ints.into_iter().map(Int::Known).collect()),
+            Json::AsFloat(float) | Json::AsSymFloat(Symbolic::AsValue(float)) => {
+                Argument::Float(float.0)
+            }
+            Json::AsFloats(floats) => Argument::Floats(floats.iter().map(|f| f.0).collect()),
+            Json::AsBool(bool) | Json::AsSymBool(Symbolic::AsValue(bool)) => Argument::Bool(bool),
+            Json::AsBools(bools) => Argument::Bools(bools),
+            Json::AsString(text) => Argument::Text(text),
+            Json::AsScalarType(dtype) => Argument::Dtype(dtype),
+            Json::AsMemoryFormat(format) => Argument::MemoryFormat(format),
+            Json::AsLayout(_) => Argument::Layout,
+            Json::AsDevice(device) => Argument::Device(device.r#type),
+            Json::AsGraph(_) => bail!("control flow cannot be written in Rust"),
+        })
+    }
+
+    /// Reads what a call takes and returns, as far as it is values.
+    fn signature(&self, signature: schema::ModuleCallSignature) -> Signature {
+        let names = super::python::argument_names(
+            &signature.in_spec,
+            signature.forward_arg_names.as_deref().unwrap_or_default(),
+        );
+        let named = names.into_iter().chain(std::iter::repeat(String::new()));
+        let value = |argument| match self.argument(argument) {
+            Ok(Argument::Value(id)) => Some(id),
+            _ => None,
+        };
+        let inputs = named.zip(signature.inputs);
+        let inputs = inputs.filter_map(|(name, input)| Some((name, value(input)?))).collect();
+        Signature { inputs, outputs: signature.outputs.into_iter().filter_map(value).collect() }
+    }
+}
+
+fn meta_of(meta: &schema::TensorMeta) -> Meta {
+    let known = |size: &Size| if let Size::AsInt(size) = size { Some(*size) } else { None };
+    Meta { dtype: meta.dtype, sizes: meta.sizes.iter().map(known).collect() }
+}
+
+/// Returns the calls in a text such as `L__self__,,Net;L__self___act@1,act,torch.nn.ReLU`.
+fn modules(stack: &str) -> Vec<ModuleOf> {
+    let of = |entry: &str| {
+        let mut parts = entry.splitn(3, ',');
+        let (key, name, class) = (parts.next()?, parts.next()?, parts.next()?);
+        let [key, name, class] = [key, name, class].map(str::to_owned);
+        Some(ModuleOf { key, name, class })
+    };
+    stack.split(';').filter_map(of).collect()
+}
