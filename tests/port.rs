@@ -32,7 +32,7 @@ fn error_of(name: &str, program: &str) -> String {
 
 #[test]
 fn the_stored_cases_are_what_the_recorders_write() {
-    for name in ["mlp", "convnet", "encoder"] {
+    for name in ["mlp", "convnet", "encoder", "llama"] {
         let file = scratch(&format!("port_{name}")).join("case.safetensors");
         stdout(&python().arg(example(&format!("{name}.py"))).arg(&file).output().unwrap());
         let [now, stored] =

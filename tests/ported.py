@@ -14,6 +14,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 from three_layer_net import ThreeLayerNet  # noqa: E402
 
 
+def attend(q, k, v, mask):
+    scores = (q @ k.transpose(-2, -1)) * k.shape[-1] ** -0.5
+    scores = scores.masked_fill(mask == 0, float("-inf"))
+    return scores.softmax(-1) @ v
+
+
 class Block(nn.Module):
     """Attention with a causal mask, and an MLP."""
 
@@ -32,9 +38,7 @@ class Block(nn.Module):
         q = q.view(b, t, self.heads, c // self.heads).transpose(1, 2)
         k = k.view(b, t, self.heads, c // self.heads).transpose(1, 2)
         v = v.view(b, t, self.heads, c // self.heads).transpose(1, 2)
-        scores = (q @ k.transpose(-2, -1)) * (c // self.heads) ** -0.5
-        scores = scores.masked_fill(mask == 0, float("-inf"))
-        y = scores.softmax(-1) @ v
+        y = attend(q, k, v, mask)
         y = y.transpose(1, 2).contiguous().view(b, t, c)
         x = x + self.proj(y)
         return x + self.mlp(self.norm2(x))

@@ -70,6 +70,16 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     let proofs = text.matches("test is_the_same_computation ... ok").count();
     assert_eq!(proofs, files.len(), "{text}");
 
+    // The lines of a function that a forward calls have names for values as well.
+    let attention = fs::read_to_string(workspace.join("language/src/block.rs")).unwrap();
+    assert!(attention.contains("// y = attend(q, k, v, mask)"), "{attention}");
+    assert!(attention.contains("let scores = "), "{attention}");
+    // A module that some of the blocks have is an `Option` of all.
+    let residual = fs::read_to_string(workspace.join("images/src/residual.rs")).unwrap();
+    assert!(residual.contains("pub down: Option<nn::Conv2D>,"), "{residual}");
+    let images = fs::read_to_string(workspace.join("images/src/images.rs")).unwrap();
+    assert!(images.contains("pub layers: Vec<Residual>,"), "{images}");
+
     // It is little longer than what a person writes; both have the model and its proof.
     let by_hand = fs::read_to_string(Path::new(ROOT).join("examples/llama.rs")).unwrap();
     let sources = fs::read_dir(workspace.join("llama/src")).unwrap();

@@ -65,13 +65,18 @@ impl Port {
     /// module and the line of Python.
     pub fn load(path: impl AsRef<Path>) -> Result<Port> {
         let path = path.as_ref();
-        let (program, json) = Program::load_with_json(path)?;
+        let (program, json) = Program::load_with_json(path, Port::check)?;
         let first = program.first_names();
         let constants = program.constants().collect::<HashMap<_, _>>();
         let constant = |name: &str| constants.get(name).map(|tensor| tensor.shallow_clone());
         let constant = |name: &str| constant(name).context("the archive does not have it");
         Port::new(&json, |name| first.get(name).cloned(), constant)
             .with_context(|| path.display().to_string())
+    }
+
+    /// Checks that the operators of a program can be written in Rust.
+    pub(crate) fn check(json: &[u8]) -> Result<()> {
+        Flat::read(json, str::to_owned).map(drop)
     }
 
     /// Reads a program by its JSON. `tied` returns the first name of a parameter or a buffer that has several, and

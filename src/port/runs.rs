@@ -129,10 +129,13 @@ impl Writer<'_> {
         let element = if element == name { "module".to_owned() } else { element };
         let mark = if class.layer.is_none() { "?" } else { "" };
         let made = format!("let {name} = ");
-        match self.lines.rfind(&made) {
+        let made_mutable = self.lines.rfind(&format!("let mut {name} = "));
+        match self.lines.rfind(&made).max(made_mutable) {
             // It was made for the loop alone.
             Some(at) if start_expression == name => {
-                self.insert_mut(at);
+                if made_mutable != Some(at) {
+                    self.insert_mut(at);
+                }
             }
             _ => self.lines += &format!("let mut {name} = {start_expression};\n"),
         }

@@ -33,19 +33,23 @@ impl Program {
     /// Returns an error if the file cannot be read or is damaged, or if the program is of another version or has an
     /// operator or an argument that is not supported. The message names it.
     pub fn load(path: impl AsRef<Path>) -> Result<Program> {
-        Ok(Program::load_with_json(path.as_ref())?.0)
+        Ok(Program::load_with_json(path.as_ref(), |_| Ok(()))?.0)
     }
 
-    /// Reads a program, and the JSON that it was read from.
-    pub(crate) fn load_with_json(path: &Path) -> Result<(Program, Vec<u8>)> {
-        Program::read(path).with_context(|| path.display().to_string())
+    /// Reads a program, and the JSON that it was read from, which `check` sees before.
+    pub(crate) fn load_with_json(
+        path: &Path,
+        check: impl FnOnce(&[u8]) -> Result<()>,
+    ) -> Result<(Program, Vec<u8>)> {
+        Program::read(path, check).with_context(|| path.display().to_string())
     }
 
-    fn read(path: &Path) -> Result<(Program, Vec<u8>)> {
+    fn read(path: &Path, check: impl FnOnce(&[u8]) -> Result<()>) -> Result<(Program, Vec<u8>)> {
         let bytes = Bytes::read(path)?;
         let files = Archive::open(bytes.as_slice()).and_then(Archive::without_folder);
         let files = files.context("it is not a program of torch.export.save")?;
         let json = files.stored("models/model.json")?;
+        check(json)?;
         let order = files.stored("byteorder").unwrap_or(b"little");
         ensure!(order == b"little", "its bytes are not in little-endian order");
         let weights = config(&files, "data/weights/", "model_weights_config.json")?;

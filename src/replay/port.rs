@@ -26,6 +26,7 @@ impl ProgramReplay {
     /// Returns an error for what cannot be written in Rust, with the operator, the module and the line of Python.
     pub fn port(&self, file: &Path) -> Result<(Port, Proof)> {
         let json = self.case.trace.get(&graph(0)).context("no program")?;
+        Port::check(json.data())?;
         // Its graph alone is checked, and no parameter is read.
         let program = Program::new(json.data(), Precision::Own, |_, _| Ok(Tensor::new()))?;
         let all = program.parameters().chain(program.buffers());
