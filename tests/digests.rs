@@ -122,6 +122,9 @@ fn the_digests_of_python_are_those_of_rust() {
         assert_eq!(again.get(&name).unwrap(), values.get(&name).unwrap());
     }
 
+    let error = format!("{:#}", values.tensor("F8_E8M0/0").unwrap_err());
+    assert_eq!(error, "F8_E8M0/0: tch has no dtype F8_E8M0");
+
     // A file that is read and written again is the same file, and a digest of Rust's can be written.
     for file in ["cases/digests.safetensors", "dtypes_digests.safetensors"] {
         let mut written = Vec::new();

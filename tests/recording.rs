@@ -144,6 +144,43 @@ fn a_sparse_gradient_is_its_indices_and_values() {
 }
 
 #[test]
+fn a_tensor_of_complex128_is_its_real_and_imaginary_part() {
+    Numerics::Portable.restart_with().unwrap();
+    let (file, _) = recorded_file(
+        "recording_complex128",
+        "net = nn.Linear(3, 2).to(torch.complex128)\nx = torch.randn(4, 3, dtype=torch.complex128)\n\
+         optimizer = torch.optim.SGD(net.parameters(), 0.1)\n\
+         with Recorder('case.safetensors', net) as rec, rec.watch():\n    \
+         rec.loss(net(x).abs().square().mean()).backward()\n    optimizer.step()",
+    );
+    let case = Case::load(file).unwrap();
+    let vs = nn::VarStore::new(Device::Cpu);
+    let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::ComplexDouble, Device::Cpu));
+    let [weight, bias] = [("weight", &[2, 3][..]), ("bias", &[2])]
+        .map(|(name, shape)| vs.root().add(name, zeros(shape), true));
+    case.load_parameters(&vs).unwrap();
+    let named = case.named_parameters(&vs);
+    assert!(named.iter().map(|(name, _)| name.as_str()).eq(["weight", "bias"]));
+    let rec = Recorder::new();
+    let x = case.input(1, "input").unwrap();
+    let loss = rec.output("output", x.linear(&weight, Some(&bias))).unwrap();
+    let loss = loss.abs().square().mean(Kind::Double);
+    loss.backward();
+    rec.gradients(&loss, &vs).unwrap();
+    tch::no_grad(|| {
+        for (_, mut parameter) in named {
+            let gradient = parameter.grad();
+            let _ = parameter.f_sub_(&(gradient * 0.1)).unwrap();
+        }
+    });
+    rec.step(&vs).unwrap();
+    let trace = rec.into_trace();
+    assert_eq!(trace.get("grad/weight[imag]").unwrap().shape(), [2, 3]);
+    let report = Parity::default().report(&trace, &case).unwrap();
+    assert!(report.comparison.passes(), "{}", report.text());
+}
+
+#[test]
 fn the_file_of_a_port_says_where_it_was_computed() {
     Numerics::Portable.restart_with().unwrap();
     let case = Path::new(ROOT).join("examples/mlp.safetensors");

@@ -31,7 +31,7 @@ class Gradients:
         """Begins a step, in which these parameters, by name, are watched."""
         self.step, self.arrived, self.kept = step, False, []
         self.parameters = parameters
-        self.of_outputs, self.leaves, self.taken = [], {}, {}
+        self.of_outputs, self.leaves, self.taken, self.as_left = [], {}, {}, {}
         for name, p in parameters:
             if self.watched.get(id(p)) is not p and self._watch(name, p, self.of_parameters):
                 self.watched[id(p)] = p
@@ -113,11 +113,19 @@ class Gradients:
     def take(self, name, gradient):
         """Keeps the gradient of a parameter that an optimizer takes, if it is another one than backward left."""
         left = self.leaves.get(name)
-        if left is not None and left[1]() is gradient and left[2] == version(gradient):
-            return
-        now = host_parts(name, gradient)
-        if left is None or not same(left[0], now):
+        unchanged = left is not None and left[1]() is gradient and left[2] == version(gradient)
+        now = left[0] if unchanged else host_parts(name, gradient)
+        if unchanged or left is not None and same(left[0], now):
+            self.as_left[name] = left[0]
+            self.taken.pop(name, None)
+        else:
             self.taken[name] = now
+
+    def finish_taken(self):
+        """Adds those that an optimizer took before backward left others, as where two losses have a backward pass each."""
+        for name, taken in self.as_left.items():
+            if name not in self.taken and self.leaves[name][0] is not taken:
+                self.taken[name] = taken
 
 
 def common_factor(pairs):

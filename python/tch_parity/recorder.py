@@ -114,7 +114,7 @@ class Recorder:
             handle = module.register_forward_hook(lambda module, args, output, name=name: self._output(name, output))
             self.hooks.callback(handle.remove)
         for optimizer in self.optimizers:
-            handle = optimizer.optimizer.register_step_pre_hook(lambda *_, optimizer=optimizer: self._taken(optimizer))
+            handle = optimizer.optimizer.register_step_pre_hook(functools.partial(self._taken, optimizer))
             self.hooks.callback(handle.remove)
 
     def __exit__(self, error, *_):
@@ -385,11 +385,13 @@ class Recorder:
                 self.inputs.append(f"input/{path}")
                 self.gradients.watch_input(f"input/{path}", leaf)
 
-    def _taken(self, optimizer):
+    def _taken(self, optimizer, _, args, kwargs):
         """The gradients as the optimizer takes them, where they are others than backward left."""
         if not self.step_open:
             return
         optimizer.note(self.steps)
+        if any(callable(given) for given in [*args[1:], *kwargs.values()]):
+            return  # a closure computes those that it takes
         names = self._names()
         for group in optimizer.optimizer.param_groups:
             for p in group["params"]:
@@ -442,6 +444,7 @@ class Recorder:
                     self._push_gradient(full, self.gradients.of_leaf(full))
         for name in [*parameters, *self.inputs]:
             self._push_gradient(name, self.gradients.of_leaf(name))
+        self.gradients.finish_taken()
         factor = self.gradients.factor() if self.gradients.taken and self.case.of_digests else None
         if factor is not None:
             self.case.trace.push(self.case.prefix + FACTOR, factor)

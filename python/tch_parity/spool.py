@@ -1,11 +1,12 @@
 """The bytes of tensors on their way into a file. It knows no names, and no format."""
 
 import ctypes
-import mmap
 import tempfile
 from typing import NamedTuple
 
 import torch
+
+BLOCK = 1 << 20
 
 _view = ctypes.pythonapi.PyMemoryView_FromMemory
 _view.restype, _view.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)
@@ -25,8 +26,9 @@ class Spooled(NamedTuple):
     spool: "Spool"
     offset: int
 
-    def bytes(self):
-        return self.spool.bytes(self.offset, self.nbytes)
+    def blocks(self):
+        """The bytes in pieces, of which each is there until the next one is asked for."""
+        return self.spool.blocks(self.offset, self.nbytes)
 
 
 class Spool:
@@ -37,9 +39,9 @@ class Spool:
     """
 
     def __init__(self, folder):
-        self.file = tempfile.TemporaryFile(dir=folder, buffering=1 << 20)
+        self.file = tempfile.TemporaryFile(dir=folder, buffering=BLOCK)
         self.end = 0
-        self.map = None
+        self.block = memoryview(bytearray(BLOCK))
 
     def write(self, tensor):
         """Appends a contiguous tensor in the CPU's memory."""
@@ -48,14 +50,14 @@ class Spool:
         self.end += tensor.nbytes
         return spooled
 
-    def bytes(self, offset, size):
-        if size == 0:
-            return memoryview(b"")
-        if self.map is None or len(self.map) < offset + size:
-            self.file.flush()
-            self.map = memoryview(mmap.mmap(self.file.fileno(), self.end, access=mmap.ACCESS_READ))
-        return self.map[offset:offset + size]
+    def blocks(self, offset, size):
+        """Reads bytes when all are written."""
+        self.file.flush()
+        self.file.raw.seek(offset)
+        while size:
+            read = self.file.raw.readinto(self.block[:min(size, BLOCK)])
+            size -= read
+            yield self.block[:read]
 
     def close(self):
-        self.map = None
         self.file.close()

@@ -108,14 +108,15 @@ class Trace:
                 write(file, len(header).to_bytes(8, "little") + header)
                 small = bytearray()  # tensors, of which each would cost a call of its own
                 for _, kept in laid_out:
-                    data = kept.bytes() if isinstance(kept, Spooled) else memory(kept)
-                    if kept.nbytes < 1 << 16:
-                        small += data
-                    if kept.nbytes >= 1 << 16 or len(small) >= 1 << 20:
-                        write(file, small)
-                        small = bytearray()
-                    if kept.nbytes >= 1 << 16:
-                        write(file, data)
+                    for block in kept.blocks() if isinstance(kept, Spooled) else [memory(kept)]:
+                        is_small = len(block) < 1 << 16
+                        if is_small:
+                            small += block
+                        if not is_small or len(small) >= 1 << 20:
+                            write(file, small)
+                            small = bytearray()
+                        if not is_small:
+                            write(file, block)
                 write(file, small)
                 umask = os.umask(0)
                 os.umask(umask)

@@ -698,6 +698,25 @@ class WhatIsSaid(unittest.TestCase):
         self.assertLess(tensors["taken/0.weight"].norm(), tensors["grad/0.weight"].norm())
         self.assertEqual(bits(tensors["taken/0.weight"]), bits(tensors["step/1/state/momentum_buffer/0.weight"]))
 
+    def test_a_gradient_that_was_taken_before_another_backward_pass_added_to_it(self):
+        model = nn.Linear(2, 1, bias=False)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+        def loop(rec, model):
+            with rec.watch():
+                rec.loss(model(torch.ones(1, 2)).sum(), "first").backward()
+                optimizer.step()
+                rec.loss(model(torch.ones(1, 2)).sum(), "second").backward()
+            with rec.watch():  # a closure computes what its optimizer takes
+                optimizer.step(lambda: (optimizer.zero_grad(), rec.loss(model(torch.ones(1, 2)).sum()).backward()))
+
+        with tempfile.TemporaryDirectory() as folder:
+            tensors, _ = self.record(folder, loop, model, optimizer=optimizer, program=False)
+        self.assertEqual(tensors["taken/weight"].tolist(), [[1.0, 1.0]])
+        self.assertEqual(tensors["grad/weight"].tolist(), [[2.0, 2.0]])
+        self.assertEqual(tensors["step/2/grad/weight"].tolist(), [[1.0, 1.0]])
+        self.assertNotIn("step/2/taken/weight", tensors)
+
     def test_values_that_are_no_tensors_are_kept(self):
         class Net(nn.Module):
             def forward(self, x, scale, mode=None, limits=(1, float("inf"))):

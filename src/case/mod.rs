@@ -72,21 +72,35 @@ impl Case {
     }
 
     /// Returns an input of step `step`, counted from 1, on the CPU, with the strides that it had. Its name is that of
-    /// an argument of the model's `forward`, or `target`.
+    /// an argument of the model's `forward`, or `target`. One of complex128, which a file holds as two tensors, is one.
     ///
     /// # Errors
     /// Returns an error if the step has no such input. The message lists the inputs that it has.
     pub fn input(&self, step: u32, name: &str) -> Result<Tensor> {
         let section = in_step(step, "input/");
         let full = format!("{section}{name}");
-        if !self.trace.contains(&full) {
+        if !self.contains(&full) {
             let there = self.trace.names().filter_map(|name| name.strip_prefix(&section));
             bail!(
                 "no {full} in this case, whose inputs of that step are {:?}",
                 there.collect::<Vec<_>>()
             );
         }
-        self.trace.tensor(&full)
+        self.tensor_on(&full, Device::Cpu)
+    }
+
+    /// Returns whether the case has a tensor, which of complex128 is two.
+    fn contains(&self, full: &str) -> bool {
+        self.trace.contains(full) || self.trace.contains(&format!("{full}{REAL}"))
+    }
+
+    fn tensor_on(&self, full: &str, device: Device) -> Result<Tensor> {
+        let real = format!("{full}{REAL}");
+        if self.trace.contains(full) || !self.trace.contains(&real) {
+            return self.trace.tensor_on(full, device);
+        }
+        let imag = self.trace.tensor_on(&format!("{full}{IMAG}"), device)?;
+        Ok(Tensor::f_complex(&self.trace.tensor_on(&real, device)?, &imag)?)
     }
 
     /// Returns an argument of step `step`, counted from 1, that is no tensor, such as a number, a string or `None`.
@@ -128,7 +142,7 @@ impl Case {
     /// optimizer that is built from them has PyTorch's order.
     pub fn named_parameters(&self, vs: &VarStore) -> Vec<(String, Tensor)> {
         let mut variables = vs.variables();
-        let names = self.trace.names().filter_map(|name| name.strip_prefix("param/"));
+        let names = self.trace.names().filter_map(parameter);
         names.filter_map(|name| variables.remove_entry(name)).collect()
     }
 
@@ -147,7 +161,7 @@ impl Case {
         let variables = vs.variables();
         let recorded = |name: &str| {
             let sections = [format!("param/{name}"), format!("buffer/{name}")];
-            sections.into_iter().find(|full| self.trace.contains(full))
+            sections.into_iter().find(|full| self.contains(full))
         };
         let mut wrong = Vec::new();
         let mut sorted = variables.iter().collect::<Vec<_>>();
@@ -160,7 +174,7 @@ impl Case {
                 continue;
             };
             ensure_dense(variable).with_context(|| name.clone())?;
-            let value = self.trace.tensor_on(&full, variable.device())?;
+            let value = self.tensor_on(&full, variable.device())?;
             let (kind, size) = (variable.f_kind()?, variable.size());
             if !is_apart(variable) {
                 wrong.push(format!("{name} is expanded here, so it cannot be set"));
@@ -206,7 +220,7 @@ impl Case {
                 values[*next].1 = values[*at].1.shallow_clone(); // and they stay in one place
             }
         }
-        for name in self.trace.names().filter_map(|name| name.strip_prefix("param/")) {
+        for name in self.trace.names().filter_map(parameter) {
             if !variables.contains_key(name) {
                 wrong.push(format!("{name} is not in the VarStore"));
             }
@@ -214,4 +228,14 @@ impl Case {
         ensure!(wrong.is_empty(), "the parameters do not fit the case: {}", wrong.join("; "));
         tch::no_grad(|| values.iter().try_for_each(|(variable, value)| set(variable, value)))
     }
+}
+
+/// The parts of a tensor of complex128, which a file holds as two.
+const REAL: &str = "[real]";
+const IMAG: &str = "[imag]";
+
+/// Returns the name of an initial parameter, whose imaginary part is none of its own.
+fn parameter(full: &str) -> Option<&str> {
+    let name = full.strip_prefix("param/").filter(|name| !name.ends_with(IMAG))?;
+    Some(name.strip_suffix(REAL).unwrap_or(name))
 }

@@ -4,8 +4,9 @@ use std::cell::RefCell;
 
 use anyhow::{Context, Result, ensure};
 use tch::nn::VarStore;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
+use super::{IMAG, REAL};
 use crate::torch::{Gradient, Output};
 use crate::trace::case_name::OPERATOR;
 use crate::trace::{Environment, Numerics, Trace, in_step};
@@ -159,9 +160,7 @@ impl Recorder {
             recorded.push("forward/L", loss)?;
         }
         for (name, gradient) in gradients {
-            for (part, tensor) in parts(&name, gradient)? {
-                recorded.push(&format!("grad/{part}"), &tensor)?;
-            }
+            recorded.push(&format!("grad/{name}"), &gradient)?;
         }
         for line in overwritten {
             if !recorded.not_recorded.contains(&line) {
@@ -193,7 +192,9 @@ impl Recorder {
             recorded.trace.push(format!("step/{step}/L"), &loss)?;
         }
         for (name, tensor) in tensors {
-            recorded.trace.push(format!("step/{step}/{name}"), tensor)?;
+            for (part, tensor) in parts(name, tensor)? {
+                recorded.trace.push(format!("step/{step}/{part}"), &tensor)?;
+            }
         }
         more(&mut recorded.trace, step)?;
         recorded.outputs.clear();
@@ -231,23 +232,32 @@ impl Recorder {
 
 impl Recorded {
     fn push(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
-        match self.step {
-            1 => self.trace.push(name, tensor),
-            k => self.trace.push(format!("step/{k}/{name}"), tensor),
+        for (part, tensor) in parts(name, tensor)? {
+            self.trace.push(in_step(self.step, &part), &tensor)?;
         }
+        Ok(())
     }
 }
 
-/// Returns a gradient as the tensors that a trace can keep: a sparse one as its indices and values.
-fn parts(name: &str, gradient: Tensor) -> Result<Vec<(String, Tensor)>> {
-    if !gradient.is_sparse() {
-        return Ok(vec![(name.to_owned(), gradient)]);
+/// Returns a tensor as those that a trace can keep: a sparse one as its indices and values, and one of complex128 as
+/// its real and its imaginary part.
+fn parts(name: &str, tensor: &Tensor) -> Result<Vec<(String, Tensor)>> {
+    if !tensor.defined() {
+        return Ok(vec![(name.to_owned(), tensor.shallow_clone())]); // a trace says what is wrong with it
     }
-    let gradient = gradient.f_coalesce()?;
-    Ok(vec![
-        (format!("{name}[indices]"), gradient.f_indices()?),
-        (format!("{name}[values]"), gradient.f_values()?),
-    ])
+    if tensor.is_sparse() {
+        let tensor = tensor.f_coalesce()?;
+        return Ok(vec![
+            (format!("{name}[indices]"), tensor.f_indices()?),
+            (format!("{name}[values]"), tensor.f_values()?),
+        ]);
+    }
+    if tensor.f_kind().ok() == Some(Kind::ComplexDouble) {
+        let tensor = tensor.f_detach()?;
+        let [real, imag] = [tensor.f_real()?, tensor.f_imag()?];
+        return Ok(vec![(format!("{name}{REAL}"), real), (format!("{name}{IMAG}"), imag)]);
+    }
+    Ok(vec![(name.to_owned(), tensor.shallow_clone())])
 }
 
 /// Lists the variables in an order that does not change from run to run.

@@ -73,7 +73,7 @@ fn described(name: &str, tensor: &Tensor) -> Result<(Dtype, Vec<usize>, usize)> 
 /// Returns libtorch's word for a dtype.
 pub(super) fn kind_of(dtype: Dtype) -> Result<Kind> {
     let found = DTYPES.iter().find(|known| known.1 == dtype);
-    Ok(found.with_context(|| format!("dtype {dtype} is not supported"))?.0)
+    Ok(found.with_context(|| format!("tch has no dtype {dtype}"))?.0)
 }
 
 /// The most bytes of an expanded tensor, of which few are stored: such a tensor can claim any size.
