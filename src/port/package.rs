@@ -107,7 +107,9 @@ impl Port {
             Some(libtorch) => libtorch,
             None => libtorch_folder()?.parent().unwrap_or(Path::new("/")).display().to_string(),
         };
-        write(".cargo/config.toml", &format!("[env]\nLIBTORCH = {libtorch:?}\n"))?;
+        // Cargo unites it with the configuration of the folders above, if that is a table as well.
+        let config = format!("[env]\nLIBTORCH = {{ value = {libtorch:?}, relative = false }}\n");
+        write(".cargo/config.toml", &config)?;
         write("README.md", &self.readme(&name, proof))?;
         let (Proof::Case { file, .. } | Proof::Program(file)) = proof;
         let to = into.join(file_name(proof));
