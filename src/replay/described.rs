@@ -10,7 +10,6 @@ use serde_json::{Map, Value};
 use crate::case::Case;
 use crate::optim::RecordedOptimizer;
 use crate::program::Program;
-use crate::trace::case_name::in_call;
 use crate::trace::{in_step, split_call, split_step};
 
 /// What a case says of its programs and of its optimizers.
@@ -290,4 +289,22 @@ pub(super) fn recorded_name(name: &str) -> String {
         other => other.into(),
     };
     name.chars().map(escaped).collect()
+}
+
+/// Returns the name of an input, of an output or of an operator's value in a later call of the model: `x[0]` is `x@2[0]`
+/// in the second one. A name that has the number of a call already, as that of a module that is called several times
+/// within the model, is counted on from `before` calls.
+fn in_call(name: &str, before: usize) -> String {
+    if before == 0 {
+        return name.to_owned();
+    }
+    let (module, rest) = split_call(name);
+    let (number, rest) = match rest.strip_prefix('@') {
+        Some(rest) => rest.split_at(rest.find('[').unwrap_or(rest.len())),
+        None => ("1", rest),
+    };
+    match number.parse::<usize>() {
+        Ok(number) => format!("{module}@{}{rest}", number.saturating_add(before)),
+        Err(_) => name.to_owned(),
+    }
 }

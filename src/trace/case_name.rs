@@ -46,24 +46,6 @@ pub(crate) fn in_step(step: u32, name: &str) -> String {
     if step == 1 { name.to_owned() } else { format!("step/{step}/{name}") }
 }
 
-/// Returns the name of an input, of an output or of an operator's value in a later call of the model: `x[0]` is `x@2[0]`
-/// in the second one. A name that has the number of a call already, as that of a module that is called several times
-/// within the model, is counted on from `before` calls.
-pub(crate) fn in_call(name: &str, before: usize) -> String {
-    if before == 0 {
-        return name.to_owned();
-    }
-    let (module, rest) = split_call(name);
-    let (number, rest) = match rest.strip_prefix('@') {
-        Some(rest) => rest.split_at(rest.find('[').unwrap_or(rest.len())),
-        None => ("1", rest),
-    };
-    match number.parse::<usize>() {
-        Ok(number) => format!("{module}@{}{rest}", number.saturating_add(before)),
-        Err(_) => name.to_owned(),
-    }
-}
-
 /// Splits the name of an output, such as `fc1@2` or `attention[0]`, into its module and what tells the module's calls
 /// and outputs apart.
 pub(crate) fn split_call(output: &str) -> (&str, &str) {
