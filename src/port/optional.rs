@@ -21,7 +21,12 @@ pub(super) fn unite(tree: &Tree, groups: &mut Groups, shape: impl Fn(usize, usiz
         let without = |at: usize| {
             let (path, ..) = optional(tree, body, at)?;
             let without = (key.0.clone(), shape(*first, at).skeleton);
-            (without != key && groups.contains_key(&without)).then_some((path, without))
+            let others = groups.get(&without).filter(|_| without != key)?;
+            // A class says of one module that it may lack it, and those have said so of another.
+            let united = |(_, shape): &(usize, Shape)| {
+                shape.holes.iter().any(|(place, _)| matches!(place, Place::Has { .. }))
+            };
+            (!others.iter().any(united)).then_some((path, without))
         };
         let found = (0..body.items.len()).find_map(without);
         let Some((path, without)) = found else { continue };
