@@ -119,26 +119,20 @@ def replayed(folder):
     return verdict.split(", ")[0] if said and said[-1].startswith("same: ") else f"NO: {verdict}"
 
 
-def main(names):
-    """Prints the table of docs/zoo.md."""
-    print("| architecture | tensors | gradients of outputs | MiB | twice the same bytes | left out | replayed |")
-    print("|---|---|---|---|---|---|---|")
-    well = True
-    for name in names or (*IMAGES, *TEXTS):
-        with tempfile.TemporaryDirectory() as folder:
-            (digest, order, size, lacks), again = recorded(name, folder), recorded(name, folder)[0]
-            replay = replayed(folder)
-        outputs = {name.split("/", 1)[1] for name in order if name.startswith("forward/")}
-        gradients = sum(name.startswith("grad/") and name.split("/", 1)[1] in outputs for name in order)
-        same = "yes" if digest == again else "NO"
-        said = "; ".join(sorted(lacks)[:3]) + (f"; and {len(lacks) - 3} more" if len(lacks) > 3 else "") or "nothing"
-        print(f"| {name} | {len(order)} | {gradients} | {size:.0f} | {same} | {said} | {replay} |", flush=True)
-        well &= digest == again and not lacks and not replay.startswith("NO")
-    sys.exit(not well)
+def row(name, folder):
+    """A row of the table of docs/zoo.md, and whether all in it is well."""
+    (digest, order, size, lacks), again = recorded(name, folder), recorded(name, folder)[0]
+    replay = replayed(folder)
+    outputs = {name.split("/", 1)[1] for name in order if name.startswith("forward/")}
+    gradients = sum(name.startswith("grad/") and name.split("/", 1)[1] in outputs for name in order)
+    same = "yes" if digest == again else "NO"
+    said = "; ".join(sorted(lacks)[:3]) + (f"; and {len(lacks) - 3} more" if len(lacks) > 3 else "") or "nothing"
+    text = f"| {name} | {len(order)} | {gradients} | {size:.0f} | {same} | {said} | {replay} |"
+    return text, digest == again and not lacks and not replay.startswith("NO")
 
 
 def ported(name, folder):
-    """A row of the table: what the port of an architecture is, and what its test and clippy say."""
+    """A row of the table of docs/port.md: what the port of an architecture is, and what its test and clippy say."""
     case, crate = Path(folder) / "case.safetensors", Path(folder) / re.sub(r"\W", "_", name.lower())
     subprocess.run([sys.executable, "-W", "ignore", __file__, name, case, "digests"], check=True, stderr=subprocess.DEVNULL)
     subprocess.run([Path(__file__).with_name("run"), "port", case, "--output", crate], check=True)
@@ -152,25 +146,28 @@ def ported(name, folder):
     text = "\n".join(sources)
     structs, calls = text.count("pub struct "), max(len(re.findall(r"[^.\w]operators?(?:::<\d+>)?\(", text)) - 2, 0)
     quiet = "yes" if formatted and "warning" not in clippy else "NO"
-    return f"| {name} | {structs} | {len(text.splitlines())} | {calls} | {quiet} | {verdict[1] if verdict else 'NO'} |"
+    line = f"| {name} | {structs} | {len(text.splitlines())} | {calls} | {quiet} | {verdict[1] if verdict else 'NO'} |"
+    return line, quiet == "yes" and verdict is not None
 
 
-def port(names):
-    """Prints the table of docs/port.md."""
-    print("| architecture | structs | lines of Rust | operators by name | clippy and rustfmt silent | its test |")
-    print("|---|---|---|---|---|---|")
-    well = True
+def table(columns, row_of, names):
+    """Prints a table with a row for each architecture. Exits with 1 unless all is well."""
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|", flush=True)
+    all_well = True
     for name in names or (*IMAGES, *TEXTS):
         with tempfile.TemporaryDirectory() as folder:
-            row = ported(name, folder)
-        print(row, flush=True)
-        well &= "NO" not in row
-    sys.exit(not well)
+            text, well = row_of(name, folder)
+        print(text, flush=True)
+        all_well &= well
+    sys.exit(not all_well)
 
+
+ZOO = "architecture", "tensors", "gradients of outputs", "MiB", "twice the same bytes", "left out", "replayed"
+PORTS = "architecture", "structs", "lines of Rust", "operators by name", "clippy and rustfmt silent", "its test"
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--port"]:
-        port(sys.argv[2:])
+        table(PORTS, ported, sys.argv[2:])
     elif sys.argv[1:2] == ["--speed"]:
         import program_speed
 
@@ -184,4 +181,4 @@ if __name__ == "__main__":
     elif sys.argv[2:] and sys.argv[-1].endswith(".safetensors"):
         record(*sys.argv[1:])
     else:
-        main(sys.argv[1:])
+        table(ZOO, row, sys.argv[1:])

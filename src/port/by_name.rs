@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use super::flat::{Argument, Results, Step};
 use super::operator::{Scope, Written};
 use super::rust::{Expression, Kind, float, kind};
+use crate::program::numbers;
 
 impl Written {
     /// Writes a call by the operator's name.
@@ -47,12 +48,9 @@ impl Written {
                     let kind = kind(*dtype).with_context(|| format!("dtype {dtype}"))?;
                     format!("Value::Int({kind}.c_int().into())")
                 }
-                Argument::MemoryFormat(format) => match format {
-                    1 => "Value::Int(0)".to_owned(),
-                    2 => "Value::Int(2)".to_owned(),
-                    3 => "Value::Int(3)".to_owned(),
-                    _ => "Value::Int(1)".to_owned(),
-                },
+                Argument::MemoryFormat(format) => {
+                    format!("Value::Int({})", numbers::memory_format(*format)?)
+                }
                 Argument::Layout => "Value::Int(0)".to_owned(),
                 Argument::Device(_) => continue,
             };

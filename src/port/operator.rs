@@ -267,7 +267,7 @@ impl Written {
             }
             ('z', Argument::Text(text)) => format!("{text:?}"),
             ('k' | 'K', Argument::Dtype(dtype)) => {
-                kind(*dtype).with_context(|| format!("dtype {dtype}"))?.to_owned()
+                kind(*dtype).with_context(|| format!("dtype {dtype}"))?
             }
             ('I' | 'F' | 'K' | 'd', Argument::None) => "None".to_owned(),
             ('D', _) => scope.device(),

@@ -304,7 +304,7 @@ fn example(value: &Value) -> Result<String> {
     let sizes = meta.sizes.iter().map(|size| size.unwrap_or(3).to_string());
     let sizes = sizes.collect::<Vec<_>>().join(", ");
     let kind = kind(meta.dtype).context("an input of unknown dtype")?;
-    Ok(match kind {
+    Ok(match kind.as_str() {
         "Kind::Float" | "Kind::Double" | "Kind::Half" | "Kind::BFloat16" => {
             format!("Tensor::f_randn([{sizes}], ({kind}, Device::Cpu))?")
         }

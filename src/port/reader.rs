@@ -158,16 +158,10 @@ impl Reader {
         metas: &HashMap<String, schema::TensorMeta>,
         grad: bool,
     ) -> Result<()> {
-        for node in nodes {
-            let target = node.target.clone();
-            let at = node.metadata.get("stack_trace").and_then(|trace| trace.lines().last());
-            let at = at.map(|line| format!(", in the line `{}`", line.trim())).unwrap_or_default();
-            let modules = node.metadata.get("nn_module_stack").map(|stack| modules(stack));
-            let module = modules.and_then(|modules| modules.last().map(|m| m.name.clone()));
-            let module = module.filter(|name| !name.is_empty());
-            let within = module.map(|name| format!(" of the module {name}")).unwrap_or_default();
-            self.node(node, metas, grad)
-                .with_context(|| format!("the operator {target}{within}{at}"))?;
+        for mut node in nodes {
+            let (target, metadata) = (node.target.clone(), std::mem::take(&mut node.metadata));
+            self.node(node, &metadata, metas, grad)
+                .with_context(|| format!("the operator {target}{}", place(&metadata)))?;
         }
         Ok(())
     }
@@ -175,10 +169,11 @@ impl Reader {
     fn node(
         &mut self,
         node: schema::Node,
+        metadata: &HashMap<String, String>,
         metas: &HashMap<String, schema::TensorMeta>,
         grad: bool,
     ) -> Result<()> {
-        let schema::Node { target, inputs, outputs, metadata } = node;
+        let schema::Node { target, inputs, outputs, .. } = node;
         if target == "torch.ops.higher_order._export_tracepoint" {
             return Ok(());
         }
@@ -233,9 +228,8 @@ impl Reader {
             _ if is_list => Results::List(ids),
             _ => Results::Tuple(ids),
         };
-        let modules = metadata.get("nn_module_stack").map(|stack| modules(stack));
+        let modules = modules(metadata);
         let frames = metadata.get("stack_trace").map(|trace| frames(trace)).unwrap_or_default();
-        let modules = modules.unwrap_or_default();
         self.flat.steps.push(Step { operator, arguments, results, modules, frames, grad });
         Ok(())
     }
@@ -389,13 +383,21 @@ fn meta_of(meta: &schema::TensorMeta) -> Meta {
     Meta { dtype: meta.dtype, sizes: meta.sizes.iter().map(known).collect() }
 }
 
-/// Returns the calls in a text such as `L__self__,,Net;L__self___act@1,act,torch.nn.ReLU`.
-fn modules(stack: &str) -> Vec<ModuleOf> {
-    let of = |entry: &str| {
-        let mut parts = entry.splitn(3, ',');
-        let (key, name, class) = (parts.next()?, parts.next()?, parts.next()?);
-        let [key, name, class] = [key, name, class].map(str::to_owned);
+/// Returns the calls of modules that an operator is within, the outermost first.
+fn modules(metadata: &HashMap<String, String>) -> Vec<ModuleOf> {
+    let of = |call: schema::CalledModule<'_>| {
+        let (name, class) = call.named?;
+        let [key, name, class] = [call.key, name, class].map(str::to_owned);
         Some(ModuleOf { key, name, class })
     };
-    stack.split(';').filter_map(of).collect()
+    schema::module_calls(metadata).filter_map(of).collect()
+}
+
+/// Says where an operator stands: in which module, and in which line of Python.
+fn place(metadata: &HashMap<String, String>) -> String {
+    let module = modules(metadata).pop().map(|module| module.name).filter(|name| !name.is_empty());
+    let within = module.map(|name| format!(" of the module {name}")).unwrap_or_default();
+    let line = metadata.get("stack_trace").and_then(|trace| trace.lines().last());
+    let at = line.map(|line| format!(", in the line `{}`", line.trim())).unwrap_or_default();
+    format!("{within}{at}")
 }

@@ -1,5 +1,7 @@
 //! Expressions of Rust as text, and what is known of them.
 
+use crate::program::numbers;
+
 /// An expression, and what a reader of it has to do to have its value.
 #[derive(Clone, Debug)]
 pub(super) struct Expression {
@@ -70,21 +72,6 @@ pub(super) fn float(value: f64) -> String {
 }
 
 /// Returns tch's word for a dtype, by its number in PyTorch's schema of programs.
-pub(super) fn kind(dtype: i64) -> Option<&'static str> {
-    const KINDS: [(i64, &str); 13] = [
-        (1, "Kind::Uint8"),
-        (2, "Kind::Int8"),
-        (3, "Kind::Int16"),
-        (4, "Kind::Int"),
-        (5, "Kind::Int64"),
-        (6, "Kind::Half"),
-        (7, "Kind::Float"),
-        (8, "Kind::Double"),
-        (9, "Kind::ComplexHalf"),
-        (10, "Kind::ComplexFloat"),
-        (11, "Kind::ComplexDouble"),
-        (12, "Kind::Bool"),
-        (13, "Kind::BFloat16"),
-    ];
-    KINDS.iter().find(|(known, _)| *known == dtype).map(|(_, kind)| *kind)
+pub(super) fn kind(dtype: i64) -> Option<String> {
+    numbers::dtype(dtype).ok().map(|(_, kind)| format!("Kind::{kind:?}"))
 }

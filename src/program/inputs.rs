@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, ensure};
 use tch::{Kind, Tensor};
 
-use super::read::dtype;
+use super::numbers::dtype;
 use super::schema::{Range, Size, TensorMeta};
 
 /// A tensor that a program takes.

@@ -8,6 +8,7 @@ mod double;
 mod graph;
 mod inputs;
 mod interpreter;
+pub(crate) mod numbers;
 mod operators;
 mod pt2;
 mod read;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use tch::Tensor;
 
-use super::read::dtype;
+use super::numbers::dtype;
 use super::schema::{Size, TensorMeta};
 use super::{Kind, Precision, Program};
 use crate::torch::in_storage;

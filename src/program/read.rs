@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::ffi::CString;
 
 use anyhow::{Context, Result, bail, ensure};
-use tch::Kind;
 
 use super::graph::{Argument, Graph, Node, Operation, Results, SizeOrSlot, Slot, prepare};
+use super::numbers;
 use super::schema::{self, Argument as Json, Symbolic};
 use super::symbolic::Arithmetic;
 use crate::torch::Value;
@@ -99,13 +99,14 @@ impl Names {
         };
         let results = outputs.into_iter().map(|output| self.results(output));
         let results = results.collect::<Result<Vec<_>>>()?;
-        let modules = metadata.get("nn_module_stack").map(|stack| calls(stack));
+        let modules = schema::module_calls(&metadata).map(|call| call.key);
+        let modules = modules.filter_map(|key| key.strip_prefix("L__self__").map(str::to_owned));
         let source = metadata.get("stack_trace").and_then(|trace| source(trace));
         Ok(Node {
             operation,
             arguments,
             results,
-            modules: modules.unwrap_or_default(),
+            modules: modules.collect(),
             source,
             last_uses: Vec::new(),
         })
@@ -153,10 +154,10 @@ impl Names {
             Json::AsBool(value) | Json::AsSymBool(Symbolic::AsValue(value)) => Value::Bool(value),
             Json::AsBools(values) => Value::Bools(values),
             Json::AsString(text) => Value::Text(text),
-            Json::AsScalarType(dtype) => Value::Int(self::dtype(dtype)?.0),
-            Json::AsMemoryFormat(format) => Value::Int(memory_format(format)?),
+            Json::AsScalarType(dtype) => Value::Int(numbers::dtype(dtype)?.0),
+            Json::AsMemoryFormat(format) => Value::Int(numbers::memory_format(format)?),
             Json::AsLayout(layout) => {
-                ensure!(layout == STRIDED, "layout {layout} is not supported");
+                ensure!(layout == numbers::STRIDED, "layout {layout} is not supported");
                 Value::Int(0)
             }
             Json::AsDevice(schema::Device { r#type, index }) => {
@@ -220,48 +221,4 @@ fn source(trace: &str) -> Option<String> {
         Some(format!("{file}:{}: ", rest.split(',').next()?))
     });
     Some(place.unwrap_or_default() + code)
-}
-
-/// Returns the calls of modules in a text such as `L__self__,,Net;L__self___act@1,act,torch.nn.ReLU`.
-fn calls(stack: &str) -> Vec<String> {
-    let keys = stack.split(';').filter_map(|entry| entry.split(',').next());
-    keys.filter_map(|key| key.strip_prefix("L__self__")).map(str::to_owned).collect()
-}
-
-/// The number of `Strided` in PyTorch's schema of programs.
-const STRIDED: i64 = 7;
-
-/// The dtypes by their numbers in PyTorch's schema of programs, each with its number in `c10::ScalarType`.
-const DTYPES: [(i64, i64, Kind); 13] = [
-    (1, 0, Kind::Uint8),
-    (2, 1, Kind::Int8),
-    (3, 2, Kind::Int16),
-    (4, 3, Kind::Int),
-    (5, 4, Kind::Int64),
-    (6, 5, Kind::Half),
-    (7, 6, Kind::Float),
-    (8, 7, Kind::Double),
-    (9, 8, Kind::ComplexHalf),
-    (10, 9, Kind::ComplexFloat),
-    (11, 10, Kind::ComplexDouble),
-    (12, 11, Kind::Bool),
-    (13, 15, Kind::BFloat16),
-];
-
-/// Returns the number of a dtype in `c10::ScalarType`, and tch's word for it.
-pub(super) fn dtype(number: i64) -> Result<(i64, Kind)> {
-    let found = DTYPES.iter().find(|(known, ..)| *known == number);
-    let &(_, number, kind) = found.with_context(|| format!("dtype {number} is not supported"))?;
-    Ok((number, kind))
-}
-
-/// The memory formats of the schema as those of `c10::MemoryFormat`.
-fn memory_format(format: i64) -> Result<i64> {
-    match format {
-        1 => Ok(0), // contiguous
-        2 => Ok(2), // channels last
-        3 => Ok(3), // channels last in three dimensions
-        4 => Ok(1), // as it is
-        _ => bail!("memory format {format} is not supported"),
-    }
 }

@@ -79,6 +79,24 @@ pub(crate) struct Node {
     pub(crate) metadata: HashMap<String, String>,
 }
 
+/// A module that was called, as its name and its class; the key tells the call from others.
+pub(crate) struct CalledModule<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) named: Option<(&'a str, &'a str)>,
+}
+
+/// Returns the calls of modules that a node is within, the outermost first, of a text such as
+/// `L__self__,,Net;L__self___act@1,act,torch.nn.ReLU`.
+pub(crate) fn module_calls(
+    metadata: &HashMap<String, String>,
+) -> impl Iterator<Item = CalledModule<'_>> {
+    let entries = metadata.get("nn_module_stack").into_iter().flat_map(|stack| stack.split(';'));
+    entries.map(|entry| match entry.split_once(',') {
+        Some((key, rest)) => CalledModule { key, named: rest.split_once(',') },
+        None => CalledModule { key: entry, named: None },
+    })
+}
+
 #[derive(Deserialize)]
 pub(crate) struct NamedArgument {
     pub(crate) name: String,
