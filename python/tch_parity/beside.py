@@ -7,7 +7,7 @@ import os
 from .digest import digest
 
 # A smaller tensor takes less time than to hand it over. Of the others, so many bytes may be waiting.
-SMALL, MOST = 1 << 16, 1 << 25
+SMALL, MOST = 1 << 16, 1 << 24
 
 
 class Digester:
