@@ -10,17 +10,12 @@ from torch import nn
 
 from .case import Case
 from .checkpoints import checkpoints
-from .copies import CannotRecord
 from .gradients import Call, Gradients
-from .names import FACTOR, LOSS, OPERATOR, OUTPUT, TARGET, escaped, of_module, parts
+from .names import FACTOR, LOSS, OUTPUT, TARGET, escaped, of_module, parts
 from .numerics import environment
-from .operators import run_operators
 from .optimizers import Optimizer
-from .program import CannotExport, Program, signature
+from .programs import Programs
 from .trace import ensure_writable
-
-# The most programs of a case, each of which is exported and kept.
-MOST_PROGRAMS = 16
 
 
 class Recorder:
@@ -70,13 +65,7 @@ class Recorder:
             raise ValueError(f"{uninitialized[0]} has no shape yet: run the model once before it is recorded")
         self.steps = 0
         self.step_open = False
-        self.kept = {}  # the names of the parameters whose gradients a step adds to, by step
-        self.wants_operators = operators
-        self.wants_program, self.exporting = program, False
-        self.programs = {}  # by the signature of the calls that they compute
-        self.program = self.fresh = None  # that of the call that has begun, and the same if it was exported for it
-        self.of_calls = {}  # the numbers of the programs of the calls, by step
-        self.backwards = {}  # the calls of each backward pass, by step, where there are several
+        self.programs = Programs(model, self.case, program, operators)
         self.hooks = contextlib.ExitStack()
         self.gradients = Gradients()
         self.hooks.callback(self.gradients.close)
@@ -134,15 +123,9 @@ class Recorder:
         run["steps"] = self.steps
         if self.case.values:
             run["values"] = self.case.values
-        if self.wants_program and not self.programs:
-            self.case.leave_out(["program"], "the loop calls parts of the model, and never the model itself")
-        if self.programs:
-            run["program"] = self._programs()
-            if self.kept:
-                run["program"]["kept"] = self.kept
-            stepped = [o.stepped for o in self.optimizers]
-            if any(steps != list(range(1, self.steps + 1)) for steps in stepped):
-                run["program"]["stepped"] = stepped
+        programs = self.programs.described(self.modules, self.steps, [o.stepped for o in self.optimizers])
+        if programs is not None:
+            run["program"] = programs
         if self.case.not_recorded:
             run["not_recorded"] = self.case.not_recorded
         self.case.save(run, self.environment)
@@ -237,14 +220,14 @@ class Recorder:
         for name, state in self._generators().items():
             if torch.equal(state, self.generators[name]):  # nothing was drawn
                 self.case.trace.forget(self.case.prefix + name)
-        self.program = self.fresh = None
+        self.programs.end_call()
         if self.gradients.arrived:
             self._push_gradients()
         if self.gradients.kept:
-            self.kept[str(self.steps)] = self.gradients.kept
+            self.programs.kept[str(self.steps)] = self.gradients.kept
         passes = self.gradients.passes(OUTPUT)
         if len(passes) > 1:
-            self.backwards[str(self.steps)] = passes
+            self.programs.backwards[str(self.steps)] = passes
         after = f"step/{self.steps}/"
         if not self.losses:
             self.case.leave_out([f"forward/{LOSS}", f"step/{LOSS}"], "the loop does not name it: rec.loss(loss)", quiet=True)
@@ -271,7 +254,7 @@ class Recorder:
 
     def _entered(self, name, module, args, kwargs):
         """The call of a module, which may be within that of another one."""
-        if not self.step_open or self.exporting or self.outermost is not None or checkpoints()[1] is not None:
+        if not self.step_open or self.programs.exporting or self.outermost is not None or checkpoints()[1] is not None:
             return
         self.outermost = module
         if not self.called:
@@ -288,7 +271,7 @@ class Recorder:
                 self._input(f"{name}.{escaped(argument)}" + (f"@{number}" if number > 1 else ""), value)
 
     def _left(self, module, *_):
-        if module is self.outermost and not self.exporting:
+        if module is self.outermost and not self.programs.exporting:
             self.outermost = None
 
     def _arguments(self, args, kwargs):
@@ -302,79 +285,17 @@ class Recorder:
         for name, value in arguments(self.model, args, kwargs):
             clashes = name == TARGET and self.loss_function is not None
             named.append((f".{name}" if clashes else escaped(name), value))
-        self.program = self.fresh = None
-        if self.wants_program:
-            self._find_program(number, args, kwargs)
-        if self.fresh is not None:
+        updated = number > 1 and any(o.stepped and o.stepped[-1] == self.steps for o in self.optimizers)
+        self.programs.find(self.steps, args, kwargs, updated)
+        fresh = self.programs.fresh
+        if fresh is not None:
             for name, value in named:
-                self.fresh.names.update({id(leaf): f"input/{path}" for path, leaf in parts(name, value)})
+                fresh.names.update({id(leaf): f"input/{path}" for path, leaf in parts(name, value)})
         for name, value in named:
             self._input(name if number == 1 else f"{name}@{number}", value)
         if number == 1 and self.target:
             self._input(TARGET, self.target[0])
-        if self.wants_operators and self.program is not None:
-            self._operators(number, args, kwargs)
-
-    def _find_program(self, number, args, kwargs):
-        """Finds the program of a call, or exports one if no call before had this signature."""
-        if number > 1 and any(o.stepped and o.stepped[-1] == self.steps for o in self.optimizers):
-            return self._without_program(f"the model was called after an optimizer's step within step {self.steps}")
-        key = signature(self.model, args, kwargs)
-        if key not in self.programs:
-            if len(self.programs) == MOST_PROGRAMS:
-                return self._without_program(f"the model was called in more than {MOST_PROGRAMS} ways, by sizes, arguments and modes")
-            self._export(key, args, kwargs)
-        self.program = self.programs.get(key)
-        if self.program is not None:
-            self.of_calls.setdefault(str(self.steps), []).append(list(self.programs).index(key))
-
-    def _export(self, key, args, kwargs):
-        self.exporting = True
-        section = section_of(len(self.programs))
-        try:
-            self.fresh = Program(self.model, args, kwargs)
-            graph = torch.frombuffer(bytearray(self.fresh.graph), dtype=torch.uint8)
-            self.case.trace.push(f"{section}/graph", graph)
-            for name, constant in self.fresh.constants.items():
-                self.case.trace.push(f"{section}/constant/{name}", constant)
-            self.programs[key] = self.fresh
-            self.case.has_program = True
-        except (CannotExport, CannotRecord) as error:
-            self._without_program(str(error))
-        finally:
-            self.exporting = False
-
-    def _without_program(self, why):
-        """From here on no program replays the run."""
-        self.wants_program, self.program, self.fresh = False, None, None
-        self.programs.clear()
-        self.case.has_program = False
-        self.case.leave_out(["program"], why)
-
-    def _programs(self):
-        """How the recorded tensors are named in the programs, as plain data."""
-        numbered = enumerate(self.programs.values())  # those of a step that was given up are not in the file
-        kept = [program for number, program in numbered if f"{section_of(number)}/graph" in self.case.trace.tensors]
-        about, *more = (program.described(self.modules) for program in kept)
-        of_calls = {step: calls for step, calls in self.of_calls.items() if int(step) <= self.steps}
-        if more:
-            about["more"] = more
-        if any(calls != [0] for calls in of_calls.values()):
-            about["calls"] = of_calls
-        if self.backwards:
-            about["backwards"] = self.backwards
-        return about
-
-    def _operators(self, number, args, kwargs):
-        def take(name, result):
-            name = f"{OPERATOR}/{name}" if number == 1 else f"{OPERATOR}/{name}@{number}"
-            with contextlib.suppress(CannotRecord):
-                self.case.operator(name, result)
-
-        try:
-            run_operators(self.program.exported, self.model, args, kwargs, take)
-        except Exception as error:
-            self.case.leave_out([OPERATOR], f"the program cannot be run: {' '.join(str(error).split())}")
+        self.programs.run_operators(number, args, kwargs)
 
     def _input(self, name, value):
         for path, leaf in parts(name, value):
@@ -400,7 +321,7 @@ class Recorder:
                     self.gradients.take(name, p.grad)
 
     def _output(self, module, output):
-        if not self.step_open or self.exporting:
+        if not self.step_open or self.programs.exporting:
             return
         nodes, recomputes = checkpoints()
         if recomputes is None:
@@ -413,11 +334,11 @@ class Recorder:
                     self.case.value(f"forward/{name}", tensor)
                 elif self.case.push_output(f"forward/{name}", tensor):
                     call.recorded.append(name)
-            if self.fresh is not None:
+            if self.programs.fresh is not None:
                 number -= self.before.get(module, 0)
                 own = module if number == 1 else f"{module}@{number}"  # as if the call were the first
                 names = {id(leaf): own + name[len(call.name):] for name, leaf in leaves if name in call.recorded}
-                self.fresh.returned(module, number, output, names)
+                self.programs.fresh.returned(module, number, output, names)
         else:
             # A recomputation is no call of its own. A checkpoint with a node of its own computes without a graph
             # first, so that the gradients are those of what it recomputes.
@@ -465,11 +386,6 @@ class Recorder:
                     value = torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
                 if isinstance(value, torch.Tensor):
                     self.case.push(prefix + name, value, "")
-
-
-def section_of(number):
-    """What the names of a program begin with, counted from 0."""
-    return "program" if number == 0 else f"program/{number + 1}"
 
 
 def arguments(module, args, kwargs):

@@ -1,0 +1,125 @@
+"""The programs of a recording: one for each way in which the loop calls the model. It knows a case, and no hooks."""
+
+import contextlib
+
+import torch
+
+from .copies import CannotRecord
+from .names import OPERATOR
+from .operators import run_operators
+from .program import CannotExport, Program, signature
+
+# The most programs of a case, each of which is exported and kept.
+MOST = 16
+
+
+class Programs:
+    """The programs that replay a run.
+
+    wanted     whether there is one for every call so far
+    exporting  whether torch.export runs the model now, which is no call of the loop
+    of_call    that of the call of the model that has begun
+    fresh      the same, if it was exported for this call
+    kept       the names of the parameters whose gradients a step adds to, by step
+    backwards  the calls of each backward pass, by step, where there are several
+    """
+
+    def __init__(self, model, case, wanted, operators):
+        self.model, self.case, self.wanted, self.operators = model, case, wanted, operators
+        self.exporting = False
+        self.all = {}  # by the signature of the calls that they compute
+        self.of_call = self.fresh = None
+        self.of_calls = {}  # the numbers of the programs of the calls, by step
+        self.kept, self.backwards = {}, {}
+
+    def find(self, step, args, kwargs, updated):
+        """Finds the program of a call, or exports one if no call before had this signature.
+
+        updated  whether an optimizer has taken its step before this call in the same step
+        """
+        self.end_call()
+        if not self.wanted:
+            return
+        if updated:
+            return self.give_up(f"the model was called after an optimizer's step within step {step}")
+        key = signature(self.model, args, kwargs)
+        if key not in self.all:
+            if len(self.all) == MOST:
+                return self.give_up(f"the model was called in more than {MOST} ways, by sizes, arguments and modes")
+            self._export(key, args, kwargs)
+        self.of_call = self.all.get(key)
+        if self.of_call is not None:
+            self.of_calls.setdefault(str(step), []).append(list(self.all).index(key))
+
+    def end_call(self):
+        self.of_call = self.fresh = None
+
+    def _export(self, key, args, kwargs):
+        self.exporting = True
+        section = section_of(len(self.all))
+        try:
+            self.fresh = Program(self.model, args, kwargs)
+            graph = torch.frombuffer(bytearray(self.fresh.graph), dtype=torch.uint8)
+            self.case.trace.push(f"{section}/graph", graph)
+            for name, constant in self.fresh.constants.items():
+                self.case.trace.push(f"{section}/constant/{name}", constant)
+            self.all[key] = self.fresh
+            self.case.has_program = True
+        except (CannotExport, CannotRecord) as error:
+            self.give_up(str(error))
+        finally:
+            self.exporting = False
+
+    def give_up(self, why):
+        """From here on no program replays the run."""
+        self.wanted = False
+        self.end_call()
+        self.all.clear()
+        self.case.has_program = False
+        self.case.leave_out(["program"], why)
+
+    def run_operators(self, number, args, kwargs):
+        """Records the digest of what each operator returns in the numbered call of a step, if that is asked for."""
+        if not self.operators or self.of_call is None:
+            return
+
+        def take(name, result):
+            name = f"{OPERATOR}/{name}" if number == 1 else f"{OPERATOR}/{name}@{number}"
+            with contextlib.suppress(CannotRecord):
+                self.case.operator(name, result)
+
+        try:
+            run_operators(self.of_call.exported, self.model, args, kwargs, take)
+        except Exception as error:
+            self.case.leave_out([OPERATOR], f"the program cannot be run: {' '.join(str(error).split())}")
+
+    def described(self, modules, steps, stepped):
+        """How the recorded tensors are named in the programs, as plain data, or None if there is no program.
+
+        modules  the names of the recorded modules
+        stepped  the steps in which each optimizer took one
+        """
+        if self.wanted and not self.all:
+            self.case.leave_out(["program"], "the loop calls parts of the model, and never the model itself")
+        if not self.all:
+            return None
+        numbered = enumerate(self.all.values())  # those of a step that was given up are not in the file
+        kept = [program for number, program in numbered if f"{section_of(number)}/graph" in self.case.trace.tensors]
+        about, *more = (program.described(modules) for program in kept)
+        of_calls = {step: calls for step, calls in self.of_calls.items() if int(step) <= steps}
+        if more:
+            about["more"] = more
+        if any(calls != [0] for calls in of_calls.values()):
+            about["calls"] = of_calls
+        if self.backwards:
+            about["backwards"] = self.backwards
+        if self.kept:
+            about["kept"] = self.kept
+        if any(own != list(range(1, steps + 1)) for own in stepped):
+            about["stepped"] = stepped
+        return about
+
+
+def section_of(number):
+    """What the names of a program begin with, counted from 0."""
+    return "program" if number == 0 else f"program/{number + 1}"
