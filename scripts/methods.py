@@ -4,7 +4,8 @@
 
 A line is: operator, method, "self" argument ("-" for an associated function), arguments as NAME:CODE, and what it
 returns. The codes are those of TYPES; `q` stands for dtype and device as one pair. An operator is left out where no
-method's arguments are among its own, or one that has no default is missing: tch does not bind it then.
+method's arguments are among its own, or one is missing that has no default or stands before others: tch does not bind
+it then, or binds it wrongly.
 """
 
 import re
@@ -35,6 +36,7 @@ TYPES = {
     "crate::Reduction": ("r", {"int"}),
 }
 OPTIONS = "(Kind, Device)"  # dtype, layout, device and pin_memory
+PLACE = ("dtype", "layout", "device", "pin_memory")
 RESULTS = {"Tensor": "tensor", "Vec<Tensor>": "list", "()": "nothing", "i64": "int", "f64": "float", "bool": "bool"}
 
 
@@ -63,7 +65,7 @@ def matched(schema, method):
         elif kind == OPTIONS:
             if not {"dtype", "device"} <= left.keys():
                 return None
-            for option in ("dtype", "layout", "device", "pin_memory"):
+            for option in PLACE:
                 left.pop(option, None)
             codes.append("options:q")
         else:
@@ -75,6 +77,11 @@ def matched(schema, method):
                 return None
             codes.append(f"{known}:{code}")
     if any(not argument.has_default_value() for argument in left.values()):
+        return None
+    # tch passes the arguments that it has by their order: one that it leaves out has to stand behind them.
+    order = [argument.name for argument in schema.arguments if argument.name not in PLACE]
+    is_left = [name in left for name in order]
+    if is_left != sorted(is_left):
         return None
     kinds = [str(value.type) for value in schema.returns]
     count = re.fullmatch(r"\((Tensor(?:, Tensor)*)\)", result)

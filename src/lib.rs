@@ -69,7 +69,7 @@ pub use {
     optim::RecordedOptimizer,
     port::{Port, Proof},
     program::Program,
-    replay::{ProgramReplay, assert_same_as_program, replay_port},
+    replay::{ProgramReplay, assert_same_as_program, replay_port, replay_port_t},
     torch::{
         DeviceChoice, Linear, RetainGrad, Value, backward, call, libtorch_version, load_cuda,
         open_device, repr,

@@ -125,6 +125,116 @@ class Several(nn.Module):
         return {"sum": left + right * self.scale, "size": torch.linalg.vector_norm(right, dim=1) + torch.tensor([2.0])}
 
 
+class Gate(nn.Module):
+    """The same in both modes."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.fc = nn.Linear(width, width)
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.fc(x))
+
+
+class Cell(nn.Module):
+    def __init__(self, width, rate):
+        super().__init__()
+        self.gate = Gate(width)
+        self.norm = nn.BatchNorm1d(width)
+        self.drop = nn.Dropout(rate)
+
+    def forward(self, x):
+        x = x + self.drop(torch.relu(self.norm(self.gate(x))))
+        if self.training:
+            x = x + 0.1 * torch.randn_like(x)
+        return x
+
+
+class BothModes(nn.Module):
+    """What differs between train() and eval(): layers of torch.nn, a number, and the model's own code."""
+
+    def __init__(self):
+        super().__init__()
+        self.cells = nn.ModuleList(Cell(6, rate) for rate in (0.1, 0.2))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        for cell in self.cells:
+            x = cell(x)
+        y = self.head(x) * (0.5 if self.training else 0.8)
+        if not self.training:
+            y = y.softmax(-1)
+        # tch passes `training` as the argument before it.
+        return nn.functional.rrelu(y - 0.2, training=self.training)
+
+
+class Crossing(nn.Module):
+    """What is computed in train() before and after a layer that both modes have."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.out = nn.Linear(4, 2)
+
+    def forward(self, x):
+        if self.training:
+            noise = torch.randn_like(x)
+        z = self.fc(x)
+        if self.training:
+            z = z + noise
+        return self.out(z)
+
+
+class Maybe(nn.Module):
+    """A block with and without a layer of its own."""
+
+    def __init__(self, has_down):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.down = nn.Linear(4, 4) if has_down else None
+
+    def forward(self, x):
+        identity = x if self.down is None else self.down(x)
+        return identity + torch.tanh(self.fc(x))
+
+
+class TiedMaybe(nn.Module):
+    """The weight of a layer that some blocks do not have is that of another layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(Maybe(has_down) for has_down in (False, True, False))
+        self.head = nn.Linear(4, 4, bias=False)
+        self.head.weight = self.blocks[1].down.weight
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+class Stages(nn.Module):
+    """Chains of three lengths: each begins with one block of another class, and has two blocks, three or four."""
+
+    def __init__(self):
+        super().__init__()
+        chains = ([Maybe(False)] + [Gate(4) for _ in range(length - 1)] for length in (2, 3, 4, 3))
+        self.stages = nn.Sequential(*(nn.Sequential(*chain) for chain in chains))
+
+    def forward(self, x):
+        return self.stages(x)
+
+
+class OtherResults(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        y = self.fc(x)
+        return (y, x) if self.training else y
+
+
 class Branches(nn.Module):
     def forward(self, x):
         return torch.cond(x.sum() > 0, lambda x: x.sin(), lambda x: x.cos(), (x,))
@@ -145,13 +255,17 @@ class Custom(nn.Module):
         return twice(x) + 1
 
 
-def record(path, model, make, loss_of, optimizer):
+def record(path, model, make, loss_of, both_modes=False):
+    optimizer = torch.optim.AdamW(model.parameters(), 0.01)
     with Recorder(path, model, optimizer=optimizer) as rec:
         for inputs in (make(), make()):
             with rec.watch():
                 optimizer.zero_grad()
                 loss_of(model(*inputs)).backward()
                 optimizer.step()
+        if both_modes:
+            model.eval()
+            rec.forward(*make())
 
 
 def square(y):
@@ -166,16 +280,22 @@ def main(folder):
         "language": (Language(), lambda: (torch.randint(11, (2, 6)),), square),
         "recurrent": (Recurrent(), lambda: (torch.randn(2, 4, 5),), square),
         "images": (Images(), lambda: (torch.randn(2, 3, 8, 8),), square),
+        "tied-maybe": (TiedMaybe(), lambda: (torch.randn(3, 4),), square),
+        "stages": (Stages(), lambda: (torch.randn(3, 4),), square),
         "several": (Several(), lambda: (torch.randn(3, 4), torch.randn(3, 2)), lambda y: square(y["sum"]) + square(y["size"])),
     }
     for name, (model, make, loss_of) in models.items():
-        optimizer = torch.optim.AdamW(model.parameters(), 0.01)
-        record(folder / f"{name}.safetensors", model, make, loss_of, optimizer)
+        record(folder / f"{name}.safetensors", model, make, loss_of)
+    record(folder / "both-modes.safetensors", BothModes(), lambda: (torch.randn(4, 6),), square, both_modes=True)
+    record(folder / "crossing.safetensors", Crossing(), lambda: (torch.randn(3, 4),), square, both_modes=True)
+    with Recorder(folder / "no-parameters.safetensors", nn.Sequential(nn.Softplus(), nn.Softmax(-1))) as rec:
+        rec.forward(torch.randn(2, 3))
     batch = torch.export.Dim("batch", min=2, max=64)
     model = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.Unflatten(1, (2, 2)))
     program = torch.export.export(model, (torch.randn(3, 2, 3),), strict=False, dynamic_shapes=({0: batch},))
     torch.export.save(program, folder / "any-batch.pt2")
     (folder / "refused").mkdir()
+    record(folder / "refused/results.safetensors", OtherResults(), lambda: (torch.randn(3, 4),), lambda y: square(y[0]), both_modes=True)
     for name, model in {"cond": nn.Sequential(Branches()), "custom": nn.Sequential(Custom())}.items():
         program = torch.export.export(model, (torch.randn(3),), strict=False)
         torch.export.save(program, folder / f"refused/{name}.pt2")

@@ -46,7 +46,7 @@ fn recorded(folder: &Path) -> Vec<PathBuf> {
 fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     let folder = scratch("ported");
     let files = recorded(&folder);
-    assert_eq!(files.len(), 10, "{files:?}");
+    assert_eq!(files.len(), 15, "{files:?}");
     share_build(&folder);
     let workspace = folder.join("workspace");
     fs::create_dir(&workspace).unwrap();
@@ -80,6 +80,10 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     let images = fs::read_to_string(workspace.join("images/src/images.rs")).unwrap();
     assert!(images.contains("pub layers: Vec<Residual>,"), "{images}");
 
+    // One of which another layer reads a weight is none.
+    let tied = fs::read_to_string(workspace.join("tied-maybe/src/tied_maybe.rs")).unwrap();
+    assert!(tied.contains("x.f_linear(&self.blocks_1.down.ws, None::<&Tensor>)"), "{tied}");
+
     // It is little longer than what a person writes; both have the model and its proof.
     let by_hand = fs::read_to_string(Path::new(ROOT).join("examples/llama.rs")).unwrap();
     let sources = fs::read_dir(workspace.join("llama/src")).unwrap();
@@ -92,10 +96,11 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
 
     // What cannot be written is refused with its place.
     for (name, says) in [
-        ("cond", ["torch.ops.higher_order.cond", "module 0", "in the line"]),
-        ("custom", ["torch.ops.mine.twice.default", "module 0", "twice(x) + 1"]),
+        ("cond.pt2", ["torch.ops.higher_order.cond", "module 0", "in the line"]),
+        ("custom.pt2", ["torch.ops.mine.twice.default", "module 0", "twice(x) + 1"]),
+        ("results.safetensors", ["returns something else in train()", "in eval()", "of their own"]),
     ] {
-        let file = folder.join(format!("refused/{name}.pt2"));
+        let file = folder.join("refused").join(name);
         let into = folder.join(format!("port-of-{name}"));
         let output = port(&[file.to_str().unwrap(), "--output", into.to_str().unwrap()]);
         let stderr = String::from_utf8(output.stderr).unwrap();
@@ -104,14 +109,52 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
         assert!(!into.exists(), "something is left of {name}");
     }
 
+    // What depends on the mode is told of it, and nothing else.
+    let source = |path: &str| fs::read_to_string(workspace.join(path)).unwrap();
+    let both = source("both-modes/src/both_modes.rs");
+    assert!(both.contains("pub fn forward_t(&self, x: &Tensor, train: bool)"), "{both}");
+    assert!(both.contains("x = cell.forward_t(&x, train)?;"), "{both}");
+    assert!(both.contains("(if train { 0.5 } else { 0.8 })?"), "{both}");
+    let gate = source("both-modes/src/gate.rs");
+    assert!(gate.contains("pub fn forward(&self, x: &Tensor)"), "{gate}");
+    assert!(
+        source("both-modes/tests/parity.rs").contains("model.forward_t(&inputs[\"x\"], train)")
+    );
+
     // A port with a mistake does not pass.
-    let source = workspace.join("mlp/src/lib.rs");
-    let right = fs::read_to_string(&source).unwrap();
-    let wrong = right.replace(r#"f_gelu("none")"#, r#"f_gelu("tanh")"#);
-    assert_ne!(right, wrong);
-    fs::write(&source, wrong).unwrap();
-    let (passed, text) = cargo(&workspace, &["test", "--tests", "-p", "mlp"]);
-    assert!(!passed && text.contains("forward/output"), "{text}");
+    for (package, path, right, wrong, says) in [
+        ("mlp", "lib.rs", r#"f_gelu("none")"#, r#"f_gelu("tanh")"#, "forward/output"),
+        (
+            "both-modes",
+            "batch_norm1d.rs",
+            "            train,",
+            "            !train,",
+            "forward/output",
+        ),
+        ("both-modes", "cell.rs", "let x = if train {", "let x = if !train {", "forward/output"),
+        (
+            "both-modes",
+            "both_modes.rs",
+            "let y = if train {",
+            "let y = if !train {",
+            "forward/output",
+        ),
+        (
+            "both-modes",
+            "both_modes.rs",
+            "else { 0.8 }",
+            "else { 0.7 }",
+            "step/3/forward/output is the first",
+        ),
+    ] {
+        let source = workspace.join(package).join("src").join(path);
+        let text = fs::read_to_string(&source).unwrap();
+        assert!(text.contains(right), "{text}");
+        fs::write(&source, text.replace(right, wrong)).unwrap();
+        let (passed, said) = cargo(&workspace, &["test", "--tests", "-p", package]);
+        assert!(!passed && said.contains(says), "{said}");
+        fs::write(&source, text).unwrap();
+    }
 
     // The page shows what is written for the notebook's net.
     let page = fs::read_to_string(Path::new(ROOT).join("docs/port.md")).unwrap();

@@ -37,6 +37,7 @@ class Program:
     graph      the JSON that torch.export.save writes, as bytes
     constants  the tensors that are neither parameters nor buffers, by name
     names      the recorded names of the inputs of the call that it was exported at, by id
+    training   whether the model was in train() then
     """
 
     def __init__(self, model, args, kwargs):
@@ -45,7 +46,7 @@ class Program:
             raise CannotExport("torch.export leaves out the casts of autocast")
         with unchanged(model):
             exported = export(model, args, kwargs)
-        self.exported = exported
+        self.exported, self.training = exported, model.training
         self.graph = without_folders(serialized(exported, model))
         self.constants = {name: exported.constants[name] for name in exported.graph_signature.lifted_tensor_constants}
         self.inputs = [id(leaf) for leaf in tensors(exported.example_inputs)]
@@ -76,7 +77,8 @@ class Program:
                 if name is not None and type(argument).__name__ == "TensorArgument":
                     values[f"forward/{name}"] = [call, argument.name]
         self.exported = None  # it holds the inputs
-        described = {"inputs": [self.names.get(leaf) for leaf in self.inputs], "tied": self.tied, "values": values}
+        inputs = [self.names.get(leaf) for leaf in self.inputs]
+        described = {"inputs": inputs, "tied": self.tied, "training": self.training, "values": values}
         counts = collections.Counter(module for module, _ in self.calls)
         counts = {module: counts[module] for module in modules if counts[module] != 1}
         return {**described, "counts": counts} if counts else described
@@ -122,8 +124,10 @@ def lines_of_functions():
 
 def of_model(frames, forwards):
     """The frames of forwards, by their ids, and of the functions that each calls before it calls another module."""
+    # What called the model is no part of it, though it can be named forward as well.
+    called_by = [at for at, frame in enumerate(frames) if frame.filename == __file__]
     within = False
-    for frame in frames:
+    for frame in frames[called_by[-1] + 1 if called_by else 0 :]:
         if id(frame) in forwards:
             within = True
             yield frame

@@ -116,7 +116,8 @@ impl Writer<'_> {
     /// name. `expression` is that of the new value.
     fn rename(&mut self, name: &str, expression: &mut String) {
         let is_read = |id: &Id| self.reads.get(id).is_some_and(|reads| *reads > 0);
-        if self.is_read_later(name) {
+        // Behind a branch, what it named anew is not there.
+        if self.is_read_later(name) || self.branch.is_some() {
             return;
         }
         let old = self.locals.iter().find(|(id, local)| local.text == name && is_read(id));
@@ -179,7 +180,8 @@ impl Writer<'_> {
     /// Returns a name that no value has which is still read.
     pub(super) fn unused(&self, name: &str) -> String {
         let is_read = |name: &str| {
-            self.is_read_later(name)
+            self.body.depends_on_mode && name == "train"
+                || self.is_read_later(name)
                 || self.locals.iter().any(|(id, local)| {
                     let base = local.text.split('[').next().unwrap_or(&local.text);
                     base == name && self.reads.get(id).is_some_and(|reads| *reads > 0)

@@ -1,9 +1,9 @@
 //! An operator that tch does not bind: a call by its name.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::flat::{Argument, Results, Step};
-use super::operator::{Scope, Written};
+use super::operator::{Scope, Written, by_mode};
 use super::rust::{Expression, Kind, float, kind};
 use crate::program::numbers;
 
@@ -26,6 +26,23 @@ impl Written {
                         None => "None".to_owned(),
                     });
                     format!("Value::Tensors(vec![{}])", tensors.collect::<Vec<_>>().join(", "))
+                }
+                Argument::ByMode(sides) => {
+                    let (kind, [train, eval]) = match &**sides {
+                        (Argument::Bool(a), Argument::Bool(b)) => {
+                            ("Bool", [a, b].map(bool::to_string))
+                        }
+                        (Argument::Int(a), Argument::Int(b)) => ("Int", [a, b].map(i64::to_string)),
+                        (Argument::Float(a), Argument::Float(b)) => {
+                            ("Float", [a, b].map(|v| float(*v)))
+                        }
+                        other => bail!("{other:?} cannot be written"),
+                    };
+                    let [train, eval] = [(0, train), (1, eval)].map(|(at, text)| match kind {
+                        "Bool" => text,
+                        _ => scope.number(name, at, text),
+                    });
+                    format!("Value::{kind}({})", by_mode(&train, &eval))
                 }
                 Argument::None => "Value::None".to_owned(),
                 Argument::Int(int) => {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::Port;
 use super::fields::{self, RustField};
 use super::flat::{Flat, From};
 use super::identifier::{snake, type_name};
@@ -60,6 +61,8 @@ pub(super) enum Place {
 pub(super) struct Class {
     /// The name in Rust.
     pub(super) name: String,
+    /// The name without what tells it from other classes.
+    pub(super) base: String,
     /// The first call that it stands for.
     pub(super) body: usize,
     pub(super) layer: Option<Layer>,
@@ -77,6 +80,11 @@ impl Class {
     /// Returns whether the class is a function: it has no fields, and its `new` would take nothing.
     pub(super) fn is_function(&self) -> bool {
         self.layer.is_none() && self.fields.is_empty() && self.arguments.is_empty()
+    }
+
+    /// Returns the name of its `forward`, which is `forward_t` in Rust if it is told the mode.
+    pub(super) fn forward(&self, port: &Port) -> &'static str {
+        if port.tree.bodies[self.body].depends_on_mode { "forward_t" } else { "forward" }
     }
 
     /// Returns which of the arguments says whether there is a module, which is an `Option` then.
@@ -119,7 +127,8 @@ impl Classes {
             numbers: vec![Vec::new(); tree.bodies.len()],
         };
         let heights = heights(tree);
-        let mut names = HashMap::<String, usize>::new();
+        // The model itself has the name that it has in Python.
+        let mut names = HashMap::from([(base_name(tree, tree.bodies.len() - 1), 1)]);
         for height in 0..=heights.iter().copied().max().unwrap_or(0) {
             let level = (0..tree.bodies.len()).filter(|at| heights[*at] == height);
             let mut groups = Groups::new();
@@ -129,7 +138,7 @@ impl Classes {
                 groups.entry(key).or_default().push((at, shape));
             }
             let without = |at, item| found.shape(tree, flat, at, &shared, Some(item));
-            optional::unite(tree, &mut groups, without);
+            optional::unite(tree, &shared, &mut groups, without);
             for instances in groups.into_values() {
                 found.add(tree, instances, &mut names);
             }
@@ -200,13 +209,16 @@ impl Classes {
                 hole.hint = name;
             }
         }
+        let base = if layer.is_some() { String::new() } else { base_name(tree, first) };
         let name = match layer {
+            _ if first == tree.bodies.len() - 1 => base.clone(),
             Some(_) => String::new(),
-            None => unique_name(tree, first, &self.classes, &shape.fields, names),
+            None => unique_name(&base, &self.classes, &shape.fields, names),
         };
         let fields = shape.fields.clone();
         let rust_fields = Vec::new();
-        let class = Class { name, body: first, layer, arguments, argument_at, fields, rust_fields };
+        let class =
+            Class { name, base, body: first, layer, arguments, argument_at, fields, rust_fields };
         self.classes.push(class);
     }
 
@@ -322,29 +334,37 @@ fn shared(tree: &Tree, flat: &Flat) -> HashSet<String> {
     shared
 }
 
-/// Returns a name that no other class has: that of the class in Python, and of an `nn.Sequential` that of its field. A
-/// second class of a name says which part it has and the first does not.
+/// Returns the name of a class in Python, and of an `nn.Sequential` that of its field.
+fn base_name(tree: &Tree, body: usize) -> String {
+    let last = |body: &Body| body.class.rsplit('.').next().unwrap_or(&body.class).to_owned();
+    let body = &tree.bodies[body];
+    let class = last(body);
+    let field = body.module.rsplit('.').find(|part| part.parse::<u32>().is_err());
+    match (&*class, field) {
+        ("Sequential" | "ModuleList" | "ModuleDict", Some(field)) if !field.is_empty() => {
+            let base = type_name(field);
+            let is_class = tree.bodies.iter().any(|other| type_name(&last(other)) == base);
+            if is_class { format!("{base}Sequential") } else { base }
+        }
+        ("Sequential", _) => "Net".to_owned(),
+        _ => type_name(&class),
+    }
+}
+
+/// Returns a name that no other class has. A second class of a name says which part it has and the first does not.
 fn unique_name(
-    tree: &Tree,
-    body: usize,
+    base: &str,
     classes: &[Class],
     fields: &[Field],
     names: &mut HashMap<String, usize>,
 ) -> String {
-    let body = &tree.bodies[body];
-    let last = body.class.rsplit('.').next().unwrap_or(&body.class);
-    let field = body.module.rsplit('.').find(|part| part.parse::<u32>().is_err());
-    let base = match (last, field) {
-        ("Sequential" | "ModuleList" | "ModuleDict", Some(field)) if !field.is_empty() => field,
-        ("Sequential", _) => "Net",
-        (last, _) => last,
-    };
-    let base = type_name(base);
     let first = classes.iter().find(|class| class.name == base);
     if let Some(first) = first {
         let has = |fields: &[Field], path: &str| fields.iter().any(|field| field.path == path);
         let new = fields.iter().find(|field| !has(&first.fields, &field.path));
-        if let Some(new) = new.filter(|new| !new.path.contains('.')) {
+        let is_word =
+            |field: &&Field| field.path.parse::<u32>().is_err() && !field.path.contains('.');
+        if let Some(new) = new.filter(is_word) {
             let name = format!("{base}With{}", type_name(&new.path));
             if !names.contains_key(&name) {
                 names.insert(name.clone(), 1);
@@ -352,7 +372,7 @@ fn unique_name(
             }
         }
     }
-    let count = names.entry(base.clone()).or_insert(0);
+    let count = names.entry(base.to_owned()).or_insert(0);
     *count += 1;
-    if *count == 1 { base } else { format!("{base}{count}") }
+    if *count == 1 { base.to_owned() } else { format!("{base}{count}") }
 }

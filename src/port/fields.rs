@@ -31,7 +31,7 @@ pub(super) fn find(class: &Class, classes: &Classes) -> Vec<RustField> {
                 let class = &classes.classes[classes.of_body[body]];
                 let kind = match &class.layer {
                     Some(layer) => snake(layer.type_name().trim_start_matches("nn::")),
-                    None => snake(&class.name),
+                    None => snake(&class.base),
                 };
                 format!("{kind}_{path}")
             }

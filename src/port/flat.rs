@@ -8,6 +8,7 @@ use super::python::Frame;
 pub(super) type Id = usize;
 
 /// A program, flat.
+#[derive(Clone)]
 pub(super) struct Flat {
     pub(super) values: Vec<Value>,
     pub(super) steps: Vec<Step>,
@@ -25,6 +26,7 @@ pub(super) struct Flat {
 }
 
 /// What is known of a value.
+#[derive(Clone)]
 pub(super) struct Value {
     pub(super) name: String,
     pub(super) from: From,
@@ -57,6 +59,7 @@ pub(super) struct Meta {
 }
 
 /// A parameter or a buffer.
+#[derive(Clone)]
 pub(super) struct Variable {
     pub(super) name: String,
     pub(super) meta: Meta,
@@ -79,6 +82,23 @@ pub(super) struct Step {
     pub(super) frames: Vec<Vec<Frame>>,
     /// Whether autograd records it.
     pub(super) grad: bool,
+    /// The mode that alone computes it, if the program has both: that of `train()` is `true`.
+    pub(super) mode: Option<bool>,
+}
+
+/// The operator that returns its argument `train` or its argument `eval`, by the mode.
+pub(super) const CHOICE: &str = "mode.choice";
+
+impl Step {
+    pub(super) fn is_choice(&self) -> bool {
+        self.operator == CHOICE
+    }
+
+    /// Returns whether it computes something else in each mode.
+    pub(super) fn depends_on_mode(&self) -> bool {
+        let by_mode = |(_, argument): &(String, Argument)| matches!(argument, Argument::ByMode(_));
+        self.mode.is_some() || self.is_choice() || self.arguments.iter().any(by_mode)
+    }
 }
 
 /// A call of a module: the key tells it from other calls.
@@ -105,6 +125,16 @@ impl Results {
             Results::Tuple(ids) | Results::List(ids) => ids.clone(),
         }
     }
+
+    /// Returns them with other ids.
+    pub(super) fn with(&self, other: impl Fn(Id) -> Id) -> Results {
+        let all = |ids: &[Id]| ids.iter().map(|id| other(*id)).collect();
+        match self {
+            Results::One(id) => Results::One(other(*id)),
+            Results::Tuple(ids) => Results::Tuple(all(ids)),
+            Results::List(ids) => Results::List(all(ids)),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -125,6 +155,8 @@ pub(super) enum Argument {
     MemoryFormat(i64),
     Layout,
     Device(String),
+    /// A bool or a number in `train()`, and in `eval()`.
+    ByMode(Box<(Argument, Argument)>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -145,9 +177,32 @@ impl Argument {
             _ => Vec::new(),
         }
     }
+
+    /// Returns it with other values, in their order.
+    pub(super) fn with<E>(
+        &self,
+        other: &mut impl FnMut(Id) -> Result<Id, E>,
+    ) -> Result<Argument, E> {
+        Ok(match self {
+            Argument::Value(id) => Argument::Value(other(*id)?),
+            Argument::List(list) => {
+                let ids = list.iter().map(|id| id.map(&mut *other).transpose());
+                Argument::List(ids.collect::<Result<_, E>>()?)
+            }
+            Argument::Ints(ints) => {
+                let ints = ints.iter().map(|int| match int {
+                    Int::Known(_) => Ok(*int),
+                    Int::Value(id) => other(*id).map(Int::Value),
+                });
+                Argument::Ints(ints.collect::<Result<_, E>>()?)
+            }
+            other => other.clone(),
+        })
+    }
 }
 
 /// What a call of a module takes and returns, in the order of Python.
+#[derive(Clone)]
 pub(super) struct Signature {
     /// The tensors and numbers that it takes, by the names of `forward`'s arguments.
     pub(super) inputs: Vec<(String, Id)>,

@@ -9,9 +9,11 @@ use std::ops::Range;
 use anyhow::{Context, Result};
 
 use super::Port;
+use super::arithmetic::is_arithmetic;
+use super::branch::Branch;
 use super::class::Class;
 use super::fields;
-use super::flat::{self, Id, Results, Step};
+use super::flat::{self, Id, Results};
 use super::identifier::snake;
 use super::names::{self, computed_by, read_by};
 use super::operator::{Scope, Written};
@@ -50,11 +52,13 @@ pub(super) fn forward(port: &Port, class: &Class) -> Result<Forward> {
         begins: (0, 0),
         item: 0,
         device: None,
+        branch: None,
         numbers: std::cell::RefCell::new(HashSet::new()),
         needs_call: false,
     };
     writer.count_reads();
-    let arguments = writer.arguments();
+    let mut arguments = writer.arguments();
+    arguments.extend(body.depends_on_mode.then(|| "train: bool".to_owned()));
     writer.items(0..body.items.len())?;
     writer.result();
     let numbers = writer.numbers.into_inner();
@@ -88,6 +92,8 @@ pub(super) struct Writer<'a> {
     pub(super) item: usize,
     /// An argument that is a tensor.
     pub(super) device: Option<String>,
+    /// The branch of a mode that is being written.
+    pub(super) branch: Option<Branch>,
     pub(super) numbers: std::cell::RefCell<HashSet<usize>>,
     pub(super) needs_call: bool,
 }
@@ -116,12 +122,20 @@ impl Writer<'_> {
         }
     }
 
-    fn items(&mut self, range: Range<usize>) -> Result<()> {
+    pub(super) fn items(&mut self, range: Range<usize>) -> Result<()> {
         let mut at = range.start;
         while at < range.end {
+            let branch = self.items_of_branch(at..range.end);
+            if branch > 0 {
+                self.write_branch(at..at + branch)?;
+                at += branch;
+                continue;
+            }
             let grad = self.body.items[at].grad;
-            let run = self.body.items[at..range.end].iter().take_while(|item| item.grad == grad);
-            let end = at + run.count();
+            let is_same = |other: &usize| {
+                self.body.items[*other].grad == grad && self.items_of_branch(*other..range.end) == 0
+            };
+            let end = at + (at..range.end).take_while(is_same).count();
             if grad {
                 self.lines(at..end)?;
             } else {
@@ -204,9 +218,7 @@ impl Writer<'_> {
                 self.item(at, group.end)?;
                 at += 1;
             }
-            let is_last = group.end == self.body.items.len();
-            let is_result =
-                is_last && self.pending.len() == 1 && self.body.outputs == [self.pending[0].0];
+            let is_result = matches!(self.pending[..], [(id, _)] if self.is_result(group.end, id));
             if !is_result {
                 self.flush();
             }
@@ -276,7 +288,7 @@ impl Writer<'_> {
         if let Results::One(id) = results {
             let line = &self.body.items[at + 1..end_of_line];
             let in_line = line.iter().any(|item| read_by(item, self.bodies()).contains(&id));
-            let is_result = at + 1 == self.body.items.len() && self.body.outputs == [id];
+            let is_result = self.is_result(at + 1, id);
             let reads = self.reads.get(&id).copied().unwrap_or(0);
             let is_expression = !expression.text.starts_with("match ");
             let short = is_expression && expression.text.len() <= MAX_NESTED || is_result;
@@ -291,6 +303,14 @@ impl Writer<'_> {
         self.unwritten.clear();
         self.bind(results, &expression);
         Ok(())
+    }
+
+    /// Returns whether a value is all that the body or its present branch returns, which ends there.
+    fn is_result(&self, end: usize, id: Id) -> bool {
+        match &self.branch {
+            Some(branch) => branch.end == end && branch.returns == Some(id),
+            None => end == self.body.items.len() && self.body.outputs == [id],
+        }
     }
 
     /// Writes the values that are kept, each with a name.
@@ -316,6 +336,9 @@ impl Writer<'_> {
             }
         };
         let kind = if body.outputs.len() == 1 { Kind::New } else { Kind::Several };
+        let inputs = if body.depends_on_mode { format!("{inputs}, train") } else { inputs };
+        let inputs = inputs.trim_start_matches(", ");
+        let forward = class.forward(port);
         if class.is_function() {
             return Ok(Expression::new(format!("{}({inputs})", snake(&class.name)), kind, true));
         }
@@ -326,11 +349,11 @@ impl Writer<'_> {
             let mark = if class.layer.is_none() { "?" } else { "" };
             let given = self.read_again(body.inputs[0].1).owned();
             let text = format!(
-                "match &self.{place} {{\nSome({place}) => {place}.forward({inputs}){mark},\nNone => {given},\n}}"
+                "match &self.{place} {{\nSome({place}) => {place}.{forward}({inputs}){mark},\nNone => {given},\n}}"
             );
             return Ok(Expression::new(text, Kind::New, false));
         }
-        let text = format!("self.{place}.forward({inputs})");
+        let text = format!("self.{place}.{forward}({inputs})");
         Ok(Expression::new(text, kind, class.layer.is_none()))
     }
 
@@ -360,41 +383,6 @@ impl Writer<'_> {
         within.and_then(|rest| rest.strip_prefix('.')).unwrap_or(name)
     }
 
-    fn arithmetic(&mut self, step: &Step) -> Expression {
-        let mut operands = Vec::new();
-        for (_, argument) in &step.arguments {
-            operands.push(match argument {
-                flat::Argument::Value(id) => self.read(*id).value(),
-                flat::Argument::Int(int) => int.to_string(),
-                _ => String::new(),
-            });
-        }
-        let sign = match step.operator.trim_start_matches("_operator.") {
-            "add" => "+",
-            "sub" => "-",
-            "mul" => "*",
-            // Sizes are not negative.
-            "floordiv" => "/",
-            "mod" => "%",
-            "torch.sym_max" => {
-                return Expression::new(
-                    format!("{}.max({})", operands[0], operands[1]),
-                    Kind::Int,
-                    false,
-                );
-            }
-            "torch.sym_min" => {
-                return Expression::new(
-                    format!("{}.min({})", operands[0], operands[1]),
-                    Kind::Int,
-                    false,
-                );
-            }
-            _ => return Expression::new(format!("-{}", operands[0]), Kind::Int, false),
-        };
-        Expression::new(operands.join(&format!(" {sign} ")), Kind::Int, false)
-    }
-
     /// Writes what `forward` returns.
     fn result(&mut self) {
         let port = self.port;
@@ -419,8 +407,4 @@ impl Writer<'_> {
             _ => self.lines += &format!("Ok(({}))", values.join(", ")),
         }
     }
-}
-
-fn is_arithmetic(step: &Step) -> bool {
-    step.operator.starts_with("_operator.") || step.operator.starts_with("torch.sym_")
 }

@@ -35,6 +35,9 @@ impl Layer {
         let class = body.class.strip_prefix("torch.nn.modules.")?;
         let ([item], [(_, input)]) = (&body.items[..], &body.inputs[..]) else { return None };
         let What::Step(step) = &item.what else { return None };
+        if step.depends_on_mode() {
+            return None;
+        }
         let within = format!("{}.", body.module);
         let own = flat.variables.iter().filter(|variable| variable.name.starts_with(&within));
         let own = own.collect::<Vec<_>>();

@@ -3,8 +3,12 @@
 //! This room knows the graph of a program, its modules and lines of Python, and tch's methods. It computes nothing. It
 //! does not know recorded values: what a case adds is the names of its tensors.
 
+mod alignment;
+mod arithmetic;
 mod bind;
+mod branch;
 mod by_name;
+mod choices;
 mod class;
 mod constant;
 mod defaults;
@@ -14,6 +18,7 @@ mod forward;
 mod identifier;
 mod layers;
 mod methods;
+mod modes;
 mod names;
 mod operator;
 mod optional;
@@ -40,6 +45,7 @@ use class::{Class, Classes};
 use constant::Constant;
 use flat::{Argument, Flat, Id};
 use methods::Methods;
+use modes::{constant_of_eval, unite};
 pub use package::Proof;
 use tree::Tree;
 
@@ -55,6 +61,27 @@ pub struct Port {
     tch: &'static str,
     /// The constants by their names.
     constants: HashMap<String, Constant>,
+    mode: Mode,
+}
+
+/// The mode that a program was exported in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Train,
+    Eval,
+    /// It is united from one of each.
+    Both,
+    /// A file of `torch.export.save` does not say it, and nothing in its graph depends on it.
+    Unknown,
+}
+
+/// A program of a case.
+pub(crate) struct Exported<'a> {
+    pub(crate) json: &'a [u8],
+    /// Whether it was exported in `train()`, if that is known.
+    pub(crate) training: Option<bool>,
+    /// Returns a constant by its name.
+    pub(crate) constant: &'a dyn Fn(&str) -> Result<Tensor>,
 }
 
 impl Port {
@@ -65,34 +92,58 @@ impl Port {
     /// module and the line of Python.
     pub fn load(path: impl AsRef<Path>) -> Result<Port> {
         let path = path.as_ref();
-        let (program, json) = Program::load_with_json(path, Port::check)?;
+        let check = |json: &[u8]| Flat::read(json, str::to_owned).map(drop);
+        let (program, json) = Program::load_with_json(path, check)?;
         let first = program.first_names();
         let constants = program.constants().collect::<HashMap<_, _>>();
         let constant = |name: &str| constants.get(name).map(|tensor| tensor.shallow_clone());
         let constant = |name: &str| constant(name).context("the archive does not have it");
-        Port::new(&json, |name| first.get(name).cloned(), constant)
+        let program = Exported { json: &json, training: None, constant: &constant };
+        Port::new(&program, |name| first.get(name).cloned())
             .with_context(|| path.display().to_string())
     }
 
-    /// Checks that the operators of a program can be written in Rust.
-    pub(crate) fn check(json: &[u8]) -> Result<()> {
-        Flat::read(json, str::to_owned).map(drop)
+    /// Reads a program. `tied` returns the first name of a parameter or a buffer that has several.
+    pub(crate) fn new(
+        program: &Exported<'_>,
+        tied: impl Fn(&str) -> Option<String>,
+    ) -> Result<Port> {
+        let flat = Flat::read(program.json, |name| tied(name).unwrap_or_else(|| name.to_owned()))?;
+        let constants = constants(&flat, program, str::to_owned)?;
+        let mode = match program.training.or(flat.is_training()) {
+            Some(true) => Mode::Train,
+            Some(false) => Mode::Eval,
+            None => Mode::Unknown,
+        };
+        Port::of(flat, constants, mode)
     }
 
-    /// Reads a program by its JSON. `tied` returns the first name of a parameter or a buffer that has several, and
-    /// `constant` a constant by its name.
-    pub(crate) fn new(
-        json: &[u8],
+    /// Reads the programs of `train()` and of `eval()` of one model.
+    pub(crate) fn of_both(
+        train: &Exported<'_>,
+        eval: &Exported<'_>,
         tied: impl Fn(&str) -> Option<String>,
-        constant: impl Fn(&str) -> Result<Tensor>,
     ) -> Result<Port> {
-        let flat = Flat::read(json, |name| tied(name).unwrap_or_else(|| name.to_owned()))?;
+        let read = |program: &Exported<'_>| {
+            let first = |name: &str| tied(name).unwrap_or_else(|| name.to_owned());
+            Flat::read(program.json, first)
+        };
+        let (of_train, of_eval) = (read(train)?, read(eval)?);
+        let mut written = constants(&of_train, train, str::to_owned)?;
+        let in_eval = constants(&of_eval, eval, constant_of_eval)?;
+        let same = |a: &str, b: &str| {
+            let known = written.get(a);
+            known.is_some_and(|known| in_eval.get(&constant_of_eval(b)) == Some(known))
+        };
+        let flat = unite(of_train, &of_eval, same)?;
+        written.extend(in_eval);
+        let read = flat.constants().collect::<HashSet<_>>();
+        written.retain(|name, _| read.contains(name.as_str()));
+        Port::of(flat, written, Mode::Both)
+    }
+
+    fn of(flat: Flat, constants: HashMap<String, Constant>, mode: Mode) -> Result<Port> {
         let (methods, tch) = Methods::of_libtorch(&libtorch_version()?)?;
-        let constants = flat.constants().map(|name| {
-            let written = constant(name).and_then(|tensor| Constant::new(name, &tensor));
-            Ok((name.to_owned(), written.with_context(|| format!("the constant {name}"))?))
-        });
-        let constants = constants.collect::<Result<HashMap<_, _>>>()?;
         let mut inlined = HashSet::new();
         loop {
             let tree = Tree::build(&flat, &inlined);
@@ -100,7 +151,7 @@ impl Port {
                 Ok(classes) => {
                     let names = tree.bodies.iter().map(|body| names::assigned(&tree, body));
                     let names = names.collect();
-                    return Ok(Port { flat, tree, classes, methods, names, tch, constants });
+                    return Ok(Port { flat, tree, classes, methods, names, tch, constants, mode });
                 }
                 Err(better_inline) => {
                     let before = inlined.len();
@@ -137,4 +188,18 @@ impl Port {
             _ => "n".to_owned(),
         }
     }
+}
+
+/// Writes the constants of a program, under their names in the port.
+fn constants(
+    flat: &Flat,
+    program: &Exported<'_>,
+    named: impl Fn(&str) -> String,
+) -> Result<HashMap<String, Constant>> {
+    let constants = flat.constants().map(|name| {
+        let own = named(name);
+        let written = (program.constant)(name).and_then(|tensor| Constant::new(&own, &tensor));
+        Ok((own, written.with_context(|| format!("the constant {name}"))?))
+    });
+    constants.collect()
 }

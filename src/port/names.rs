@@ -93,6 +93,18 @@ pub(super) fn assigned(tree: &Tree, body: &Body) -> HashMap<Id, String> {
             }
         }
     }
+    for item in &body.items {
+        if let What::Step(step) = &item.what
+            && step.is_choice()
+        {
+            // A choice between values has the name of either.
+            let sides = step.arguments.iter().flat_map(|(_, side)| side.ids());
+            let name = sides.filter_map(|side| wanted.get(&side).cloned()).next();
+            for (id, name) in step.results.ids().into_iter().zip(name) {
+                wanted.entry(id).or_insert(name);
+            }
+        }
+    }
     wanted
 }
 

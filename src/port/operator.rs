@@ -52,7 +52,7 @@ impl Written {
             step.arguments.iter().find(|(known, _)| known == name).map(|(_, a)| a.clone())
         };
         // `x + 1` is an addition of a tensor in a program, and of a number in tch.
-        if matches!(given(&step, "other"), Some(Argument::Int(_) | Argument::Float(_))) {
+        if given(&step, "other").is_some_and(|other| is_number(&other)) {
             let (base, overload) = step.operator.split_once('.').unwrap_or((&step.operator, ""));
             let scalar = match overload {
                 "Tensor" => format!("{base}.Scalar"),
@@ -215,6 +215,19 @@ impl Written {
         scope: &mut dyn Scope,
     ) -> Result<String> {
         let none = if has_tensor { "None" } else { "None::<&Tensor>" };
+        if let Argument::ByMode(sides) = argument {
+            let mut side = |at, side: &Argument| match (code, side) {
+                ('f' | 'F' | 's', Argument::Float(value)) => {
+                    Ok(scope.number(name, at, float(*value)))
+                }
+                ('i' | 'I' | 's', Argument::Int(int)) => {
+                    Ok(scope.number(name, at, int.to_string()))
+                }
+                _ => self.argument(name, code, side, has_tensor, flat, scope),
+            };
+            let (train, eval) = (side(0, &sides.0)?, side(1, &sides.1)?);
+            return Ok(by_mode(&train, &eval));
+        }
         Ok(match (code, argument) {
             ('q', _) => {
                 let result = self.step.results.ids().first().copied();
@@ -276,8 +289,27 @@ impl Written {
     }
 }
 
+fn is_number(argument: &Argument) -> bool {
+    match argument {
+        Argument::ByMode(sides) => is_number(&sides.0) && is_number(&sides.1),
+        other => matches!(other, Argument::Int(_) | Argument::Float(_)),
+    }
+}
+
+/// Writes what is one expression in `train()` and another one in `eval()`.
+pub(super) fn by_mode(train: &str, eval: &str) -> String {
+    match (train, eval) {
+        ("true", "false") => "train".to_owned(),
+        ("false", "true") => "!train".to_owned(),
+        _ => format!("if train {{ {train} }} else {{ {eval} }}"),
+    }
+}
+
 /// Returns whether a method's argument can be what a program has.
 fn has_type(argument: &Argument, code: char) -> bool {
+    if let Argument::ByMode(sides) = argument {
+        return has_type(&sides.0, code) && has_type(&sides.1, code);
+    }
     match code {
         't' => matches!(argument, Argument::Value(_)),
         'o' => matches!(argument, Argument::Value(_) | Argument::None),

@@ -1,6 +1,8 @@
 //! Modules that some calls of a class have and others do not, such as the `downsample` of a residual block: one class
 //! with an `Option`.
 
+use std::collections::HashSet;
+
 use indexmap::IndexMap;
 
 use super::class::{Hole, Number, Place};
@@ -12,14 +14,27 @@ use super::tree::{Body, Tree, What};
 pub(super) type Groups = IndexMap<(String, String), Vec<(usize, Shape)>>;
 
 /// Unites groups of one class in Python, of which one calls a module in addition and passes on its result in the place of
-/// what it is given. `shape` works out the code of a body without one of its items.
-pub(super) fn unite(tree: &Tree, groups: &mut Groups, shape: impl Fn(usize, usize) -> Shape) {
+/// what it is given. `shape` works out the code of a body without one of its items. A module of which others read a
+/// variable, which are listed in `shared`, is none that can lack.
+pub(super) fn unite(
+    tree: &Tree,
+    shared: &HashSet<String>,
+    groups: &mut Groups,
+    shape: impl Fn(usize, usize) -> Shape,
+) {
     let keys = groups.keys().cloned().collect::<Vec<_>>();
     for key in keys {
-        let Some((first, _)) = groups.get(&key).and_then(|group| group.first()) else { continue };
+        let Some(group) = groups.get(&key) else { continue };
+        let Some((first, _)) = group.first() else { continue };
         let body = &tree.bodies[*first];
+        let is_shared = |path: &str| {
+            group.iter().any(|(at, _)| {
+                let within = format!("{}{path}.", tree.bodies[*at].prefix());
+                shared.iter().any(|variable| variable.starts_with(&within))
+            })
+        };
         let without = |at: usize| {
-            let (path, ..) = optional(tree, body, at)?;
+            let (path, ..) = optional(tree, body, at).filter(|(path, ..)| !is_shared(path))?;
             let without = (key.0.clone(), shape(*first, at).skeleton);
             let others = groups.get(&without).filter(|_| without != key)?;
             // A class says of one module that it may lack it, and those have said so of another.

@@ -58,7 +58,7 @@ impl Classes {
                 }
                 continue;
             }
-            let _ = write!(outline.text, "\n{} ", item.grad);
+            let _ = write!(outline.text, "\n{} {:?} ", item.grad, item.mode);
             match &item.what {
                 What::Step(step) => {
                     outline.text += &step.operator;
@@ -194,8 +194,11 @@ impl Outline<'_> {
                     }
                 }
             }
-            Argument::Int(int) => self.hole(item, name, 0, Number::Int(*int)),
-            Argument::Float(float) => self.hole(item, name, 0, Number::Float(*float)),
+            Argument::ByMode(sides) => {
+                self.text.push_str(" by mode");
+                self.single(item, name, 0, &sides.0);
+                self.single(item, name, 1, &sides.1);
+            }
             Argument::Ints(ints) => {
                 for (at, int) in ints.iter().enumerate() {
                     match int {
@@ -204,6 +207,14 @@ impl Outline<'_> {
                     }
                 }
             }
+            other => self.single(item, name, 0, other),
+        }
+    }
+
+    fn single(&mut self, item: usize, name: &str, at: usize, argument: &Argument) {
+        match argument {
+            Argument::Int(int) => self.hole(item, name, at, Number::Int(*int)),
+            Argument::Float(float) => self.hole(item, name, at, Number::Float(*float)),
             other => {
                 let _ = write!(self.text, "{other:?}");
             }

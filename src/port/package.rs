@@ -6,12 +6,12 @@ use std::{env, fs};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-use super::Port;
 use super::flat::{Kind, Value};
 use super::identifier::snake;
 use super::rust::kind;
 use super::rustfmt::formatted;
 use super::source::Source;
+use super::{Mode, Port};
 use crate::torch::libtorch_folder;
 
 /// What the test of a ported crate compares the port with.
@@ -238,21 +238,28 @@ impl Port {
                         returned.len()
                     );
                 }
+                let (replay, given, forward) = match self.mode {
+                    Mode::Both => ("replay_port_t", "inputs, train", self.root().forward(self)),
+                    _ => ("replay_port", "inputs", "forward"),
+                };
+                let mode = if forward == "forward_t" { ", train" } else { "" };
+                let given =
+                    if mode.is_empty() { given.replace(" train", " _") } else { given.to_owned() };
                 let pairs = names.iter().zip(&returned).filter(|(name, _)| !name.is_empty());
                 let pairs = pairs.map(|(name, result)| format!("({name:?}, {result})"));
                 let pairs = pairs.collect::<Vec<_>>().join(", ");
                 format!(
                     "//! The port takes the steps of the recorded run, and every result has the same bits.\n\n\
                      use anyhow::Result;\nuse {library}::{model};\nuse tch::Device;\nuse tch::nn::VarStore;\n\
-                     use tch_parity::{{Case, assert_parity, replay_port}};\n\n\
+                     use tch_parity::{{Case, assert_parity, {replay}}};\n\n\
                      #[test]\nfn is_the_same_computation() -> Result<()> {{\n\
                      let case = Case::load(\"case.safetensors\")?;\n\
                      // Starts this test again, with the recording's numerics.\n\
                      case.environment.numerics.restart_with()?;\n\
                      let vs = VarStore::new(Device::Cpu);\n\
                      let model = {model}::new(vs.root());\n\
-                     let trace = replay_port(&case, &vs, |inputs| {{\n\
-                     let {outputs} = model.forward({arguments})?;\n\
+                     let trace = {replay}(&case, &vs, |{given}| {{\n\
+                     let {outputs} = model.{forward}({arguments}{mode})?;\n\
                      Ok(vec![{pairs}])\n}})?;\n\
                      assert_parity(&trace, &case)?;\nOk(())\n}}\n"
                 )

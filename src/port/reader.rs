@@ -24,7 +24,7 @@ const ASSERTIONS: [&str; 6] = [
 impl Flat {
     /// Reads the program. `tied` returns the first name of a parameter or a buffer.
     pub(super) fn read(json: &[u8], tied: impl Fn(&str) -> String) -> Result<Flat> {
-        let exported = serde_json::from_slice::<schema::Exported>(json).context("the program")?;
+        let exported = schema::Exported::read(json)?;
         let schema::GraphModule { graph, signature, module_call_graph } = exported.graph_module;
         let mut reader = Reader {
             flat: Flat {
@@ -230,7 +230,8 @@ impl Reader {
         };
         let modules = modules(metadata);
         let frames = metadata.get("stack_trace").map(|trace| frames(trace)).unwrap_or_default();
-        self.flat.steps.push(Step { operator, arguments, results, modules, frames, grad });
+        let step = Step { operator, arguments, results, modules, frames, grad, mode: None };
+        self.flat.steps.push(step);
         Ok(())
     }
 

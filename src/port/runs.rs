@@ -116,6 +116,7 @@ impl Writer<'_> {
             Some(other) => other.clone(),
             None => format!("&{name}"),
         });
+        let arguments = arguments.chain(first.depends_on_mode.then(|| "train".to_owned()));
         let arguments = arguments.collect::<Vec<_>>().join(", ");
         let path = self.relative(&first.module);
         let place = fields::place(self.class, path);
@@ -128,6 +129,7 @@ impl Writer<'_> {
         };
         let element = if element == name { "module".to_owned() } else { element };
         let mark = if class.layer.is_none() { "?" } else { "" };
+        let forward = class.forward(port);
         let made = format!("let {name} = ");
         let made_mutable = self.lines.rfind(&format!("let mut {name} = "));
         match self.lines.rfind(&made).max(made_mutable) {
@@ -140,7 +142,7 @@ impl Writer<'_> {
             _ => self.lines += &format!("let mut {name} = {start_expression};\n"),
         }
         self.lines += &format!(
-            "for {element} in &self.{list} {{\n{name} = {element}.forward({arguments}){mark};\n}}\n"
+            "for {element} in &self.{list} {{\n{name} = {element}.{forward}({arguments}){mark};\n}}\n"
         );
         self.locals.insert(output, Expression::new(name, Kind::Place, false));
         Ok(())
@@ -200,8 +202,10 @@ impl Writer<'_> {
         let name = self.unused(&name);
         let result = python::assigned(source).pop().map_or("value".to_owned(), |name| snake(&name));
         let result = if result == name { "value".to_owned() } else { result };
+        let mode = if calls[0].depends_on_mode { ", train" } else { "" };
+        let forward = if calls[0].depends_on_mode { "forward_t" } else { "forward" };
         self.lines += &format!(
-            "let mut {name} = vec![{start}];\nfor module in [{}] {{\nlet {result} = module.forward(&{name})?;\n\
+            "let mut {name} = vec![{start}];\nfor module in [{}] {{\nlet {result} = module.{forward}(&{name}{mode})?;\n\
              {name}.push({result});\n}}\n",
             modules.join(", ")
         );

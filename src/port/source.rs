@@ -2,13 +2,13 @@
 
 use anyhow::{Context, Result};
 
-use super::Port;
 use super::class::{Class, FieldOf, Hole, Number, Place};
 use super::fields::RustField;
 use super::flat::{self, Variable};
 use super::forward::{Forward, forward};
 use super::identifier::snake;
 use super::rust::{float, kind};
+use super::{Mode, Port};
 
 /// The dtype of the variables that tch makes by itself, by its number in PyTorch's schema of programs.
 const FLOAT: i64 = 7;
@@ -102,7 +102,12 @@ impl Port {
             text += &format!("pub {}: {},\n", hole.hint, number_type(hole));
         }
         text += &format!("}}\n\nimpl {name} {{\n");
-        let path = (!fields.is_empty()).then(|| "p: nn::Path".to_owned());
+        let path = match (fields.is_empty(), is_root) {
+            (false, _) => Some("p: nn::Path".to_owned()),
+            // A model is made of a path, whatever it has.
+            (true, true) => Some("_p: nn::Path".to_owned()),
+            (true, false) => None,
+        };
         let mut arguments = path.into_iter().collect::<Vec<_>>();
         arguments.extend(
             class.arguments.iter().map(|hole| format!("{}: {}", hole.hint, number_type(hole))),
@@ -134,7 +139,8 @@ impl Port {
         let mut arguments = vec!["&self".to_owned()];
         arguments.extend(forward.arguments.iter().cloned());
         let returns = self.returns(class);
-        text += &format!("pub fn forward({}) -> {returns} {{\n", arguments.join(", "));
+        let forward_name = class.forward(self);
+        text += &format!("pub fn {forward_name}({}) -> {returns} {{\n", arguments.join(", "));
         text += &forward.body;
         text += "\n}\n}\n";
         Ok(text)
@@ -149,10 +155,15 @@ impl Port {
             Some(format!("`{}` is [{}]", value.name, sizes.collect::<Vec<_>>().join(", ")))
         });
         let fixed = fixed.collect::<Vec<_>>().join(", ");
-        let mode = match self.flat.is_training() {
-            Some(true) => "///\n/// It was exported in `train()`.\n",
-            Some(false) => "///\n/// It was exported in `eval()`.\n",
-            None => "",
+        let depends_on_mode = self.tree.bodies[self.tree.bodies.len() - 1].depends_on_mode;
+        let mode = match self.mode {
+            Mode::Both if depends_on_mode => {
+                "///\n/// It was exported in `train()` and in `eval()`, and `forward_t` is told which of them.\n"
+            }
+            Mode::Both => "///\n/// It computes the same in `train()` and in `eval()`.\n",
+            Mode::Train => "///\n/// It was exported in `train()`.\n",
+            Mode::Eval => "///\n/// It was exported in `eval()`.\n",
+            Mode::Unknown => "",
         };
         format!("///\n/// The sizes that it was exported for: {fixed}.\n{mode}")
     }

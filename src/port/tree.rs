@@ -1,6 +1,7 @@
 //! The calls of modules in a program: a tree of bodies, of which each is what one call of a module computes.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use super::flat::{Argument, Flat, From, Id, ModuleOf, Step};
 use super::python::Frame;
@@ -17,6 +18,8 @@ pub(super) struct Body {
     pub(super) list: Option<List>,
     pub(super) items: Vec<Item>,
     pub(super) outputs: Vec<Id>,
+    /// Whether it computes something else in each mode.
+    pub(super) depends_on_mode: bool,
 }
 
 /// An argument that is a list of tensors.
@@ -38,6 +41,8 @@ pub(super) struct Item {
     /// The line of `forward`, and those of the functions that it calls, one in the other.
     pub(super) frames: Vec<Frame>,
     pub(super) grad: bool,
+    /// The mode that alone has it, within a call that both have.
+    pub(super) mode: Option<bool>,
 }
 
 impl Item {
@@ -66,13 +71,15 @@ impl Tree {
     pub(super) fn build(flat: &Flat, inlined: &HashSet<String>) -> Tree {
         let mut builder = Builder { flat, inlined, last_uses: last_uses(flat), bodies: Vec::new() };
         let root = ModuleOf { key: String::new(), name: String::new(), class: root_class(flat) };
-        let items = builder.items(0..flat.steps.len(), 0, "");
+        let items = builder.items(0..flat.steps.len(), 0, "", false);
         let is_used = |id: &&Id| builder.last_uses.contains_key(id);
         let inputs = flat.inputs.iter().filter(is_used);
         let inputs = inputs.map(|id| (flat.values[*id].name.clone(), *id)).collect();
         let outputs = flat.outputs.clone();
         let (module, class, list) = (root.name, root.class, None);
-        builder.bodies.push(Body { module, class, inputs, list, items, outputs });
+        let depends_on_mode = builder.depends_on_mode(&items);
+        let root = Body { module, class, inputs, list, items, outputs, depends_on_mode };
+        builder.bodies.push(root);
         Tree { bodies: builder.bodies }
     }
 }
@@ -120,8 +127,15 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Builds the items of the steps in a range, all of which are within a call at `depth`.
-    fn items(&mut self, range: std::ops::Range<usize>, depth: usize, module: &str) -> Vec<Item> {
+    /// Builds the items of the steps in a range, all of which are within a call at `depth`. `of_mode` says that one mode
+    /// alone makes this call.
+    fn items(
+        &mut self,
+        range: Range<usize>,
+        depth: usize,
+        module: &str,
+        of_mode: bool,
+    ) -> Vec<Item> {
         let level = self.level(range.clone(), depth);
         let mut items = Vec::new();
         let mut at = range.start;
@@ -129,8 +143,10 @@ impl Builder<'_> {
             let step = &self.flat.steps[at];
             let frames = step.frames.get(level).or(step.frames.last()).cloned().unwrap_or_default();
             let grad = step.grad;
+            let mode = step.mode.filter(|_| !of_mode);
             let Some(child) = step.modules.get(depth + 1) else {
-                items.push(Item { what: What::Step(step.clone()), frames, grad });
+                let what = What::Step(Step { mode, ..step.clone() });
+                items.push(Item { what, frames, grad, mode });
                 at += 1;
                 continue;
             };
@@ -150,11 +166,15 @@ impl Builder<'_> {
                 || self.inlined.contains(&child.name)
                 || self.is_small(&child, at..end, depth + 1);
             if inline {
-                let inner = self.items(at..end, depth + 1, module);
+                let inner = self.items(at..end, depth + 1, module, of_mode);
                 items.extend(inner.into_iter().map(|item| Item { frames: frames.clone(), ..item }));
             } else {
-                let body = self.body(&child, at..end, depth + 1);
-                items.push(Item { what: What::Call(body), frames, grad });
+                // Only what both make has steps of both.
+                let mode = mode.filter(|mode| {
+                    self.flat.steps[at..end].iter().all(|step| step.mode == Some(*mode))
+                });
+                let body = self.body(&child, at..end, depth + 1, of_mode || mode.is_some());
+                items.push(Item { what: What::Call(body), frames, grad, mode });
             }
             at = end;
         }
@@ -162,7 +182,7 @@ impl Builder<'_> {
     }
 
     /// Returns which of the frames of the steps is that of the `forward` at a depth.
-    fn level(&self, range: std::ops::Range<usize>, depth: usize) -> usize {
+    fn level(&self, range: Range<usize>, depth: usize) -> usize {
         let steps = &self.flat.steps[range];
         let direct = steps.iter().find(|step| step.modules.len() == depth + 1);
         match direct {
@@ -173,7 +193,7 @@ impl Builder<'_> {
 
     /// Returns whether a person would write the operators of a call in its place: those of `nn.ReLU`, or of a linear
     /// layer with the weight of another module.
-    fn is_small(&self, module: &ModuleOf, range: std::ops::Range<usize>, depth: usize) -> bool {
+    fn is_small(&self, module: &ModuleOf, range: Range<usize>, depth: usize) -> bool {
         let steps = &self.flat.steps[range.clone()];
         let within = format!("{}.", module.name);
         let owns = self.flat.variables.iter().any(|variable| variable.name.starts_with(&within));
@@ -190,7 +210,7 @@ impl Builder<'_> {
     }
 
     /// Lists the values that steps read and do not compute, in the order in which they read them.
-    fn free(&self, range: std::ops::Range<usize>) -> Vec<Id> {
+    fn free(&self, range: Range<usize>) -> Vec<Id> {
         let steps = &self.flat.steps[range];
         let computed = steps.iter().flat_map(|step| step.results.ids()).collect::<HashSet<_>>();
         let mut free = Vec::new();
@@ -202,8 +222,14 @@ impl Builder<'_> {
         free
     }
 
-    fn body(&mut self, module: &ModuleOf, range: std::ops::Range<usize>, depth: usize) -> usize {
-        let items = self.items(range.clone(), depth, &module.name);
+    fn body(
+        &mut self,
+        module: &ModuleOf,
+        range: Range<usize>,
+        depth: usize,
+        of_mode: bool,
+    ) -> usize {
+        let items = self.items(range.clone(), depth, &module.name, of_mode);
         let within = format!("{}.", module.name);
         let mut free = self.free(range.clone());
         free.retain(|id| match &self.flat.values[*id].from {
@@ -236,7 +262,17 @@ impl Builder<'_> {
         }
         let (name, class) = (module.name.clone(), module.class.clone());
         let list = list_of(&inputs, &items, &self.bodies);
-        self.bodies.push(Body { module: name, class, inputs, list, items, outputs });
+        let depends_on_mode = self.depends_on_mode(&items);
+        let body = Body { module: name, class, inputs, list, items, outputs, depends_on_mode };
+        self.bodies.push(body);
         self.bodies.len() - 1
+    }
+
+    fn depends_on_mode(&self, items: &[Item]) -> bool {
+        items.iter().any(|item| match &item.what {
+            _ if item.mode.is_some() => true,
+            What::Step(step) => step.depends_on_mode(),
+            What::Call(call) => self.bodies[*call].depends_on_mode,
+        })
     }
 }

@@ -26,7 +26,7 @@ use graph::{Graph, Results, Slot};
 use inputs::UserInput;
 use interpreter::run;
 pub(crate) use operators::Computed;
-use schema::{Exported, InputSpec, MAJOR};
+use schema::{Exported, InputSpec};
 
 /// A program that `torch.export` wrote, with its parameters and buffers.
 ///
@@ -103,14 +103,7 @@ impl Program {
         precision: Precision,
         mut tensor: impl FnMut(Kind, &str) -> Result<Tensor>,
     ) -> Result<Program> {
-        let version = serde_json::from_slice::<schema::OnlyVersion>(json).context("the program")?;
-        let schema::Version { major, minor } = version.schema_version;
-        ensure!(
-            major == MAJOR,
-            "the program has version {major}.{minor} of torch.export's schema, and version {MAJOR} is read: \
-             export it again with a PyTorch that writes it, such as 2.13"
-        );
-        let mut exported = serde_json::from_slice::<Exported>(json).context("the program")?;
+        let mut exported = Exported::read(json)?;
         if precision == Precision::Double {
             double::widen(&mut exported.graph_module.graph);
         }

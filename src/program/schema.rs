@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 
+use anyhow::{Context, Result, ensure};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 /// The major version of the schema that is read. A minor version adds fields that have defaults.
-pub(crate) const MAJOR: u32 = 8;
+const MAJOR: u32 = 8;
 
 #[derive(Deserialize)]
 pub(crate) struct Exported {
@@ -16,16 +17,33 @@ pub(crate) struct Exported {
     pub(crate) range_constraints: HashMap<String, Range>,
 }
 
+impl Exported {
+    /// Reads a program.
+    ///
+    /// # Errors
+    /// Returns an error if it is none, or of another version.
+    pub(crate) fn read(json: &[u8]) -> Result<Exported> {
+        let version = serde_json::from_slice::<OnlyVersion>(json).context("the program")?;
+        let Version { major, minor } = version.schema_version;
+        ensure!(
+            major == MAJOR,
+            "the program has version {major}.{minor} of torch.export's schema, and version {MAJOR} is read: \
+             export it again with a PyTorch that writes it, such as 2.13"
+        );
+        serde_json::from_slice(json).context("the program")
+    }
+}
+
 /// The version, which is read first, since another one may hold anything else.
 #[derive(Deserialize)]
-pub(crate) struct OnlyVersion {
-    pub(crate) schema_version: Version,
+struct OnlyVersion {
+    schema_version: Version,
 }
 
 #[derive(Deserialize)]
-pub(crate) struct Version {
-    pub(crate) major: u32,
-    pub(crate) minor: u32,
+struct Version {
+    major: u32,
+    minor: u32,
 }
 
 #[derive(Deserialize)]

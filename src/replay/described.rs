@@ -42,6 +42,8 @@ pub(super) struct Names {
     pub(super) values: IndexMap<String, (String, String)>,
     /// How many times it calls each module, where that is not once.
     counts: HashMap<String, usize>,
+    /// Whether it was exported in `train()`, if the case says it.
+    pub(super) training: Option<bool>,
 }
 
 /// A call of the model in a step.
@@ -102,16 +104,17 @@ struct Written {
     values: IndexMap<String, (String, String)>,
     #[serde(default)]
     counts: HashMap<String, usize>,
+    training: Option<bool>,
 }
 
 impl Written {
     fn read(self) -> Result<Names> {
-        let Written { inputs, values, counts } = self;
+        let Written { inputs, values, counts, training } = self;
         let named = |name: Option<String>| {
             name.context("the program takes a tensor that is no argument of the model's call")
         };
         let inputs = inputs.into_iter().map(named).collect::<Result<_>>()?;
-        Ok(Names { inputs, values, counts })
+        Ok(Names { inputs, values, counts, training })
     }
 }
 
@@ -159,6 +162,16 @@ impl Described {
             );
         }
         Ok(described)
+    }
+
+    /// Returns the numbers of the program of `train()` and of that of `eval()`, if these two are all.
+    pub(super) fn of_modes(&self) -> Option<(usize, usize)> {
+        match [self.programs.first()?.training?, self.programs.get(1)?.training?] {
+            _ if self.programs.len() > 2 => None,
+            [true, false] => Some((0, 1)),
+            [false, true] => Some((1, 0)),
+            _ => None,
+        }
     }
 
     /// Returns the calls of the model in a step.
@@ -289,6 +302,22 @@ pub(super) fn recorded_name(name: &str) -> String {
         other => other.into(),
     };
     name.chars().map(escaped).collect()
+}
+
+/// Returns PyTorch's name for a parameter or a buffer, of [the one that a case has](recorded_name).
+pub(super) fn name_of_recorded(recorded: &str) -> String {
+    let mut name = String::new();
+    let mut rest = recorded.strip_prefix('.').unwrap_or(recorded);
+    while let Some((before, after)) = rest.split_once('%') {
+        name += before;
+        let code = after.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok());
+        match code {
+            Some(code) => name.push(code.into()),
+            None => name.push('%'),
+        }
+        rest = if code.is_some() { &after[2..] } else { after };
+    }
+    name + rest
 }
 
 /// Returns the name of an input, of an output or of an operator's value in a later call of the model: `x[0]` is `x@2[0]`

@@ -2,7 +2,6 @@
 //!
 //! This room knows cases, programs and optimizers. It does not know any model, and neither compares nor reports.
 
-mod computed;
 mod described;
 mod port;
 mod training;
@@ -19,7 +18,7 @@ use crate::program::{Computed, Kind, Precision, Program, Tap, Taps};
 use crate::trace::case_name::{OPERATOR, PROGRAM};
 use crate::trace::{Trace, in_step, split_step};
 use described::{Call, Described, Names, recorded_name};
-pub use port::{assert_same_as_program, replay_port};
+pub use port::{assert_same_as_program, replay_port, replay_port_t};
 use training::{Training, Variables, recorded_in};
 
 /// A case with the program of its model, which can be run again.

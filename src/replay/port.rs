@@ -1,6 +1,5 @@
 //! The proof of a port: it takes the steps of a recorded run, or computes what a program does.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -8,12 +7,12 @@ use indexmap::IndexMap;
 use tch::nn::VarStore;
 use tch::{Tensor, no_grad};
 
-use super::described::{Described, is_output, recorded_name};
+use super::described::{Call, Described, is_output, name_of_recorded, recorded_name};
 use super::training::{Training, Variables};
 use super::{ProgramReplay, graph, section};
 use crate::case::{Case, Recorder};
 use crate::compare::{Criterion, compare};
-use crate::port::{Port, Proof};
+use crate::port::{Exported, Port, Proof};
 use crate::program::{Precision, Program};
 use crate::report::Report;
 use crate::torch::{backward, clear_grad};
@@ -25,22 +24,33 @@ impl ProgramReplay {
     /// # Errors
     /// Returns an error for what cannot be written in Rust, with the operator, the module and the line of Python.
     pub fn port(&self, file: &Path) -> Result<(Port, Proof)> {
-        let json = self.case.trace.get(&graph(0)).context("no program")?;
-        Port::check(json.data())?;
-        // Its graph alone is checked, and no parameter is read.
-        let program = Program::new(json.data(), Precision::Own, |_, _| Ok(Tensor::new()))?;
-        let all = program.parameters().chain(program.buffers());
-        let names = all.map(|(name, _)| (recorded_name(name), name)).collect::<HashMap<_, _>>();
+        let described = &self.described;
         let tied = |name: &str| {
-            let first = self.described.tied.get(&recorded_name(name))?;
-            names.get(first).map(|first| (*first).to_owned())
+            described.tied.get(&recorded_name(name)).map(|first| name_of_recorded(first))
         };
-        let constant = |name: &str| {
-            self.case.trace.tensor(&format!("{}constant/{}", section(0), recorded_name(name)))
+        let trace = &self.case.trace;
+        let constant_of = |number: usize| {
+            move |name: &str| {
+                trace.tensor(&format!("{}constant/{}", section(number), recorded_name(name)))
+            }
         };
-        let port = Port::new(json.data(), tied, constant)?;
+        let (first, other) = described.of_modes().map_or((0, None), |(a, b)| (a, Some(b)));
+        let json = trace.values(&graph(first))?;
+        let training = described.programs[first].training;
+        let constant = constant_of(first);
+        let program = Exported { json: json.data(), training, constant: &constant };
+        let port = match other {
+            None => Port::new(&program, tied)?,
+            Some(other) => {
+                let json = trace.values(&graph(other))?;
+                let constant = constant_of(other);
+                let eval =
+                    Exported { json: json.data(), training: Some(false), constant: &constant };
+                Port::of_both(&program, &eval, tied)?
+            }
+        };
         let name = |full: &String| full.strip_prefix("input/").unwrap_or(full).to_owned();
-        let names = &self.described.programs[0];
+        let names = &described.programs[first];
         let inputs = names.inputs.iter().map(name).collect();
         // A value that is returned twice has a name for each place.
         let mut left = names.outputs().collect::<Vec<_>>();
@@ -78,29 +88,62 @@ pub fn replay_port(
             && (1..=described.steps).all(|k| described.calls(k).is_ok_and(|c| c.len() == 1)),
         "a port takes steps of one call of the model each, in one mode, with inputs of one size: record such steps"
     );
+    replayed(case, &described, vs, |_, inputs| forward(inputs))
+}
+
+/// Takes the steps of a recorded run by a port as [`replay_port`] does, and tells `forward` whether the model was called
+/// in `train()`. The case has calls of both modes, with inputs of one size in each.
+///
+/// # Errors
+/// Returns the errors of [`replay_port`].
+pub fn replay_port_t(
+    case: &Case,
+    vs: &VarStore,
+    mut forward: impl FnMut(&IndexMap<String, Tensor>, bool) -> Result<Vec<(&'static str, Tensor)>>,
+) -> Result<Trace> {
+    let described = Described::of(case)?;
+    let (train, _) = described.of_modes().context(
+        "a port of both modes takes calls in train() and in eval(), in each with inputs of one size: record such calls",
+    )?;
+    replayed(case, &described, vs, |call, inputs| forward(inputs, call.program == train))
+}
+
+fn replayed(
+    case: &Case,
+    described: &Described,
+    vs: &VarStore,
+    mut forward: impl FnMut(&Call, &IndexMap<String, Tensor>) -> Result<Vec<(&'static str, Tensor)>>,
+) -> Result<Trace> {
     case.load_parameters(vs)?;
     let parameters = case.named_parameters(vs);
     let is_buffer = |(name, _): &(String, Tensor)| case.trace.contains(&format!("buffer/{name}"));
     let buffers = vs.variables().into_iter().filter(is_buffer).collect();
     let model = Variables { parameters, buffers };
-    let mut training = Training::new(case, &described, model, vs.device(), Precision::Own)?;
-    // Its graph alone is asked, which values are computed from others.
-    let json = case.trace.values(&graph(0))?;
-    let program = Program::new(json.data(), Precision::Own, |_, _| Ok(Tensor::new()))?;
-    let from_others = [described.programs[0].computed_from(&program)];
+    let mut training = Training::new(case, described, model, vs.device(), Precision::Own)?;
+    let from_others = described.programs.iter().enumerate().map(|(number, names)| {
+        // Its graph alone is asked, which values are computed from others.
+        let json = case.trace.values(&graph(number))?;
+        let program = Program::new(json.data(), Precision::Own, |_, _| Ok(Tensor::new()))?;
+        Ok(names.computed_from(&program))
+    });
+    let from_others = from_others.collect::<Result<Vec<_>>>()?;
     let recorder = Recorder::new();
     recorder.describe(described.not_computed(case)?, vs.device());
     for step in 1..=described.steps {
-        let taken = training.step(case, &described, step, &from_others, &recorder, |_, inputs| {
-            let name = |full: &str| full.strip_prefix("input/").unwrap_or(full).to_owned();
-            let inputs = inputs.iter().map(|(full, input)| (name(full), input.shallow_clone()));
-            let outputs = forward(&inputs.collect())?;
-            for (name, output) in &outputs {
-                ensure!(is_output(name), "an output is named {name}, and not output or output[0]");
-                recorder.tap(name, output)?;
-            }
-            Ok(outputs.into_iter().map(|(name, output)| (name.to_owned(), output)).collect())
-        });
+        let taken =
+            training.step(case, described, step, &from_others, &recorder, |call, inputs| {
+                let name = |full: &str| full.strip_prefix("input/").unwrap_or(full).to_owned();
+                let inputs = inputs.iter().map(|(full, input)| (name(full), input.shallow_clone()));
+                let outputs = forward(call, &inputs.collect())?;
+                for (name, output) in &outputs {
+                    ensure!(
+                        is_output(name),
+                        "an output is named {name}, and not output or output[0]"
+                    );
+                    recorder.tap(&call.output(name), output)?;
+                }
+                Ok(outputs.into_iter().map(|(name, output)| (name.to_owned(), output)).collect())
+            });
         taken.with_context(|| format!("step {step}"))?;
     }
     Ok(recorder.into_trace())

@@ -14,3 +14,8 @@ pub(crate) fn escape(text: &str) -> String {
     };
     text.chars().map(escaped).collect()
 }
+
+/// Escapes text whose line breaks stay.
+pub(crate) fn escape_lines(text: &str) -> String {
+    text.lines().map(escape).collect::<Vec<_>>().join("\n")
+}

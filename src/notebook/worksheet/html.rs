@@ -6,7 +6,7 @@ use pulldown_latex::{Parser, RenderConfig, Storage, push_mathml};
 use super::Worksheet;
 use super::blocks::{Block, Line, Piece};
 use super::notation::Notation;
-use crate::report::xml::escape;
+use crate::report::xml::{escape, escape_lines};
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --page: #ffffff; --line: #d0d7de; --faint: #f6f8fa;
@@ -87,10 +87,6 @@ fn inline(line: &Line) -> Result<String> {
         })
     };
     line.iter().map(piece).collect()
-}
-
-fn escape_lines(text: &str) -> String {
-    text.lines().map(escape).collect::<Vec<_>>().join("\n")
 }
 
 fn mathml(latex: &str) -> Result<String> {

@@ -8,7 +8,7 @@ use crate::compare::run::shortened;
 use crate::compare::{Comparison, Details, TensorComparison};
 use crate::report::Report;
 use crate::report::text::{explanation, number, tolerance, verdict};
-use crate::report::xml::escape;
+use crate::report::xml::{escape, escape_lines};
 
 /// The largest number of rows, which a browser lays out at once.
 const MAX_ROWS: usize = 1000;
@@ -135,8 +135,4 @@ fn worst(details: &Details) -> String {
         escape(&cells.collect::<Vec<_>>().join("  "))
     };
     format!("<pre>{}</pre>", rows.iter().map(line).collect::<Vec<_>>().join("\n"))
-}
-
-fn escape_lines(text: &str) -> String {
-    text.lines().map(escape).collect::<Vec<_>>().join("\n")
 }
