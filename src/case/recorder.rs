@@ -73,6 +73,12 @@ impl Recorder {
         Recorder::default()
     }
 
+    /// Creates an empty recorder of the same run as `case`, of which what is the same is not copied.
+    pub(crate) fn beside(case: &Trace) -> Recorder {
+        let trace = Trace::beside(case);
+        Recorder { recorded: RefCell::new(Recorded { trace, ..Recorded::default() }) }
+    }
+
     /// Records what a module returns, under the module's name in PyTorch, retains its gradient, and returns it.
     ///
     /// The gradient that is recorded is that of the value that the tensor has now, also if it is overwritten in

@@ -20,6 +20,8 @@ mod computing;
 #[cfg(feature = "libtorch")]
 mod figure;
 #[cfg(feature = "libtorch")]
+mod memory;
+#[cfg(feature = "libtorch")]
 mod notebook;
 #[cfg(feature = "libtorch")]
 mod port;

@@ -1,6 +1,7 @@
 //! The comparison of two tensors of one shape and dtype, element by element, in one pass.
 
 use std::error::Error;
+use std::ptr;
 use std::sync::LazyLock;
 
 use half::{bf16, f16};
@@ -227,7 +228,8 @@ fn of_share<const N: usize, E: Element<N>>(
     let blocks = actual.chunks(BLOCK * N).zip(expected.chunks(BLOCK * N)).enumerate();
     for (block, (actual, expected)) in blocks {
         let (a, e) = (actual.as_chunks::<N>().0, expected.as_chunks::<N>().0);
-        if actual == expected {
+        // The bytes of a trace may be those of the file that it is compared with.
+        if ptr::eq(a, e) || a == e {
             total.numel += e.len();
             total.max_expected = total.max_expected.max(E::max_magnitude(e));
         } else {

@@ -78,7 +78,7 @@ impl ProgramReplay {
 
     fn run_in(&self, device: Device, precision: Precision) -> Result<Trace> {
         let mut started = self.start(device, precision)?;
-        let recorder = Recorder::new();
+        let recorder = Recorder::beside(&self.case.trace);
         recorder.describe(self.described.not_computed(&self.case)?, device);
         for step in 1..=self.described.steps {
             self.step(step, &mut started, &recorder).with_context(|| format!("step {step}"))?;

@@ -11,6 +11,7 @@
 #include <ATen/ops/addcdiv.h>
 #include <ATen/ops/addcmul.h>
 #include <ATen/ops/addmm.h>
+#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/headeronly/version.h>
 
@@ -64,21 +65,30 @@ extern "C" const char *tch_parity_ensure_dense(const at::Tensor *tensor) {
   return message_of([&] { ensure_dense(*tensor); });
 }
 
-// Copies the elements row by row, as the values that they stand for, to `to`, which has room for `size` bytes.
+// The tensor on the CPU, with its elements row by row, as the values that they stand for, which are `size` bytes.
+static at::Tensor plain(const at::Tensor &tensor, size_t size) {
+  ensure_dense(tensor);
+  if (tensor.nbytes() != size) throw std::invalid_argument("the tensor has another size");
+  if (tensor._is_zerotensor()) return at::zeros(tensor.sizes(), tensor.options().device(at::kCPU)); // it has no storage
+  at::Tensor plain = tensor.detach().cpu();
+  if (plain.is_conj()) plain = plain.resolve_conj();
+  if (plain.is_neg()) plain = plain.resolve_neg();
+  return plain.contiguous();
+}
+
+// Copies the elements to `to`, which has room for `size` bytes.
 extern "C" const char *tch_parity_copy_bytes(const at::Tensor *tensor, void *to, size_t size) {
   return message_of([&] {
-    ensure_dense(*tensor);
-    if (tensor->nbytes() != size) throw std::invalid_argument("the tensor has another size");
-    if (size == 0) return;
-    if (tensor->_is_zerotensor()) {
-      std::memset(to, 0, size); // it has no storage
-      return;
-    }
-    at::Tensor plain = tensor->detach().cpu();
-    if (plain.is_conj()) plain = plain.resolve_conj();
-    if (plain.is_neg()) plain = plain.resolve_neg();
-    plain = plain.contiguous();
-    std::memcpy(to, plain.const_data_ptr(), size);
+    const at::Tensor from = plain(*tensor, size);
+    if (size > 0) std::memcpy(to, from.const_data_ptr(), size);
+  });
+}
+
+// Sets *same to whether the elements are these `size` bytes.
+extern "C" const char *tch_parity_has_bytes(const at::Tensor *tensor, const void *bytes, size_t size, bool *same) {
+  return message_of([&] {
+    const at::Tensor with = plain(*tensor, size);
+    *same = size == 0 || std::memcmp(with.const_data_ptr(), bytes, size) == 0;
   });
 }
 

@@ -25,6 +25,12 @@ unsafe extern "C" {
         to: *mut c_void,
         size: usize,
     ) -> *const c_char;
+    fn tch_parity_has_bytes(
+        tensor: *const C_tensor,
+        bytes: *const c_void,
+        size: usize,
+        same: *mut bool,
+    ) -> *const c_char;
     fn tch_parity_grad_fn_name(tensor: *const C_tensor, name: *mut *const c_char) -> *const c_char;
     fn tch_parity_set_rng_state(state: *const C_tensor, cuda: bool) -> *const c_char;
     fn tch_parity_clear_grad(tensor: *const C_tensor) -> *const c_char;
@@ -237,6 +243,16 @@ pub(super) fn copy_bytes(tensor: &Tensor, to: &mut [u8]) -> Result<(), TchError>
         unsafe { tch_parity_copy_bytes(tensor.as_ptr(), to.as_mut_ptr().cast(), to.len()) };
     // SAFETY: null or the message of the call just made, on this thread.
     unsafe { check(message) }
+}
+
+/// Returns whether the elements that [`copy_bytes`] copies are these.
+pub(super) fn has_bytes(tensor: &Tensor, bytes: &[u8]) -> Result<bool, TchError> {
+    let (data, mut same) = (bytes.as_ptr().cast(), false);
+    // SAFETY: `as_ptr` as above; the call reads as many bytes as there are, or returns an error, and writes to `same`.
+    let message = unsafe { tch_parity_has_bytes(tensor.as_ptr(), data, bytes.len(), &mut same) };
+    // SAFETY: null or the message of the call just made, on this thread.
+    unsafe { check(message) }?;
+    Ok(same)
 }
 
 /// Returns the name that PyTorch prints as `grad_fn=<NAME>`, or `None` for a leaf.

@@ -6,7 +6,7 @@ use anyhow::{Context, Error, Result, ensure};
 use safetensors::tensor::{Dtype, TensorView};
 use tch::{Kind, Tensor};
 
-use super::shim::{copy_bytes, ensure_dense};
+use super::shim::{copy_bytes, ensure_dense, has_bytes};
 use crate::trace::{Digest, Trace};
 
 /// The dtypes that a [`Trace`] keeps, as libtorch and as safetensors name them.
@@ -39,6 +39,11 @@ impl Trace {
         let name = name.into();
         let (dtype, shape, bytes) = described(&name, tensor)?;
         let strides = tensor.stride().iter().map(|&n| n as usize).collect();
+        if let Some(known) = self.of_reference(&name, dtype, &shape)
+            && has_bytes(tensor, known)?
+        {
+            return self.append_reference(name, Some(strides));
+        }
         self.append(name, dtype, shape, Some(strides), |data, start| {
             data.try_reserve(bytes)?;
             data.resize(start + bytes, 0);

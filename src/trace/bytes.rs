@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use memmap2::Mmap;
@@ -13,7 +14,8 @@ const MAP_FROM: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) enum Bytes {
     Owned(Vec<u8>),
-    Mapped(Mmap),
+    /// Those of a file, which several traces can refer to.
+    Mapped(Arc<Mmap>),
 }
 
 impl Default for Bytes {
@@ -42,6 +44,6 @@ impl Bytes {
         // rewritten meanwhile, this process is stopped or sees mixed values, which is the price of comparing
         // files of any size. If the file is replaced by renaming, as `save` does, the map stays as it was.
         #[allow(unsafe_code)]
-        Ok(Bytes::Mapped(unsafe { Mmap::map(&file)? }))
+        Ok(Bytes::Mapped(Arc::new(unsafe { Mmap::map(&file)? })))
     }
 }

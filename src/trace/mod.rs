@@ -17,6 +17,7 @@ mod metadata;
 mod names;
 mod numbers;
 mod pattern;
+mod reference;
 mod strides;
 mod write_atomically;
 
@@ -44,6 +45,7 @@ use metadata::parse_part;
 pub use names::Names;
 pub(crate) use numbers::floats;
 pub(crate) use pattern::Pattern;
+use reference::Reference;
 pub use write_atomically::{AtomicFile, remove_unfinished_files, write_atomically};
 
 /// The name under which a safetensors file has its metadata.
@@ -78,6 +80,8 @@ pub struct Trace {
     foreign_keys: Vec<String>,
     /// The tensors that are the same storage as one before them, each with the name of that one.
     tied: HashMap<String, String>,
+    /// The tensors of another run, of which the trace need not hold the bytes again.
+    reference: Reference,
     /// Whether the trace is a file without the project's metadata, which would list the strides.
     of_unknown_strides: bool,
 }
@@ -127,7 +131,11 @@ impl Trace {
     /// # Errors
     /// Returns an error if the trace already has a tensor of that name.
     pub fn push_view(&mut self, name: impl Into<String>, view: &TensorView) -> Result<()> {
-        self.append(name.into(), view.dtype(), view.shape().to_vec(), None, |bytes, _| {
+        let name = name.into();
+        if self.of_reference(&name, view.dtype(), view.shape()) == Some(view.data()) {
+            return self.append_reference(name, None);
+        }
+        self.append(name, view.dtype(), view.shape().to_vec(), None, |bytes, _| {
             bytes.extend_from_slice(view.data());
             Ok(())
         })
@@ -151,12 +159,16 @@ impl Trace {
         let Bytes::Owned(bytes) = &mut self.bytes[place] else { unreachable!("added above") };
         let start = bytes.len();
         write(bytes, start).with_context(|| name.clone())?;
-        let mut entry = Entry::of_values(dtype, shape, place, start..bytes.len());
+        let entry = Entry::of_values(dtype, shape, place, start..bytes.len());
+        self.insert_strided(name, entry, strides);
+        Ok(())
+    }
+
+    fn insert_strided(&mut self, name: String, mut entry: Entry, strides: Option<Vec<usize>>) {
         if let Some(strides) = strides {
             entry.note_strides(strides);
         }
         self.tensors.insert(name, entry);
-        Ok(())
     }
 
     /// Returns the names of the tensors, in order, with those of which the trace has the digest alone.

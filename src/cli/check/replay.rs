@@ -19,6 +19,7 @@ use tch_parity::{
 use super::group::How;
 use crate::cli::computing::compute_with;
 use crate::cli::interruption::has_ctrl_c_asked;
+use crate::cli::memory::keep_freed_memory;
 use crate::cli::reports::{Judged, not_compared};
 
 /// The number of cases for each core that are replayed before the first of them is reported.
@@ -37,6 +38,7 @@ pub(super) fn replay_all(
     how: How,
     then: &mut dyn FnMut(Judged) -> ControlFlow<()>,
 ) {
+    keep_freed_memory();
     let opened = compute_with(numerics, how.device).map(|(device, here)| {
         // Portable numerics use one thread for a case, so that cases can run side by side. A GPU is one.
         let alone = numerics == Numerics::Native || device != Device::Cpu;
