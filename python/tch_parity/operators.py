@@ -6,6 +6,12 @@ import torch
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
+# What they return holds whatever the memory held before.
+UNWRITTEN = {
+    torch.ops.aten.empty.memory_format, torch.ops.aten.empty_like.default, torch.ops.aten.empty_strided.default,
+    torch.ops.aten.new_empty.default, torch.ops.aten.new_empty_strided.default,
+}
+
 
 def run_operators(exported, model, args, kwargs, take):
     """Runs a program on copies of what the model is about to be called with, and passes the results on.
@@ -24,11 +30,12 @@ class Results(torch.fx.Interpreter):
     def __init__(self, graph_module, take):
         super().__init__(graph_module)
         self.take = take
+        self.unwritten = {}
 
     def run_node(self, node):
         result = super().run_node(node)
         if node.op == "call_function" and node.target is not operator.getitem:
-            if isinstance(result, torch.Tensor):
+            if isinstance(result, torch.Tensor) and self.is_written(node, result):
                 self.take(node.name, result)
             elif isinstance(result, (tuple, list)):
                 # An element has the name of the first node that takes it.
@@ -37,6 +44,22 @@ class Results(torch.fx.Interpreter):
                     if at in taken and isinstance(element, torch.Tensor):
                         self.take(taken[at], element)
         return result
+
+    def is_written(self, node, result):
+        """Whether the elements are those of the program, and not what the memory held before."""
+        if result.layout != torch.strided:
+            return True
+        storage = result.untyped_storage()
+        if node.target in UNWRITTEN:
+            self.unwritten[storage.data_ptr()] = storage  # kept, so that no other tensor has its address
+            return False
+        if storage.data_ptr() not in self.unwritten:
+            return True
+        if not node.target._schema.is_mutable:
+            return False  # a view of it
+        if result.numel() * result.element_size() == storage.nbytes():
+            del self.unwritten[storage.data_ptr()]
+        return True
 
 
 def copies(exported, model, args, kwargs):
