@@ -4,6 +4,7 @@ checks each recording.
     zoo.py [NAME…]     prints a table; exits with 1 if two recordings differ, anything is left out, or a replay differs
     zoo.py --port [NAME…]  ports a recording of each, builds the port and runs its test, and prints a table
     zoo.py NAME FILE   records one architecture
+    zoo.py --operators  prints each operator of the programs once, for tests/zoo_operators.txt
     zoo.py --speed EXAMPLE TCH_PARITY  measures programs for scripts/bench
 """
 
@@ -162,12 +163,36 @@ def table(columns, row_of, names):
     sys.exit(not all_well)
 
 
+def operators():
+    """Prints the operators of the programs, which tests/models.rs looks for among those that it runs."""
+    from importlib.metadata import version
+
+    from safetensors import safe_open
+
+    found = set()
+    for name in (*IMAGES, *TEXTS):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "case.safetensors"
+            subprocess.run([sys.executable, "-W", "ignore", __file__, name, path, "digests"], check=True, stderr=subprocess.DEVNULL)
+            with safe_open(path, "pt") as case:
+                graphs = [bytes(case.get_tensor(key)) for key in case.keys() if re.fullmatch(r"program/(\d+/)?graph", key)]
+        print(f"{name}: {len(graphs)} programs", file=sys.stderr)
+        for graph in graphs:
+            # The graphs of parts without gradients stand within the JSON.
+            found |= set(re.findall(r'"target": ?"torch\.ops\.([\w.]+)"', graph.decode()))
+    versions = ", ".join(f"{package} {version(package)}" for package in ("torch", "torchvision", "transformers"))
+    print(f"# Written by scripts/zoo --operators: the operators of {len(IMAGES) + len(TEXTS)} architectures, with {versions}.")
+    print(*sorted(found), sep="\n")
+
+
 ZOO = "architecture", "tensors", "gradients of outputs", "MiB", "twice the same bytes", "left out", "replayed"
 PORTS = "architecture", "structs", "lines of Rust", "operators by name", "clippy and rustfmt silent", "its test"
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--port"]:
         table(PORTS, ported, sys.argv[2:])
+    elif sys.argv[1:2] == ["--operators"]:
+        operators()
     elif sys.argv[1:2] == ["--speed"]:
         import program_speed
 

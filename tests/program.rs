@@ -1,86 +1,17 @@
-//! Programs of torch.export: models that PyTorch records now are replayed by their programs to the bit, and what is
-//! wrong with a program is seen or said.
+//! Programs of torch.export: what is wrong with one is seen or said, and one that is saved runs.
 
 #![cfg(feature = "libtorch")]
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{python, pytorch, scratch, seed, stdout, tch_parity};
-use safetensors::tensor::{Dtype, TensorView};
+use common::programs::{Edit, argument, check, copied, edited, find, nodes, recorded, with_graph};
+use common::{python, scratch, seed, stdout, tch_parity};
 use serde_json::{Value as Json, json};
 use tch::{Kind, Tensor, no_grad};
-use tch_parity::{Case, Numerics, Program, ProgramReplay, Trace, Value, call};
-
-/// A change of a program.
-type Edit = fn(&mut Json);
-
-/// Returns the exit code of `check`, and what it writes.
-fn check(path: &Path, args: &[&str]) -> (Option<i32>, String) {
-    let mut command = tch_parity();
-    let output = command.arg("check").arg(path).args(args).env_remove("GITHUB_ACTIONS").output();
-    let output = output.unwrap();
-    let text =
-        [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-    assert!(!text.contains("panicked") && !text.contains("backtrace"), "{text}");
-    (output.status.code(), text)
-}
-
-/// Records the models of `tests/programs.py` that are named, or all.
-fn recorded(name: &str, models: &[&str]) -> PathBuf {
-    let folder = scratch(name);
-    let seed = (seed().parse::<u128>().unwrap_or(1) % 1_000_000).to_string();
-    let args = [&[folder.to_str().unwrap(), &*seed], models].concat();
-    pytorch("tests/programs.py", &args);
-    folder
-}
-
-#[test]
-fn recorded_models_are_replayed_by_their_programs_to_the_bit() {
-    let folder = recorded("programs", &[]);
-    let (code, text) = check(&folder, &["--criterion", "bitwise"]);
-    assert_eq!(code, Some(0), "{text}");
-    let count = fs::read_dir(&folder).unwrap().count();
-    assert!(count >= 30, "{count} models");
-    assert!(text.contains(&format!("{count} cases: {count} same, 0 differ, 0 could not be")));
-    // With other kernels a run in float64 tells rounding from mistakes.
-    let report = folder.join("report.json");
-    let accurate = ["--numerics", "native", "--criterion", "accurate", "--verbose", "--json"];
-    let (code, text) = check(&folder, &[&accurate[..], &[report.to_str().unwrap()]].concat());
-    assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("accurate required: as asked") && text.contains("rms to float64"));
-    let report: Json = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
-    fs::remove_file(folder.join("report.json")).unwrap();
-    let mut outputs = 0;
-    for report in report["reports"].as_array().unwrap() {
-        for tensor in report["tensors"].as_array().unwrap() {
-            let name = tensor["name"].as_str().unwrap();
-            // One of the models computes in bfloat16, and is that much further from the truth.
-            let low = report["name"].as_str().unwrap().contains("/dtypes");
-            if name.starts_with("forward/") && tensor["dtype"] == "F32" && !low {
-                let rms = |of: &str| tensor["distances"][of]["rms"].as_f64().unwrap();
-                let (distance, rounding) = (rms("expected"), rms("rounding"));
-                assert!(distance <= 1e-5 + 100. * rounding, "{name}: {distance}, {rounding}");
-                outputs += 1;
-            }
-        }
-    }
-    assert!(outputs > 100, "{outputs}");
-    // What was compared is not nothing, and the operators are many.
-    let mut operators = BTreeSet::new();
-    for file in fs::read_dir(&folder).unwrap() {
-        let case = Case::load(file.unwrap().path()).unwrap();
-        let replay = ProgramReplay::new(case).unwrap();
-        operators.extend(replay.operators().unwrap());
-        let computed = replay.run(tch::Device::Cpu).unwrap();
-        let of = |section: &str| computed.names().filter(|name| name.contains(section)).count();
-        assert!(of("forward/") > 1 && of("grad/") > 1 && of("/state/") > 0);
-    }
-    assert!(operators.len() > 90, "{}: {operators:?}", operators.len());
-}
+use tch_parity::{Numerics, Program, Trace, Value, call};
 
 #[test]
 fn a_wrong_program_is_traced_to_its_operator() {
@@ -166,6 +97,28 @@ fn a_wrong_program_is_traced_to_its_operator() {
 }
 
 #[test]
+fn a_bit_that_differs_is_seen_in_a_file_that_the_replay_does_not_copy() {
+    let file = recorded("programs_large", &["large_layers"]).join("large_layers.safetensors");
+    let recorded = fs::read(&file).unwrap();
+    let header = u64::from_le_bytes(recorded[..8].try_into().unwrap()) as usize;
+    assert!(recorded.len() > 1 << 20, "{} bytes are not mapped", recorded.len());
+    let entries: Json = serde_json::from_slice(&recorded[8..][..header]).unwrap();
+    let mut random = common::Random::new(&seed());
+    let (code, text) = check(&file, &["--verbose"]);
+    assert_eq!(code, Some(0), "{text}");
+    for name in ["forward/0", "grad/0.weight", "step/1/0.weight", "step/2/0.weight"] {
+        let mut changed = recorded.clone();
+        let offsets = entries[name]["data_offsets"].as_array().unwrap();
+        let [start, end] = [0, 1].map(|at| offsets[at].as_u64().unwrap() as usize);
+        changed[8 + header + start + random.below(end - start)] ^= 1;
+        fs::write(&file, changed).unwrap();
+        let (code, text) = check(&file, &[]);
+        assert_eq!(code, Some(1), "{name}: {text}");
+        assert!(text.contains(&format!("\n{name} ")) && text.contains(" (1 of "), "{name}: {text}");
+    }
+}
+
+#[test]
 fn a_program_that_cannot_be_run_is_an_error_in_one_line() {
     let folder = recorded("programs_refused", &["convolutions", "lbfgs", "autocast"]);
     for (name, says) in [
@@ -208,7 +161,7 @@ fn a_program_that_cannot_be_run_is_an_error_in_one_line() {
         ("version 9.0 of torch.export's schema", |graph| {
             graph["schema_version"] = serde_json::json!({ "major": 9, "minor": 0 });
         }),
-        ("unknown variant `as_custom_obj`", |graph| {
+        ("an argument of the type as_custom_obj is not supported", |graph| {
             let node = find(graph, "linear.default");
             *argument(node, "input") = serde_json::json!({ "as_custom_obj": {} });
         }),
@@ -237,55 +190,6 @@ fn a_program_that_cannot_be_run_is_an_error_in_one_line() {
         let file = with_graph(&folder, "convolutions", &damaged);
         check(&file, &[]);
     }
-}
-
-/// Returns the first node of an operator.
-fn find<'a>(graph: &'a mut Json, operator: &str) -> &'a mut Json {
-    let target = format!("torch.ops.aten.{operator}");
-    nodes(graph).iter_mut().find(|node| node["target"] == target).unwrap()
-}
-
-fn nodes(graph: &mut Json) -> &mut Vec<Json> {
-    graph["graph_module"]["graph"]["nodes"].as_array_mut().unwrap()
-}
-
-fn argument<'a>(node: &'a mut Json, name: &str) -> &'a mut Json {
-    let inputs = node["inputs"].as_array_mut().unwrap();
-    &mut inputs.iter_mut().find(|input| input["name"] == name).unwrap()["arg"]
-}
-
-/// Writes a case with another program, and returns its path.
-fn edited(folder: &Path, name: &str, edit: impl Fn(&mut Json)) -> PathBuf {
-    let case = Trace::load(folder.join(name).with_extension("safetensors")).unwrap();
-    let mut graph = serde_json::from_slice(case.get("program/graph").unwrap().data()).unwrap();
-    edit(&mut graph);
-    with_graph(folder, name, &serde_json::to_vec(&graph).unwrap())
-}
-
-fn with_graph(folder: &Path, name: &str, graph: &[u8]) -> PathBuf {
-    let case = Trace::load(folder.join(name).with_extension("safetensors")).unwrap();
-    let other = copied(&case, |_| true, graph);
-    let file = folder.join("edited").with_extension("safetensors");
-    other.save(&file).unwrap();
-    file
-}
-
-/// Returns the tensors and digests of a case whose names fit, with another program unless that is empty.
-fn copied(case: &Trace, keep: impl Fn(&str) -> bool, graph: &[u8]) -> Trace {
-    let mut other = Trace::new();
-    for name in case.names().filter(|name| keep(name)) {
-        let Some(view) = case.get(name) else {
-            other.push_digest(name, case.digest(name).unwrap()).unwrap();
-            continue;
-        };
-        let changed = name == "program/graph" && !graph.is_empty();
-        let graph = TensorView::new(Dtype::U8, vec![graph.len()], graph).unwrap();
-        other.push_view(name, if changed { &graph } else { &view }).unwrap();
-    }
-    let run = case.run::<Json>().unwrap().unwrap();
-    let environment = case.environment::<Json>().unwrap().unwrap();
-    other.describe(&run, &environment).unwrap();
-    other
 }
 
 /// Exports a model of dynamic sizes, and returns the folder with the program and what PyTorch computed.

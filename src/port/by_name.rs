@@ -58,6 +58,9 @@ impl Written {
                     let texts = floats.iter().map(|value| float(*value)).collect::<Vec<_>>();
                     format!("Value::Floats(vec![{}])", texts.join(", "))
                 }
+                Argument::Complex(real, imag) => {
+                    format!("Value::Complex({}, {})", float(*real), float(*imag))
+                }
                 Argument::Bool(bool) => format!("Value::Bool({bool})"),
                 Argument::Bools(bools) => format!("Value::Bools(vec!{bools:?})"),
                 Argument::Text(text) => format!("Value::Text({text:?}.to_owned())"),

@@ -147,6 +147,8 @@ pub(super) enum Argument {
     Ints(Vec<Int>),
     Float(f64),
     Floats(Vec<f64>),
+    /// The real and the imaginary part.
+    Complex(f64, f64),
     Bool(bool),
     Bools(Vec<bool>),
     Text(String),

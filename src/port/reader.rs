@@ -358,7 +358,9 @@ impl Reader {
             Json::AsMemoryFormat(format) => Argument::MemoryFormat(format),
             Json::AsLayout(_) => Argument::Layout,
             Json::AsDevice(device) => Argument::Device(device.r#type),
+            Json::AsComplex(value) => Argument::Complex(value.real.0, value.imag.0),
             Json::AsGraph(_) => bail!("control flow cannot be written in Rust"),
+            other => bail!("an argument of the type {} cannot be written", other.refused()),
         })
     }
 

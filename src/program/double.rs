@@ -87,7 +87,8 @@ impl Wider<'_> {
         let says_dtype = node.inputs.iter().any(|input| input.name == "dtype");
         let takes_tensors = node.inputs.iter().any(|input| !self.names(&input.arg).is_empty());
         if !says_dtype && !takes_tensors {
-            let arg = Argument::AsScalarType(DOUBLE);
+            let made = self.outputs(&node).iter().find_map(|name| self.narrow(name));
+            let arg = Argument::AsScalarType(made.map_or(DOUBLE, wide));
             node.inputs.push(NamedArgument { name: "dtype".to_owned(), arg });
         } else if !says_dtype {
             self.cast_inputs(&mut node, |meta| matches!(meta.dtype, 1..=5).then_some(DOUBLE));

@@ -141,6 +141,7 @@ fn shared(value: &Value) -> Value {
         Value::Ints(values) => Value::Ints(values.clone()),
         Value::Float(value) => Value::Float(*value),
         Value::Floats(values) => Value::Floats(values.clone()),
+        Value::Complex(real, imag) => Value::Complex(*real, *imag),
         Value::Bool(value) => Value::Bool(*value),
         Value::Bools(values) => Value::Bools(values.clone()),
         Value::Text(text) => Value::Text(text.clone()),

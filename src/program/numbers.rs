@@ -7,7 +7,7 @@ use tch::Kind;
 pub(super) const STRIDED: i64 = 7;
 
 /// The dtypes by their numbers in PyTorch's schema of programs, each with its number in `c10::ScalarType`.
-const DTYPES: [(i64, i64, Kind); 13] = [
+const DTYPES: [(i64, i64, Kind); 17] = [
     (1, 0, Kind::Uint8),
     (2, 1, Kind::Int8),
     (3, 2, Kind::Int16),
@@ -21,6 +21,10 @@ const DTYPES: [(i64, i64, Kind); 13] = [
     (11, 10, Kind::ComplexDouble),
     (12, 11, Kind::Bool),
     (13, 15, Kind::BFloat16),
+    (29, 24, Kind::Float8e4m3fn),
+    (30, 23, Kind::Float8e5m2),
+    (31, 26, Kind::Float8e4m3fnuz),
+    (32, 25, Kind::Float8e5m2fnuz),
 ];
 
 /// Returns the number of a dtype in `c10::ScalarType`, and tch's word for it.

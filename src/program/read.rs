@@ -164,7 +164,8 @@ impl Names {
                 let index = index.map_or(String::new(), |index| format!(":{index}"));
                 Value::Device(r#type + &index)
             }
-            Json::AsGraph(_) => bail!("a graph is not supported here"),
+            Json::AsComplex(value) => Value::Complex(value.real.0, value.imag.0),
+            other => bail!("an argument of the type {} is not supported here", other.refused()),
         }))
     }
 

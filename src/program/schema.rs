@@ -151,7 +151,44 @@ pub(crate) enum Argument {
     AsMemoryFormat(i64),
     AsLayout(i64),
     AsDevice(Device),
+    AsComplex(Complex),
     AsGraph(SubGraph),
+    // No operator of aten takes these: they are read so that the error names the operator.
+    AsStrings(IgnoredAny),
+    AsSymBools(IgnoredAny),
+    AsSymFloats(IgnoredAny),
+    AsOperator(IgnoredAny),
+    AsCustomObj(IgnoredAny),
+    AsNestedTensors(IgnoredAny),
+    AsIntLists(IgnoredAny),
+    AsFloatLists(IgnoredAny),
+    AsStringToArgument(IgnoredAny),
+}
+
+impl Argument {
+    /// Returns PyTorch's name for the type of an argument that is refused.
+    pub(crate) fn refused(&self) -> &'static str {
+        match self {
+            Argument::AsGraph(_) => "as_graph",
+            Argument::AsStrings(_) => "as_strings",
+            Argument::AsSymBools(_) => "as_sym_bools",
+            Argument::AsSymFloats(_) => "as_sym_floats",
+            Argument::AsOperator(_) => "as_operator",
+            Argument::AsCustomObj(_) => "as_custom_obj",
+            Argument::AsNestedTensors(_) => "as_nested_tensors",
+            Argument::AsIntLists(_) => "as_int_lists",
+            Argument::AsFloatLists(_) => "as_float_lists",
+            Argument::AsStringToArgument(_) => "as_string_to_argument",
+            _ => "this",
+        }
+    }
+}
+
+/// A complex number.
+#[derive(Deserialize)]
+pub(crate) struct Complex {
+    pub(crate) real: Float,
+    pub(crate) imag: Float,
 }
 
 #[derive(Deserialize)]

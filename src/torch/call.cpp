@@ -14,9 +14,10 @@
 
 // A value of an argument or a result. `data` is what the kind says, `count` how many elements it has.
 struct Value {
-  enum Kind : int32_t { None, Tensor, Tensors, Int, Ints, Float, Floats, Bool, Bools, Text, Device } kind;
+  enum Kind : int32_t { None, Tensor, Tensors, Int, Ints, Float, Floats, Bool, Bools, Text, Device, Complex } kind;
   int64_t integer; // of Int and Bool
-  double number;   // of Float
+  double number;   // of Float, and the real part of Complex
+  double imaginary;
   const void *data;
   size_t count;
 };
@@ -32,6 +33,7 @@ static c10::List<T> list(const Value &value) {
 
 // A value as the type of the argument in the operator's schema, as Python's bindings convert it.
 static c10::IValue converted(const Value &value, const c10::Type &type) {
+  const c10::complex<double> complex(value.number, value.imaginary);
   if (const auto *const optional = type.castRaw<c10::OptionalType>())
     return value.kind == Value::None ? c10::IValue() : converted(value, *optional->getElementType());
   const bool is_whole = value.kind == Value::Int || value.kind == Value::Bool;
@@ -39,10 +41,11 @@ static c10::IValue converted(const Value &value, const c10::Type &type) {
     case c10::TypeKind::TensorType: {
       if (value.kind == Value::Tensor) return *static_cast<const at::Tensor *>(value.data);
       if (value.kind == Value::None) return at::Tensor();
-      if (!is_whole && value.kind != Value::Float) break;
-      const at::Scalar scalar = value.kind == Value::Float  ? at::Scalar(value.number)
-                                : value.kind == Value::Bool ? at::Scalar(value.integer != 0)
-                                                            : at::Scalar(value.integer);
+      if (!is_whole && value.kind != Value::Float && value.kind != Value::Complex) break;
+      const at::Scalar scalar = value.kind == Value::Float     ? at::Scalar(value.number)
+                                : value.kind == Value::Complex ? at::Scalar(complex)
+                                : value.kind == Value::Bool    ? at::Scalar(value.integer != 0)
+                                                               : at::Scalar(value.integer);
       return at::native::wrapped_scalar_tensor(scalar);
     }
     case c10::TypeKind::IntType:
@@ -60,6 +63,7 @@ static c10::IValue converted(const Value &value, const c10::Type &type) {
       break;
     case c10::TypeKind::NumberType:
       if (value.kind == Value::Float) return value.number;
+      if (value.kind == Value::Complex) return complex;
       if (value.kind == Value::Bool) return value.integer != 0;
       if (is_whole) return value.integer;
       break;
@@ -102,7 +106,7 @@ static c10::IValue converted(const Value &value, const c10::Type &type) {
 
 // Gives a result to the caller, who owns the tensors.
 static void give(const c10::IValue &result, void (*take)(void *, const Value *), void *to) {
-  Value value{Value::None, 0, 0, nullptr, 0};
+  Value value{Value::None, 0, 0, 0, nullptr, 0};
   if (result.isTensor()) {
     value.kind = Value::Tensor;
     value.data = new at::Tensor(result.toTensor());
@@ -110,12 +114,12 @@ static void give(const c10::IValue &result, void (*take)(void *, const Value *),
   } else if (result.isTensorList()) {
     std::vector<const at::Tensor *> owned;
     for (const at::Tensor &tensor : result.toTensorVector()) owned.push_back(new at::Tensor(tensor));
-    value = {Value::Tensors, 0, 0, owned.data(), owned.size()};
+    value = {Value::Tensors, 0, 0, 0, owned.data(), owned.size()};
     take(to, &value);
   } else {
-    if (result.isInt() || result.isSymInt()) value = {Value::Int, result.toSymInt().expect_int(), 0, nullptr, 0};
-    else if (result.isBool()) value = {Value::Bool, result.toBool(), 0, nullptr, 0};
-    else if (result.isDouble()) value = {Value::Float, 0, result.toDouble(), nullptr, 0};
+    if (result.isInt() || result.isSymInt()) value = {Value::Int, result.toSymInt().expect_int(), 0, 0, nullptr, 0};
+    else if (result.isBool()) value = {Value::Bool, result.toBool(), 0, 0, nullptr, 0};
+    else if (result.isDouble()) value = {Value::Float, 0, result.toDouble(), 0, nullptr, 0};
     else if (!result.isNone()) throw std::invalid_argument(c10::str("it returns a ", result.tagKind()));
     take(to, &value);
   }

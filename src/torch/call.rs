@@ -32,6 +32,8 @@ pub enum Value {
     Float(f64),
     /// A list of floats.
     Floats(Vec<f64>),
+    /// A complex number: its real and its imaginary part.
+    Complex(f64, f64),
     /// A boolean.
     Bool(bool),
     /// A list of booleans.
@@ -48,6 +50,7 @@ struct RawValue {
     kind: i32,
     integer: i64,
     number: f64,
+    imaginary: f64,
     data: *const c_void,
     count: usize,
 }
@@ -202,13 +205,13 @@ fn pointers(value: &Given) -> Vec<*const C_tensor> {
 }
 
 fn raw(value: &Given, list: &[*const C_tensor]) -> RawValue {
-    let (mut integer, mut number) = (0, 0.);
+    let (mut integer, mut number, mut imaginary) = (0, 0., 0.);
     let value = match value {
         Given::Value(value) => value,
         Given::Tensors(_) => &Value::Tensors(Vec::new()),
         Given::Ints(values) => {
             let (data, count) = (values.as_ptr().cast(), values.len());
-            return RawValue { kind: 4, integer, number, data, count };
+            return RawValue { kind: 4, integer, number, imaginary, data, count };
         }
     };
     let (kind, data, count) = match value {
@@ -225,6 +228,10 @@ fn raw(value: &Given, list: &[*const C_tensor]) -> RawValue {
             (5, ptr::null(), 0)
         }
         Value::Floats(values) => (6, values.as_ptr().cast(), values.len()),
+        Value::Complex(real, imag) => {
+            (number, imaginary) = (*real, *imag);
+            (11, ptr::null(), 0)
+        }
         Value::Bool(value) => {
             integer = (*value).into();
             (7, ptr::null(), 0)
@@ -233,7 +240,7 @@ fn raw(value: &Given, list: &[*const C_tensor]) -> RawValue {
         Value::Text(text) => (9, text.as_ptr().cast(), text.len()),
         Value::Device(device) => (10, device.as_ptr().cast(), device.len()),
     };
-    RawValue { kind, integer, number, data, count }
+    RawValue { kind, integer, number, imaginary, data, count }
 }
 
 /// Takes over a result. It is called by C++, and must not panic.

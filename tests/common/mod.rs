@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unused_imports)] // each test file uses only some of these
 
+pub(crate) mod programs;
 mod python;
 
 use std::env;
