@@ -112,10 +112,18 @@ def recorded(name, folder):
     return digest, order, path.stat().st_size / 2**20, about["run"].get("not_recorded", [])
 
 
-def replayed(folder):
+# As far as one machine can compute as others do: the instruction sets that MKL and oneDNN may use, and threads.
+MACHINES = [
+    {"MKL_ENABLE_INSTRUCTIONS": mkl, "ONEDNN_MAX_CPU_ISA": onednn, "OMP_NUM_THREADS": threads}
+    for mkl, onednn in (("SSE4_2", "SSE41"), ("AVX2", "AVX2"), ("AVX512", "AVX512_CORE"))
+    for threads in ("1", "2")
+]
+
+
+def replayed(folder, machine={}):
     """What `check` says of a recording: that all tensors are bitwise the same, or its verdict."""
     command = [Path(__file__).with_name("run"), "check", Path(folder) / "case.safetensors"]
-    said = subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **machine}).stdout.splitlines()
     verdict = said[-1].rpartition(" (")[2] if said else "no verdict"
     return verdict.split(", ")[0] if said and said[-1].startswith("same: ") else f"NO: {verdict}"
 
@@ -124,12 +132,13 @@ def row(name, folder):
     """A row of the table of docs/zoo.md, and whether all in it is well."""
     (digest, order, size, lacks), again = recorded(name, folder), recorded(name, folder)[0]
     replay = replayed(folder)
+    varied = sum(replayed(folder, machine) == replay for machine in MACHINES)
     outputs = {name.split("/", 1)[1] for name in order if name.startswith("forward/")}
     gradients = sum(name.startswith("grad/") and name.split("/", 1)[1] in outputs for name in order)
     same = "yes" if digest == again else "NO"
     said = "; ".join(sorted(lacks)[:3]) + (f"; and {len(lacks) - 3} more" if len(lacks) > 3 else "") or "nothing"
-    text = f"| {name} | {len(order)} | {gradients} | {size:.0f} | {same} | {said} | {replay} |"
-    return text, digest == again and not lacks and not replay.startswith("NO")
+    text = f"| {name} | {len(order)} | {gradients} | {size:.0f} | {same} | {said} | {replay} | {varied} of {len(MACHINES)} |"
+    return text, digest == again and not lacks and not replay.startswith("NO") and varied == len(MACHINES)
 
 
 def ported(name, folder):
@@ -185,7 +194,7 @@ def operators():
     print(*sorted(found), sep="\n")
 
 
-ZOO = "architecture", "tensors", "gradients of outputs", "MiB", "twice the same bytes", "left out", "replayed"
+ZOO = "architecture", "tensors", "gradients of outputs", "MiB", "twice the same bytes", "left out", "replayed", "as on other machines"
 PORTS = "architecture", "structs", "lines of Rust", "operators by name", "clippy and rustfmt silent", "its test"
 
 if __name__ == "__main__":

@@ -226,3 +226,32 @@ fn every_type_of_argument_runs_or_is_refused() {
     assert_eq!(run, listed("| run |"));
     assert_eq!(refused, listed("| refused |"));
 }
+
+#[test]
+fn replays_have_the_same_bits_whatever_is_said_of_the_cpu_and_of_threads() {
+    let names = ["convolutions", "lstm", "encoder_layer", "linear_algebra", "large_layers"];
+    let files = names.map(|name| MODELS.0.join(name).with_extension("safetensors"));
+    let report = scratch("models_varied").join("report.json");
+    let check = |mkl: &str, onednn: &str, threads: &str, numerics: &str| {
+        let mut command = tch_parity();
+        command.arg("check").args(&files).args(["--numerics", numerics]);
+        command.args(["--criterion", "bitwise", "--json"]).arg(&report);
+        command.env("MKL_ENABLE_INSTRUCTIONS", mkl).env("ONEDNN_MAX_CPU_ISA", onednn);
+        command.env("OMP_NUM_THREADS", threads).env("ATEN_CPU_CAPABILITY", "avx2");
+        let code = command.output().unwrap().status.code();
+        (code, fs::read_to_string(&report).unwrap())
+    };
+    let sets = [("SSE4_2", "SSE41"), ("AVX2", "AVX2"), ("AVX512", "AVX512_CORE")];
+    for (mkl, onednn) in sets {
+        for threads in ["1", "2"] {
+            let (code, report) = check(mkl, onednn, threads, "portable");
+            assert_eq!(code, Some(0), "{mkl}, {threads} threads: {report}");
+        }
+    }
+    // As a control, native bits are others, and those of one instruction set are not those of another one, unless the
+    // CPU has but one.
+    let native = sets.map(|(mkl, onednn)| check(mkl, onednn, "1", "native"));
+    if native.iter().all(|(code, report)| *code == Some(0) || *report == native[0].1) {
+        eprintln!("NOTE: the instruction sets change nothing here, natively either");
+    }
+}

@@ -9,8 +9,9 @@ from row import Row
 TITLE = "Programs"
 HOW = """
 Exported programs against the Python that they come from, on one thread: training steps with AdamW, the memory by which
-a forward with autograd grows, and `check` of a recorded case, without its start, against the replay within it. Each
-side is a process of its own that takes its rounds in turn.
+a forward with autograd grows, and `check` of a recorded case, without its start, against the replay alone. Each side is
+a process of its own that takes its rounds in turn. The replay alone has run before, and `check` is a new process each
+time.
 """
 
 
