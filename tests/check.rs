@@ -474,3 +474,23 @@ fn a_second_ctrl_c_ends_the_check_while_it_reports() {
     let left = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(left.collect::<Vec<_>>(), ["cases"]);
 }
+
+/// Checks that the page of a difference says which operator computes what differs, and from which line of Python.
+#[test]
+fn the_page_names_the_operator_and_the_line_of_python() {
+    let folder = scratch("page_of_check");
+    let mut bytes = fs::read(Path::new(common::ROOT).join("examples/llama.safetensors")).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let read = serde_json::from_slice::<Value>(&bytes[8..header]).unwrap();
+    let offset = read["forward/layers.0"]["data_offsets"][0].as_u64().unwrap() as usize;
+    bytes[header + offset] ^= 1;
+    let (file, page) = (folder.join("case.safetensors"), folder.join("page.html"));
+    fs::write(&file, bytes).unwrap();
+    let output = tch_parity().arg("check").arg(&file).arg("--html").arg(&page).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, computed) = page.split_once("forward/layers.0</a><br>").unwrap();
+    let (computed, _) = computed.split_once("</span>").unwrap();
+    let says = ["computed by aten::add.Tensor in layers.0 (llama.py:", ": return x + self.mlp("];
+    assert!(says.iter().all(|words| computed.contains(words)), "{computed}");
+}

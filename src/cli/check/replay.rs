@@ -1,5 +1,6 @@
 //! The replay of cases in this process, one after the other or in parallel.
 
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +13,8 @@ use serde_json::{Map, Value};
 use tch::Device;
 use tch_parity::report::Report;
 use tch_parity::{
-    Case, Criterion, Edge, Environment, Numerics, ProgramReplay, Replay, Required, Trace, compare,
-    compare_with_truth, dataflow, is_given,
+    Case, Comparison, Criterion, Edge, Environment, Numerics, ProgramReplay, Replay, Required,
+    Trace, compare, compare_with_truth, dataflow, is_given,
 };
 
 use super::group::How;
@@ -160,6 +161,18 @@ impl Recorded {
             Recorded::Program(replay) => replay.dataflow().unwrap_or_default(),
         }
     }
+
+    /// Returns the operations that compute the outputs of modules that differ, by the names of these.
+    fn operations(&self, comparison: &Comparison) -> BTreeMap<String, String> {
+        let differ = comparison.tensors.iter().filter(|tensor| !tensor.passes);
+        let differ = differ.map(|tensor| tensor.name.as_str()).collect::<HashSet<_>>();
+        match self {
+            Recorded::Program(replay) if !differ.is_empty() => {
+                replay.computed_by(|name| differ.contains(name)).unwrap_or_default()
+            }
+            _ => BTreeMap::new(), // the notebook's dataflow has them
+        }
+    }
 }
 
 fn replay(file: &Path, device: Device, how: How, here: &Environment) -> Result<Report> {
@@ -201,6 +214,7 @@ fn replay(file: &Path, device: Device, how: How, here: &Environment) -> Result<R
         comparison.detail(&actual, &case.trace);
     }
     let mut report = Report::new(&name, reason, comparison, || recorded.dataflow());
+    report.operations.extend(recorded.operations(&report.comparison));
     report.file = Some(name);
     report.environments = [Some(here), Some(case.environment.clone())];
     Ok(report)
