@@ -185,6 +185,23 @@ class Crossing(nn.Module):
         return self.out(z)
 
 
+class ModeConstants(nn.Module):
+    """Constants that are the same in both modes, some of them several times, and others that are not."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.table, self.other = torch.linspace(0, 1, 300), torch.linspace(0, 2, 300)  # no buffers
+
+    def forward(self, x):
+        x = self.fc(x) * torch.tensor([1.0, 2.0, 3.0, 4.0])
+        if self.training:
+            x = x + torch.tensor([0.1, 0.2, 0.3, 0.4]) + self.table[4:8]
+        else:
+            x = x - torch.tensor([0.5, 0.2, 0.3, 0.4]) + self.other[4:8]
+        return x * torch.tensor([1.0, 2.0, 3.0, 4.0]) + self.table[:4]
+
+
 class Maybe(nn.Module):
     """A block with and without a layer of its own."""
 
@@ -287,6 +304,7 @@ def main(folder):
     for name, (model, make, loss_of) in models.items():
         record(folder / f"{name}.safetensors", model, make, loss_of)
     record(folder / "both-modes.safetensors", BothModes(), lambda: (torch.randn(4, 6),), square, both_modes=True)
+    record(folder / "mode-constants.safetensors", ModeConstants(), lambda: (torch.randn(3, 4),), square, both_modes=True)
     record(folder / "crossing.safetensors", Crossing(), lambda: (torch.randn(3, 4),), square, both_modes=True)
     with Recorder(folder / "no-parameters.safetensors", nn.Sequential(nn.Softplus(), nn.Softmax(-1))) as rec:
         rec.forward(torch.randn(2, 3))

@@ -46,7 +46,7 @@ fn recorded(folder: &Path) -> Vec<PathBuf> {
 fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     let folder = scratch("ported");
     let files = recorded(&folder);
-    assert_eq!(files.len(), 15, "{files:?}");
+    assert_eq!(files.len(), 16, "{files:?}");
     share_build(&folder);
     let workspace = folder.join("workspace");
     fs::create_dir(&workspace).unwrap();
@@ -115,6 +115,8 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     assert!(both.contains("pub fn forward_t(&self, x: &Tensor, train: bool)"), "{both}");
     assert!(both.contains("x = cell.forward_t(&x, train)?;"), "{both}");
     assert!(both.contains("(if train { 0.5 } else { 0.8 })?"), "{both}");
+    let constants = source("mode-constants/src/lib.rs");
+    assert_eq!(constants.matches("if train {").count(), 1, "{constants}");
     let gate = source("both-modes/src/gate.rs");
     assert!(gate.contains("pub fn forward(&self, x: &Tensor)"), "{gate}");
     assert!(

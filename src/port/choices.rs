@@ -24,7 +24,9 @@ impl Union<'_> {
     /// Returns the value that is `t` in `train()` and `e` in `eval()`, for a step of both or the end of the programs.
     pub(super) fn either(&mut self, t: Id, e: Id, like: &Step) -> Result<Id, Apart> {
         let known = self.choices.iter().find(|(sides, _)| *sides == (t, e));
-        if t == e || known.is_some() {
+        let from = |id: Id| &self.values[id].from;
+        let is_constant = matches!(from(t), From::Constant(_)) && from(t) == from(e);
+        if t == e || is_constant || known.is_some() {
             return Ok(known.map_or(t, |(_, choice)| *choice));
         }
         let of = [t, e].map(|id| self.branch_of.get(&id).copied());

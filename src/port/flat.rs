@@ -223,6 +223,15 @@ impl Flat {
         })
     }
 
+    /// Gives the constants other names.
+    pub(super) fn rename_constants(&mut self, name: impl Fn(&str) -> String) {
+        for value in &mut self.values {
+            if let From::Constant(known) = &mut value.from {
+                *known = name(known);
+            }
+        }
+    }
+
     /// Returns whether the model was exported in `train()`; `None` where nothing in it depends on that.
     pub(super) fn is_training(&self) -> Option<bool> {
         let mut modes =

@@ -45,7 +45,7 @@ use class::{Class, Classes};
 use constant::Constant;
 use flat::{Argument, Flat, Id};
 use methods::Methods;
-use modes::{constant_of_eval, unite};
+use modes::unite;
 pub use package::Proof;
 use tree::Tree;
 
@@ -128,15 +128,19 @@ impl Port {
             let first = |name: &str| tied(name).unwrap_or_else(|| name.to_owned());
             Flat::read(program.json, first)
         };
-        let (of_train, of_eval) = (read(train)?, read(eval)?);
+        let (mut of_train, mut of_eval) = (read(train)?, read(eval)?);
         let mut written = constants(&of_train, train, str::to_owned)?;
-        let in_eval = constants(&of_eval, eval, constant_of_eval)?;
-        let same = |a: &str, b: &str| {
-            let known = written.get(a);
-            known.is_some_and(|known| in_eval.get(&constant_of_eval(b)) == Some(known))
+        let in_eval = |name: &str| format!("{name}_in_eval");
+        written.extend(constants(&of_eval, eval, in_eval)?);
+        // The same constant has one name.
+        let order = of_train.constants().map(str::to_owned).collect::<Vec<_>>();
+        let first = |name: String| {
+            let same = order.iter().find(|known| written.get(*known) == written.get(&name));
+            same.cloned().unwrap_or(name)
         };
-        let flat = unite(of_train, &of_eval, same)?;
-        written.extend(in_eval);
+        of_train.rename_constants(|name| first(name.to_owned()));
+        of_eval.rename_constants(|name| first(in_eval(name)));
+        let flat = unite(of_train, &of_eval)?;
         let read = flat.constants().collect::<HashSet<_>>();
         written.retain(|name, _| read.contains(name.as_str()));
         Port::of(flat, written, Mode::Both)

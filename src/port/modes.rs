@@ -16,20 +16,14 @@ use super::flat::{Argument, Flat, From, Id, Int, Signature, Step, Value};
 /// What the key of a call has behind it that only `eval()` makes.
 const IN_EVAL: &str = " in eval()";
 
-/// Returns the name of a constant that the program of `eval()` alone has.
-pub(super) fn constant_of_eval(name: &str) -> String {
-    format!("{name}_in_eval")
-}
-
 /// A part of a call that both programs have: the key of the call, and which part it is.
 pub(super) type Place = (String, usize);
 
-/// Unites the programs of `train()` and of `eval()` of a model. `same` returns whether a constant of the first one, by
-/// its name, is one of the second.
+/// Unites the programs of `train()` and of `eval()` of a model, whose constants have one name if they are the same.
 ///
 /// # Errors
 /// Returns an error if the programs take or return something else.
-pub(super) fn unite(train: Flat, eval: &Flat, same: impl Fn(&str, &str) -> bool) -> Result<Flat> {
+pub(super) fn unite(train: Flat, eval: &Flat) -> Result<Flat> {
     let other = |what: &str| {
         format!(
             "the model {what} in train() and in eval(), so that no forward_t has both: record the two modes in cases of \
@@ -46,7 +40,7 @@ pub(super) fn unite(train: Flat, eval: &Flat, same: impl Fn(&str, &str) -> bool)
     ensure!(returns_same, other("returns something else"));
     let mut apart = HashSet::new();
     loop {
-        let mut union = Union::new(&train, eval, &apart, &same);
+        let mut union = Union::new(&train, eval, &apart);
         let before = apart.len();
         match union.program() {
             Ok(outputs) => {
@@ -109,12 +103,7 @@ pub(super) struct Union<'a> {
 }
 
 impl<'a> Union<'a> {
-    fn new(
-        train: &'a Flat,
-        eval: &'a Flat,
-        apart: &'a HashSet<Place>,
-        same: &impl Fn(&str, &str) -> bool,
-    ) -> Union<'a> {
+    fn new(train: &'a Flat, eval: &'a Flat, apart: &'a HashSet<Place>) -> Union<'a> {
         let sizes = |flat: &Flat| {
             let metas = flat.inputs.iter().map(|id| flat.values[*id].meta.as_ref());
             metas.map(|meta| meta.map(|meta| meta.sizes.clone())).collect::<Vec<_>>()
@@ -137,20 +126,12 @@ impl<'a> Union<'a> {
             if value.from == From::Computed {
                 continue;
             }
-            let known = train.values.iter().position(|known| match (&known.from, &value.from) {
-                (From::Variable(a), From::Variable(b)) => a == b,
-                (From::Constant(a), From::Constant(b)) => same(a, b),
-                _ => false,
+            let known = train.values.iter().position(|known| known.from == value.from);
+            let known = known.unwrap_or_else(|| {
+                union.values.push(value.clone());
+                union.values.len() - 1
             });
-            let known = match (known, &value.from) {
-                (None, From::Constant(name)) => {
-                    let from = From::Constant(constant_of_eval(name));
-                    union.values.push(Value { from, ..value.clone() });
-                    Some(union.values.len() - 1)
-                }
-                (known, _) => known,
-            };
-            union.of_eval.extend(known.map(|known| (id, known)));
+            union.of_eval.insert(id, known);
         }
         union
     }

@@ -125,7 +125,7 @@ impl Writer<'_> {
         let class = &port.classes.classes[port.classes.of_body[calls[0]]];
         let element = match &class.layer {
             Some(_) => "layer".to_owned(),
-            None => snake(&class.name).rsplit('_').next().unwrap_or("module").to_owned(),
+            None => snake(&class.base).rsplit('_').next().unwrap_or("module").to_owned(),
         };
         let element = if element == name { "module".to_owned() } else { element };
         let mark = if class.layer.is_none() { "?" } else { "" };

@@ -184,7 +184,8 @@ impl Builder<'_> {
     /// Returns which of the frames of the steps is that of the `forward` at a depth.
     fn level(&self, range: Range<usize>, depth: usize) -> usize {
         let steps = &self.flat.steps[range];
-        let direct = steps.iter().find(|step| step.modules.len() == depth + 1);
+        let is_direct = |step: &&Step| step.modules.len() == depth + 1 && !step.frames.is_empty();
+        let direct = steps.iter().find(is_direct);
         match direct {
             Some(step) => step.frames.len().saturating_sub(1),
             None => depth,
