@@ -2,15 +2,13 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
-
 use std::env;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::{data, pytorch, scratch, stdout, tch_parity};
+use crate::common::{data, pytorch, scratch, stdout, tch_parity};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 use tch_parity::Trace;

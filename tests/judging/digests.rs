@@ -3,13 +3,11 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use common::{pytorch, scratch, tch_parity};
+use crate::common::{pytorch, scratch, tch_parity};
 use serde_json::{Value as Json, json};
 use tch_parity::{Case, Criterion, Digest, Parity, Trace, compare};
 
@@ -251,7 +249,7 @@ fn a_damaged_digest_is_an_error() {
         let error = format!("{:#}", Trace::from_bytes(file(order, digests)).unwrap_err());
         assert!(error.contains(says), "{says}: {error}");
     }
-    let mut random = common::Random::new(&common::seed());
+    let mut random = crate::common::Random::new(&crate::common::seed());
     let bytes = file(&["b", "a"], &good);
     for _ in 0..2000 {
         let mut damaged = bytes.clone();

@@ -2,9 +2,7 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
-
-use common::{data, differences};
+use crate::common::{data, differences};
 use tch::Tensor;
 use tch_parity::Trace;
 

@@ -3,14 +3,13 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
 #[allow(dead_code)] // its main
-#[path = "../examples/convnet.rs"]
+#[path = "../../examples/convnet.rs"]
 mod convnet;
 
 use std::path::Path;
 
-use common::{ROOT, python, seed, stdout};
+use crate::common::{ROOT, python, seed, stdout};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use tch_parity::{Case, Criterion, Parity, Required, Side, Trace, Verdict, compare};

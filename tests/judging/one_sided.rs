@@ -1,12 +1,10 @@
 //! What only one side of a comparison has: which side lacks it, the option that leaves it out, and the hint at a
 //! prefix.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{scratch, tch_parity};
+use crate::common::{scratch, tch_parity};
 use safetensors::tensor::{Dtype, TensorView};
 use tch_parity::Trace;
 

@@ -1,7 +1,5 @@
 //! What one run says that it does not have is no difference in what both have.
 
-mod common;
-
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use tch_parity::report::Report;

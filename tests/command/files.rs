@@ -3,13 +3,11 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use common::{assert_same, pytorch, scratch, stdout, tch_parity};
+use crate::common::{assert_same, pytorch, scratch, stdout, tch_parity};
 use safetensors::tensor::Dtype;
 use tch_parity::{Criterion, Trace, compare};
 

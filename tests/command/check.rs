@@ -2,8 +2,6 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
-
 use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
@@ -13,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use common::{data, pytorch, scratch, seed, stdout, tch_parity};
+use crate::common::{data, pytorch, scratch, seed, stdout, tch_parity};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tch_parity::{
@@ -307,7 +305,7 @@ fn peak(command: &str, args: &[&Path]) -> f64 {
     let script = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, \
                   stdout=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
     // A process that had torch would count as the command's own memory.
-    let mut python = Command::new(common::interpreter());
+    let mut python = Command::new(crate::common::interpreter());
     python.args(["-c", script, env!("CARGO_BIN_EXE_tch-parity"), command]).args(args);
     stdout(&python.output().unwrap()).trim().parse().unwrap()
 }
@@ -479,7 +477,8 @@ fn a_second_ctrl_c_ends_the_check_while_it_reports() {
 #[test]
 fn the_page_names_the_operator_and_the_line_of_python() {
     let folder = scratch("page_of_check");
-    let mut bytes = fs::read(Path::new(common::ROOT).join("examples/llama.safetensors")).unwrap();
+    let mut bytes =
+        fs::read(Path::new(crate::common::ROOT).join("examples/llama.safetensors")).unwrap();
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let read = serde_json::from_slice::<Value>(&bytes[8..header]).unwrap();
     let offset = read["forward/layers.0"]["data_offsets"][0].as_u64().unwrap() as usize;

@@ -2,15 +2,13 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use common::{ROOT, assert_shown, blocks, examples, scratch, stdout};
+use crate::common::{ROOT, assert_shown, blocks, examples, scratch, stdout};
 
 /// The commands that no test runs, and what runs them instead.
 const LEFT_OUT: [(&str, &str); 5] = [
@@ -27,7 +25,7 @@ const LEFT_OUT: [(&str, &str); 5] = [
     ),
 ];
 
-/// The page that `tests/tutorial.rs` does as it says.
+/// The page that `tests/pages/tutorial.rs` does as it says.
 const TUTORIAL: &str = "docs/porting.md";
 
 /// The languages of blocks. There is none for a command that is not run.
@@ -74,7 +72,7 @@ fn every_command_prints_what_its_page_shows() {
             symlink(Path::new(ROOT).join(name), folder.join(name)).unwrap();
         }
         // The reference's Python, wherever it is.
-        let python = common::python();
+        let python = crate::common::python();
         let words = [python.get_program()].into_iter().chain(python.get_args());
         let words = words.map(|word| format!("'{}' ", word.display())).collect::<String>();
         let wrapper = format!("#!/bin/sh\nexec {words}\"$@\"\n");
@@ -133,7 +131,7 @@ fn what_is_left_out_above_is_shown_and_run_elsewhere() {
 
 #[test]
 fn the_benchmarks_are_those_that_were_measured() {
-    let page = common::pytorch("scripts/benchmarks/__main__.py", &["target", "--page"]);
+    let page = crate::common::pytorch("scripts/benchmarks/__main__.py", &["target", "--page"]);
     assert_eq!(page, read("docs/benchmarks.md"));
 }
 

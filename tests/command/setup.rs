@@ -1,13 +1,11 @@
 //! `scripts/setup` says in one line what is missing, and does nothing twice.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{ROOT, scratch};
+use crate::common::{ROOT, scratch};
 
 /// A stand-in for Python that is new enough, has venv, and creates virtual environments whose pip fails.
 const PYTHON: &str = r#"

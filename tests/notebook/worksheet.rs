@@ -2,12 +2,10 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{ROOT, data, pytorch, scratch, seed, stdout, tch_parity};
+use crate::common::{ROOT, data, pytorch, scratch, seed, stdout, tch_parity};
 use tch::{Kind, Tensor};
 use tch_parity::worksheet::Worksheet;
 use tch_parity::{Case, Replay, Trace};

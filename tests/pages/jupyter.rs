@@ -2,14 +2,12 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
-
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tch_parity::{Environment, Trace};
 
-use common::{data, pytorch, scratch, seed, stdout, tch_parity};
+use crate::common::{data, pytorch, scratch, seed, stdout, tch_parity};
 
 #[test]
 fn notebooks_execute_to_the_outputs_that_they_hold() {

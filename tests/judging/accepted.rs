@@ -1,11 +1,9 @@
 //! The differences that a reader accepts: each needs a reason, and what nothing needs is named.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{scratch, tch_parity};
+use crate::common::{scratch, tch_parity};
 use safetensors::tensor::{Dtype, TensorView};
 use tch_parity::{Accepted, Comparison, Criterion, Trace, compare};
 

@@ -2,8 +2,6 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
-
 use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
@@ -11,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{ROOT, data, python, scratch, stdout, tch_parity};
+use crate::common::{ROOT, data, python, scratch, stdout, tch_parity};
 use serde_json::{Value, json};
 use tch::Device;
 use tch_parity::{Criterion, Environment, Numerics, Trace, compare};

@@ -2,9 +2,7 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
-
-use common::{assert_same, recorded_file};
+use crate::common::{assert_same, recorded_file};
 use serde_json::Value;
 use tch_parity::Trace;
 

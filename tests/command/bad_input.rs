@@ -3,15 +3,13 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
-
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{ROOT, Random, data, scratch, stdout, tch_parity};
+use crate::common::{ROOT, Random, data, scratch, stdout, tch_parity};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 use tch_parity::{Case, Replay, Run, ThreeLayerNet, Trace, train};
@@ -234,7 +232,10 @@ fn files_that_list_strides_that_no_tensor_can_have() {
 fn a_bool_of_another_byte_is_true_as_in_pytorch() {
     let header = r#"{"b":{"dtype":"BOOL","shape":[3],"data_offsets":[0,3]}}"#;
     let file = safetensors(&scratch("bad_input_bool"), "bool", header, &[2, 0, 1]);
-    assert_eq!(common::stdout(&show(file).output().unwrap()), "b\ttensor([ True, False,  True])\n");
+    assert_eq!(
+        crate::common::stdout(&show(file).output().unwrap()),
+        "b\ttensor([ True, False,  True])\n"
+    );
 }
 
 #[test]
@@ -341,7 +342,7 @@ fn a_case_with_any_byte_of_its_header_changed_is_refused_or_read_without_a_panic
     let file = scratch("bad_input_fuzz").join("case");
     let whole = fs::read(data("cases/zero.safetensors")).unwrap();
     let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
-    let seed = common::seed();
+    let seed = crate::common::seed();
     println!("to repeat: TCH_PARITY_SEED={seed}");
     let mut random = Random::new(&seed);
     let mut random = |below: usize| random.below(below);

@@ -1,11 +1,9 @@
 //! The reports as an HTML page: what it says, and that nothing of a file becomes a part of the page.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{data, scratch, tch_parity};
+use crate::common::{data, scratch, tch_parity};
 use safetensors::tensor::{Dtype, TensorView};
 use tch_parity::report::{Format, Html, NotCompared, Report};
 use tch_parity::{Criterion, Trace, compare};

@@ -2,9 +2,7 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
-
-use common::{assert_same, pytorch, scratch, seed};
+use crate::common::{assert_same, pytorch, scratch, seed};
 use tch_parity::{Linear, ThreeLayerNet, Trace};
 
 #[test]

@@ -2,13 +2,11 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use common::{data, scratch, stdout, tch_parity};
+use crate::common::{data, scratch, stdout, tch_parity};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -397,7 +395,7 @@ fn ci_gets_json_junit_and_annotations() {
     // An XML parser reads the file.
     let script = "import sys, xml.etree.ElementTree as e; r = e.parse(sys.argv[1]).getroot(); \
                   print(len(r.findall('.//testcase')), [f.get('message') for f in r.findall('.//failure')])";
-    let python = common::python().args(["-c", script]).arg(&junit).output().unwrap();
+    let python = crate::common::python().args(["-c", script]).arg(&junit).output().unwrap();
     assert_eq!(stdout(&python), "169 ['DIFFERS']\n");
 }
 
@@ -441,7 +439,7 @@ fn reports(folder: &Path, name: &str, actual: f32, expected: f32) -> (Value, Vec
     let output = command.arg("--json").arg(&json).arg("--junit").arg(&junit).output().unwrap();
     let script = "import sys, json, xml.etree.ElementTree as e; r = e.parse(sys.argv[1]).getroot(); \
                   print(json.dumps([t.get('name') for t in r.iter('testcase')]))";
-    let python = common::python().args(["-c", script]).arg(&junit).output().unwrap();
+    let python = crate::common::python().args(["-c", script]).arg(&junit).output().unwrap();
     (
         serde_json::from_slice(&fs::read(json).unwrap()).unwrap(),
         serde_json::from_str(&stdout(&python)).unwrap(),
@@ -660,7 +658,7 @@ fn junit_counts_what_failed_was_skipped_or_could_not_be_compared() {
                       print(json.dumps([dict(s.attrib, found=[len(s.findall('testcase')), len(s.findall('testcase/skipped')), \
                       len(s.findall('testcase/error')), len(s.findall('testcase/failure'))], \
                       out=s.findtext('system-out'), order=sorted({c.tag for c in s})) for s in r]))";
-        let python = common::python().args(["-c", script]).arg(&junit).output().unwrap();
+        let python = crate::common::python().args(["-c", script]).arg(&junit).output().unwrap();
         serde_json::from_str::<Value>(&stdout(&python)).unwrap()
     };
     let count = |suite: &Value, name: &str| suite[name].as_str().unwrap().parse::<u32>().unwrap();

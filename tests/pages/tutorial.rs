@@ -2,14 +2,12 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
-
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use common::{ROOT, assert_shown, blocks, examples, libtorch, scratch, share_build};
+use crate::common::{ROOT, assert_shown, blocks, examples, libtorch, scratch, share_build};
 
 /// Returns the version of tch that this crate is built with.
 fn tch_version() -> String {

@@ -2,12 +2,10 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{assert_same, data, pytorch, scratch, stdout, tch_parity};
+use crate::common::{assert_same, data, pytorch, scratch, stdout, tch_parity};
 use tch_parity::notebook::{LR, Notebook};
 use tch_parity::{Replay, Trace};
 

@@ -3,8 +3,6 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
-
 use std::env;
 use std::fs::{self, Permissions};
 use std::io::{Seek, SeekFrom, Write};
@@ -14,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use common::{assert_same, data, scratch, stdout, tch_parity};
+use crate::common::{assert_same, data, scratch, stdout, tch_parity};
 use safetensors::tensor::{Dtype, TensorView};
 use tch_parity::Trace;
 
@@ -110,7 +108,7 @@ fn a_signal_removes_what_is_half_written() {
         let entries = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
         entries.map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
     };
-    // The first INT asks a check for its end: tests/check.rs.
+    // The first INT asks a check for its end: tests/command/check.rs.
     for signal in ["TERM", "HUP", "ALRM", "USR1", "USR2"] {
         // The report's file is begun before the first case is replayed, and there are many of them.
         let cases = vec![data("cases/batch-of-16.safetensors"); 20_000];
@@ -196,7 +194,7 @@ fn files_that_are_saved_at_the_same_time_are_all_whole() {
     let folder = scratch("manners_saves");
     let children = ["a", "b"].map(|process| {
         let mut child = Command::new(env::current_exe().unwrap());
-        child.args(["--exact", "files_that_are_saved_at_the_same_time_are_all_whole"]);
+        child.args(["--exact", "manners::files_that_are_saved_at_the_same_time_are_all_whole"]);
         child.env(PROCESS, process).env(FOLDER, &folder).spawn().unwrap()
     });
     for mut child in children {

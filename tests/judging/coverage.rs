@@ -2,11 +2,9 @@
 
 #![cfg(feature = "libtorch")]
 
-mod common;
-
 use std::path::Path;
 
-use common::ROOT;
+use crate::common::ROOT;
 use tch_parity::{Case, Criterion, Numerics, Parity, Recorder, Trace, compare};
 
 /// The MLP's case has three steps.
