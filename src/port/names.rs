@@ -95,7 +95,7 @@ pub(super) fn assigned(tree: &Tree, body: &Body) -> HashMap<Id, String> {
     }
     for item in &body.items {
         if let What::Step(step) = &item.what
-            && step.is_choice()
+            && is_choice(item)
         {
             // A choice between values has the name of either.
             let sides = step.arguments.iter().flat_map(|(_, side)| side.ids());
@@ -108,12 +108,24 @@ pub(super) fn assigned(tree: &Tree, body: &Body) -> HashMap<Id, String> {
     wanted
 }
 
+fn is_choice(item: &Item) -> bool {
+    matches!(&item.what, What::Step(step) if step.is_choice())
+}
+
 /// Finds the names that a line has for what its items compute.
 fn assigned_by(tree: &Tree, body: &Body, line: Range<usize>, source: &str) -> Vec<(Id, String)> {
     let mut names = python::assigned(source);
     let items = &body.items[line.clone()];
     let later = body.items[line.end..].iter();
-    let read_later = later.flat_map(|item| read_by(item, &tree.bodies));
+    let of_branch = body.items.iter().filter(|item| item.mode.is_some());
+    let of_branch = of_branch.flat_map(|item| computed_by(item, &tree.bodies));
+    let of_branch = of_branch.collect::<HashSet<_>>();
+    let read_later = later.flat_map(|item| {
+        let mut read = read_by(item, &tree.bodies);
+        // Of a choice, the side that a branch computes is what the line is about.
+        read.retain(|id| !is_choice(item) || of_branch.contains(id));
+        read
+    });
     let read_later = read_later.chain(body.outputs.iter().copied()).collect::<HashSet<_>>();
     let computed = items.iter().flat_map(|item| computed_by(item, &tree.bodies));
     let live = computed.filter(|id| read_later.contains(id)).collect::<Vec<_>>();

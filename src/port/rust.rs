@@ -1,5 +1,7 @@
 //! Expressions of Rust as text, and what is known of them.
 
+use std::f64::consts;
+
 use crate::program::numbers;
 
 /// An expression, and what a reader of it has to do to have its value.
@@ -59,6 +61,26 @@ impl Expression {
     }
 }
 
+/// Numbers that Rust has names for; clippy asks for these.
+const CONSTANTS: [(&str, f64); 16] = [
+    ("E", consts::E),
+    ("FRAC_1_PI", consts::FRAC_1_PI),
+    ("FRAC_1_SQRT_2", consts::FRAC_1_SQRT_2),
+    ("FRAC_2_PI", consts::FRAC_2_PI),
+    ("FRAC_2_SQRT_PI", consts::FRAC_2_SQRT_PI),
+    ("FRAC_PI_2", consts::FRAC_PI_2),
+    ("FRAC_PI_3", consts::FRAC_PI_3),
+    ("FRAC_PI_4", consts::FRAC_PI_4),
+    ("FRAC_PI_6", consts::FRAC_PI_6),
+    ("FRAC_PI_8", consts::FRAC_PI_8),
+    ("LN_2", consts::LN_2),
+    ("LN_10", consts::LN_10),
+    ("LOG2_E", consts::LOG2_E),
+    ("PI", consts::PI),
+    ("SQRT_2", consts::SQRT_2),
+    ("TAU", consts::TAU),
+];
+
 /// Writes a float as a person does, such as `1e-5` and `0.1`.
 pub(super) fn float(value: f64) -> String {
     if value.is_nan() {
@@ -67,6 +89,11 @@ pub(super) fn float(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0. { "f64::INFINITY" } else { "f64::NEG_INFINITY" }.to_owned();
     }
+    let named = CONSTANTS.iter().find(|(_, constant)| *constant == value.abs());
+    if let Some((name, _)) = named {
+        let sign = if value < 0. { "-" } else { "" };
+        return format!("{sign}std::f64::consts::{name}");
+    }
     let text = format!("{value:?}");
     text.strip_suffix(".0").map_or(text.clone(), |whole| format!("{whole}."))
 }
@@ -74,4 +101,17 @@ pub(super) fn float(value: f64) -> String {
 /// Returns tch's word for a dtype, by its number in PyTorch's schema of programs.
 pub(super) fn kind(dtype: i64) -> Option<String> {
     numbers::dtype(dtype).ok().map(|(_, kind)| format!("Kind::{kind:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_clippy_asks() {
+        assert_eq!(float(0.5_f64.sqrt()), "std::f64::consts::FRAC_1_SQRT_2");
+        assert_eq!(float(-consts::PI), "-std::f64::consts::PI");
+        assert_eq!([1e-5, 2.0, 0.1].map(float), ["1e-5", "2.", "0.1"]);
+        assert_eq!(float(f64::NEG_INFINITY), "f64::NEG_INFINITY");
+    }
 }
