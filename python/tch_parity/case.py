@@ -1,5 +1,6 @@
 """What a recording has so far: tensors, other values and what was left out, by the format's names. It knows no module."""
 
+import json
 import sys
 import weakref
 from pathlib import Path
@@ -49,12 +50,13 @@ class Case:
         """Begins a step, counted from 1, and returns what rollback() takes."""
         self.prefix = "" if step == 1 else f"step/{step}/"
         self.factor = None
-        return len(self.trace.tensors), len(self.values)
+        return len(self.trace.tensors), len(self.values), len(self.not_recorded)
 
     def rollback(self, begun):
         """Forgets a step."""
-        tensors, values = begun
+        tensors, values, not_recorded = begun
         self.trace.forget_after(tensors)
+        del self.not_recorded[not_recorded:]
         for name in list(self.values)[values:]:
             del self.values[name]
 
@@ -68,10 +70,14 @@ class Case:
             return False
         return True
 
+    def holds(self, full):
+        """Whether it has a tensor of that name."""
+        return full in self.trace.tensors
+
     def push_output(self, name, tensor):
         """Appends what a module returned. Containers return what their last module returned, which is stored once."""
         known = self.outputs.get(id(tensor))
-        if known is not None and known[0]() is tensor and known[1] == version(tensor):
+        if known is not None and known[0]() is tensor and known[1] is not None and known[1] == version(tensor):
             self.trace.put(self.prefix + name, *known[2:])
             return True
         if not self.push(name, tensor):
@@ -108,8 +114,9 @@ class Case:
         """Notes a number, a string or None, which is no tensor and stands in the metadata."""
         known = plain(value)
         if known is None and value is not None:
-            self.leave_out([name], f"a case holds no {type(value).__name__}")
+            self.leave_out([name], f"a case holds no such {type(value).__name__}")
         else:
+            self.trace.reserve(name, len(json.dumps(known)) + len(self.prefix + name))
             self.values[self.prefix + name] = known
 
     def leave_out(self, names, why, quiet=False):

@@ -48,7 +48,12 @@ def host_view(name, tensor):
         raise CannotRecord(f"{name}: a case holds no {tensor.dtype}")
     if tensor._is_zerotensor():  # it has no memory
         tensor = torch.zeros(tensor.shape, dtype=tensor.dtype)
-    return tensor.detach().resolve_neg().resolve_conj().cpu().contiguous()
+    view = tensor.detach().resolve_neg().resolve_conj().cpu().contiguous()
+    try:
+        view.data_ptr()
+    except RuntimeError:
+        raise CannotRecord(f"{name}: a case holds no tensor without memory of its own") from None
+    return view
 
 
 def host_copy(name, tensor):
@@ -95,6 +100,11 @@ def dense_parts(name, tensor):
 def host_parts(name, tensor):
     """The same as copies, each with its strides where they are to be kept."""
     return [(part, host_copy(part, tensor), strides_to_keep(tensor)) for part, tensor in dense_parts(name, tensor.detach())]
+
+
+def host_view_parts(name, tensor):
+    """The same without copies, and without strides."""
+    return [(part, host_view(part, tensor), None) for part, tensor in dense_parts(name, tensor.detach())]
 
 
 def same(some, others):

@@ -9,7 +9,7 @@ import weakref
 
 import torch
 
-from .copies import host_parts, same, version
+from .copies import host_parts, host_view_parts, same
 
 
 class Gradients:
@@ -30,8 +30,12 @@ class Gradients:
     def begin(self, step, parameters):
         """Begins a step, in which these parameters, by name, are watched."""
         self.step, self.arrived, self.kept = step, False, []
-        self.parameters = parameters
         self.of_outputs, self.leaves, self.taken, self.as_left = [], {}, {}, {}
+        self.watch_parameters(parameters)
+
+    def watch_parameters(self, parameters):
+        """Watches those that require a gradient now."""
+        self.parameters = parameters
         for name, p in parameters:
             if self.watched.get(id(p)) is not p and self._watch(name, p, self.of_parameters):
                 self.watched[id(p)] = p
@@ -58,7 +62,7 @@ class Gradients:
         def accumulated(leaf):
             if self.step and reference() is leaf:
                 self.arrived = True
-                self.leaves[name] = host_parts(name, leaf.grad), weakref.ref(leaf.grad), version(leaf.grad)
+                self.leaves[name] = host_parts(name, leaf.grad)
 
         hooks.callback(leaf.register_post_accumulate_grad_hook(accumulated).remove)
         return True
@@ -78,9 +82,12 @@ class Gradients:
                     self.kept = [name for name, p in self.parameters if holds_gradient(p)]
                 self.arrived = True
                 call.passes.append(torch._C._current_graph_task_id())
+                before = call.gradients[name]
+                if gradient.layout != torch.strided:  # its indices cannot be added
+                    before, gradient = None, gradient + call.sparse.get(name, 0)
+                    call.sparse[name] = gradient
                 # As retain_grad does, which keeps no strides.
                 now = [(part, copy, None) for part, copy, _ in host_parts(name, gradient)]
-                before = call.gradients[name]
                 if before is not None:  # of an earlier backward pass
                     now = [(part, old + new, None) for (part, old, _), (_, new, _) in zip(before, now)]
                 call.gradients[name] = now
@@ -98,7 +105,7 @@ class Gradients:
 
     def of_leaf(self, name):
         """The gradient of a parameter or an input, as backward left it."""
-        return self.leaves.get(name, (None,))[0]
+        return self.leaves.get(name)
 
     def factor(self):
         """The number that all of the taken gradients are those that backward left multiplied by, if there is one."""
@@ -113,18 +120,17 @@ class Gradients:
     def take(self, name, gradient):
         """Keeps the gradient of a parameter that an optimizer takes, if it is another one than backward left."""
         left = self.leaves.get(name)
-        unchanged = left is not None and left[1]() is gradient and left[2] == version(gradient)
-        now = left[0] if unchanged else host_parts(name, gradient)
-        if unchanged or left is not None and same(left[0], now):
-            self.as_left[name] = left[0]
+        # The bits are compared: what is written through `.data` changes no version.
+        if left is not None and same(left, host_view_parts(name, gradient)):
+            self.as_left[name] = left
             self.taken.pop(name, None)
         else:
-            self.taken[name] = now
+            self.taken[name] = host_parts(name, gradient)
 
     def finish_taken(self):
         """Adds those that an optimizer took before backward left others, as where two losses have a backward pass each."""
         for name, taken in self.as_left.items():
-            if name not in self.taken and self.leaves[name][0] is not taken:
+            if name not in self.taken and self.leaves[name] is not taken:
                 self.taken[name] = taken
 
 
@@ -162,3 +168,4 @@ class Call:
 
     def __init__(self, module, name):
         self.module, self.name, self.recorded, self.gradients, self.passes = module, name, [], {}, []
+        self.sparse = {}  # the sparse gradients so far

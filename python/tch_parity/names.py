@@ -68,7 +68,7 @@ def _parts(name, value, outer):
 def _entries(value):
     """What a value consists of, with keys, or None if it is one part."""
     if isinstance(value, collections.abc.Mapping):
-        return [(escaped(str(key)), part) for key, part in value.items()]
+        return distinct((escaped(str(key)), part) for key, part in value.items())
     if isinstance(value, (tuple, list)):
         return list(enumerate(value))
     if isinstance(value, torch.nn.utils.rnn.PackedSequence):
@@ -92,17 +92,30 @@ def _has_tensor(value, depth=0):
     return any(_has_tensor(part, depth + 1) for part in getattr(value, "__dict__", {}).values())
 
 
-def plain(value):
+def distinct(named):
+    """Pairs of a name and a value, in which a name that was there before gets a dot in front."""
+    seen, pairs = set(), []
+    for name, value in named:
+        while name in seen:
+            name = f".{name}"
+        seen.add(name)
+        pairs.append((name, value))
+    return pairs
+
+
+def plain(value, depth=0):
     """A value as JSON has it, or None if it is no plain value. Floats that JSON does not have become strings."""
     if isinstance(value, float) and value - value != 0:
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, (bool, int, float, str)):
+    if isinstance(value, str):
+        return value if value.isascii() or not re.search("[\ud800-\udfff]", value) else None
+    if isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, (torch.dtype, torch.device, torch.layout, torch.memory_format)):
         return str(value)
     if isinstance(value, torch.Tensor) and value.numel() == 1:
         return plain(value.detach().item())
-    if isinstance(value, (list, tuple)):
-        values = [plain(part) for part in value]
+    if isinstance(value, (list, tuple)) and depth < MAX_DEPTH:
+        values = [plain(part, depth + 1) for part in value]
         return None if any(part is None for part in values) else values
     return None

@@ -2,13 +2,21 @@
 
 from .names import parts, plain
 
+# What schedules keep in a group.
+OF_SCHEDULES = "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"
+
+# What the format says of an optimizer itself.
+OF_FORMAT = "name", "groups", "parameters", "changes", "step", "group"
+
 
 class Optimizer:
     """The hyper-parameters of an optimizer, group by group, as they were in the first step and where they changed."""
 
     def __init__(self, name, optimizer):
+        if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "register_step_pre_hook"):
+            raise TypeError(f"a {type(optimizer).__name__} is no torch.optim.Optimizer")
         self.name, self.optimizer = name, optimizer
-        self.groups = [hyperparameters(group) for group in optimizer.param_groups]
+        self.groups = self._groups()
         self.latest = list(self.groups)
         self.begun = False
         self.changes = []
@@ -17,13 +25,13 @@ class Optimizer:
     def note(self, step):
         """Notes that it takes a step, and the hyper-parameters that are used now."""
         self.stepped.append(step)
-        for at, group in enumerate(self.optimizer.param_groups):
-            now = hyperparameters(group)
+        for at, now in enumerate(self._groups()):
             if not self.begun or at >= len(self.latest):
                 # A schedule may have changed them between the optimizer's making and its first step.
                 self.groups[at:at + 1], self.latest[at:at + 1] = [now], [now]
             elif now != self.latest[at]:
                 changed = {key: value for key, value in now.items() if self.latest[at].get(key) != value}
+                changed.update({key: None for key in self.latest[at] if key not in now})
                 self.changes.append({"step": step, "group": at, **changed})
                 self.latest[at] = now
         self.begun = True
@@ -34,13 +42,39 @@ class Optimizer:
         `names` are those of the parameters, by id.
         """
         about = {"name": type(self.optimizer).__name__, **self.groups[0]}
-        held = [[names.get(id(p)) for p in group["params"]] for group in self.optimizer.param_groups]
+        held = [[names[id(p)] for p in group["params"] if id(p) in names] for group in self.optimizer.param_groups]
         if held != [all_names]:
             differing = [{k: v for k, v in group.items() if self.groups[0].get(k) != v} for group in self.groups]
             about["groups"] = [{"parameters": held, **own} for held, own in zip(held, differing)]
         if self.changes:
             about["changes"] = self.changes
         return about
+
+    def begin(self):
+        """What rollback() takes."""
+        return list(self.groups), list(self.latest), self.begun, len(self.changes), len(self.stepped)
+
+    def rollback(self, begun):
+        """Forgets a step."""
+        self.groups, self.latest, self.begun, changes, stepped = begun
+        del self.changes[changes:], self.stepped[stepped:]
+
+    def others(self, names):
+        """How many parameters it holds that are none of the model's, and the keys of its groups that are no arguments."""
+        held = [p for group in self.optimizer.param_groups for p in group["params"]]
+        keys = {key for group in self.optimizer.param_groups for key in group if key != "params" and not self._is_argument(key)}
+        return sum(id(p) not in names for p in held), sorted(keys)
+
+    def _is_argument(self, key):
+        return key in OF_SCHEDULES or key in self.optimizer.defaults and key not in OF_FORMAT
+
+    def _groups(self):
+        """The plain values of the arguments, group by group."""
+        groups = []
+        for group in self.optimizer.param_groups:
+            values = {key: plain(value) for key, value in group.items() if self._is_argument(key)}
+            groups.append({key: value for key, value in values.items() if value is not None})
+        return groups
 
     def state(self, names):
         """The state of each parameter by PyTorch's names, as (name, value)."""
@@ -50,9 +84,3 @@ class Optimizer:
                     for key, value in self.optimizer.state[p].items():
                         for part, leaf in parts(key, value):
                             yield f"{part}/{names[id(p)]}", leaf
-
-
-def hyperparameters(group):
-    """The plain values of a parameter group."""
-    values = {key: plain(value) for key, value in group.items() if key != "params"}
-    return {key: value for key, value in values.items() if value is not None}

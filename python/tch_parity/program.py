@@ -14,6 +14,7 @@ import sys
 import traceback
 import warnings
 import zipfile
+from typing import NamedTuple
 
 import torch
 from torch.utils import _pytree as pytree
@@ -52,11 +53,16 @@ class Program:
         self.inputs = [id(leaf) for leaf in tensors(exported.example_inputs)]
         self.tied = tied(model)
         self.modules = {name for name, _ in model.named_modules()}
+        every = [module for _, module in model.named_modules(remove_duplicate=False)]
+        # Of a module with two names, the graph does not tell the calls apart.
+        self.twice = {of_module(name) for name, module in model.named_modules() if every.count(module) > 1}
         self.names = {}
         self.calls = {}  # the names of the recorded tensors that a call of a module returned, by module and number
 
     def returned(self, module, number, output, names):
         """Notes what a call of a module returned: `names` has the recorded name of each tensor by its id."""
+        if module in self.twice:
+            return
         self.calls[module, number] = [names.get(id(leaf)) for leaf in pytree.tree_leaves(output)]
 
     def described(self, modules):
@@ -88,9 +94,17 @@ def signature(model, args, kwargs):
     """What decides the graph: calls of one signature have one program."""
     leaves, structure = pytree.tree_flatten((args, kwargs))
     about = [(tuple(leaf.shape), leaf.dtype) if isinstance(leaf, torch.Tensor) else plain(leaf) for leaf in leaves]
-    modes = [module.training for module in model.modules()], [p.requires_grad for p in model.parameters()]
+    modes = [module.training for module in model.modules()]
     device = next((p.device.type for p in model.parameters()), "cpu")
-    return repr((about, str(structure), modes, torch.is_autocast_enabled(device)))
+    frozen = tuple(not p.requires_grad for p in model.parameters())
+    return Signature(repr((about, str(structure), modes, torch.is_autocast_enabled(device))), frozen)
+
+
+class Signature(NamedTuple):
+    """What decides the graph of a call, and which parameters are frozen."""
+
+    of_call: str
+    frozen: tuple
 
 
 def export(model, args, kwargs):
@@ -207,7 +221,7 @@ def tied(model):
 @contextlib.contextmanager
 def unchanged(model):
     """Puts back what tracing changes: the generators, the modules' attributes, warnings and logging."""
-    attributes = [(module, saved(module)) for module in model.modules()]
+    attributes = [(module, saved(module)) for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     logger = logging.getLogger("torch")
     level = logger.level

@@ -32,6 +32,17 @@ class Programs:
         self.of_calls = {}  # the numbers of the programs of the calls, by step
         self.kept, self.backwards = {}, {}
 
+    def begin(self):
+        """What rollback() takes."""
+        return self.wanted, dict(self.all)
+
+    def rollback(self, step, begun):
+        """Forgets a step."""
+        self.wanted, self.all = begun
+        self.case.has_program = bool(self.all)
+        for by_step in (self.of_calls, self.kept, self.backwards):
+            by_step.pop(str(step), None)
+
     def find(self, step, args, kwargs, updated):
         """Finds the program of a call, or exports one if no call before had this signature.
 
@@ -42,7 +53,12 @@ class Programs:
             return
         if updated:
             return self.give_up(f"the model was called after an optimizer's step within step {step}")
-        key = signature(self.model, args, kwargs)
+        try:
+            key = signature(self.model, args, kwargs)
+        except RuntimeError as error:  # a nested tensor has no shape
+            return self.give_up(" ".join(str(error).split()))
+        if any(key.frozen != other.frozen for other in self.all):
+            return self.give_up(f"other parameters require a gradient in step {step} than before")
         if key not in self.all:
             if len(self.all) == MOST:
                 return self.give_up(f"the model was called in more than {MOST} ways, by sizes, arguments and modes")
@@ -72,11 +88,32 @@ class Programs:
 
     def give_up(self, why):
         """From here on no program replays the run."""
+        if not self.wanted:
+            return
         self.wanted = False
         self.end_call()
         self.all.clear()
         self.case.has_program = False
         self.case.leave_out(["program"], why)
+
+    def end_step(self, step, of_output, calls_parts, lacks_output):
+        """Ends a step, and gives up where a program cannot replay it.
+
+        of_output    the calls of the model
+        calls_parts  whether the loop called modules beside the model
+        lacks_output whether backward began at an output that is not recorded
+        """
+        self.end_call()
+        if not self.all:
+            return
+        if str(step) not in self.of_calls:
+            self.give_up(f"the loop does not call the model in step {step}")
+        elif calls_parts:
+            self.give_up(f"the loop calls parts of the model beside the model itself in step {step}")
+        elif any(len(set(call.passes)) > 1 for call in of_output):
+            self.give_up(f"several backward passes go through one call of the model in step {step}")
+        elif lacks_output:
+            self.give_up("the model's output is left out by only= or skip=")
 
     def run_operators(self, number, args, kwargs):
         """Records the digest of what each operator returns in the numbered call of a step, if that is asked for."""
@@ -103,14 +140,11 @@ class Programs:
             self.case.leave_out(["program"], "the loop calls parts of the model, and never the model itself")
         if not self.all:
             return None
-        numbered = enumerate(self.all.values())  # those of a step that was given up are not in the file
-        kept = [program for number, program in numbered if f"{section_of(number)}/graph" in self.case.trace.tensors]
-        about, *more = (program.described(modules) for program in kept)
-        of_calls = {step: calls for step, calls in self.of_calls.items() if int(step) <= steps}
+        about, *more = (program.described(modules) for program in self.all.values())
         if more:
             about["more"] = more
-        if any(calls != [0] for calls in of_calls.values()):
-            about["calls"] = of_calls
+        if any(calls != [0] for calls in self.of_calls.values()):
+            about["calls"] = self.of_calls
         if self.backwards:
             about["backwards"] = self.backwards
         if self.kept:

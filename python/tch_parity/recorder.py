@@ -11,11 +11,13 @@ from torch import nn
 from .case import Case
 from .checkpoints import checkpoints
 from .gradients import Call, Gradients
-from .names import FACTOR, LOSS, OUTPUT, TARGET, escaped, of_module, parts
+from .hooks import Hook
+from .names import FACTOR, LOSS, OUTPUT, TARGET, distinct, escaped, of_module, parts
 from .numerics import environment
 from .optimizers import Optimizer
 from .programs import Programs
 from .trace import ensure_writable
+from .writes import Writes
 
 
 class Recorder:
@@ -46,7 +48,13 @@ class Recorder:
             raise ValueError(f'on_error is {on_error!r}, and has to be "discard" or "keep"')
         if keep not in ("values", "digests"):
             raise ValueError(f'keep is {keep!r}, and has to be "values" or "digests"')
+        if loss is not None and not callable(loss):
+            raise TypeError(f"loss is {loss!r}, and has to be a function: loss(output, target)")
+        if isinstance(model, torch.jit.ScriptModule):
+            raise TypeError("a ScriptModule takes no hooks: record the module that it was made of")
         named = optimizer if isinstance(optimizer, dict) else {} if optimizer is None else {None: optimizer}
+        if isinstance(optimizer, dict) and not all(isinstance(name, str) for name in named):
+            raise TypeError("the names of the optimizers have to be strings")
         self.optimizers = [Optimizer(name, one) for name, one in named.items()]
         only, skip = ([patterns] if isinstance(patterns, str) else patterns for patterns in (only, skip))
 
@@ -60,11 +68,13 @@ class Recorder:
             raise ValueError(f"no module of {type(model).__name__} is recorded: only={only}, skip={skip}")
         self.case = Case(path, keep, initial)
         self.case.leave_out([name for name in modules if name not in self.modules], "left out by only= or skip=", quiet=True)
-        uninitialized = [n for n, p in model.named_parameters() if isinstance(p, nn.parameter.UninitializedTensorMixin)]
+        tensors = [*model.named_parameters(), *model.named_buffers()]
+        uninitialized = [name for name, t in tensors if isinstance(t, nn.parameter.UninitializedTensorMixin)]
         if uninitialized:
             raise ValueError(f"{uninitialized[0]} has no shape yet: run the model once before it is recorded")
         self.steps = 0
-        self.step_open = False
+        self.is_open = self.step_open = False
+        self.writes = Writes()
         self.programs = Programs(model, self.case, program, operators)
         self.hooks = contextlib.ExitStack()
         self.gradients = Gradients()
@@ -76,8 +86,11 @@ class Recorder:
         self.environment = environment(device=self.device)
 
     def __enter__(self):
+        if self.steps or self.is_open:
+            raise RuntimeError("a Recorder records one run: make another one")
         self.case.open()
         self.hooks.callback(self.case.close)
+        self.is_open = True
         try:
             self._begin_recording()
         except BaseException:
@@ -95,18 +108,40 @@ class Recorder:
             raise ValueError(f"{checkpoint.path} has no parameter and no buffer of {type(self.model).__name__}")
         self.parameters = self._parameters()
         self._states("state/")
+        self._leave_out_of_optimizers()
+        self.writes.note([*self.model.parameters(), *self.model.buffers()])
+        self.known = {name for name, _ in self.model.named_modules()}
         for name, module in self.model.named_modules():
-            enter = functools.partial(self._entered, of_module(name))
+            if isinstance(module, torch.jit.ScriptModule):
+                self.case.leave_out([of_module(name)], "a ScriptModule takes no hooks")
+                continue
+            enter = Hook(functools.partial(self._entered, of_module(name)))
             self.hooks.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
-            self.hooks.callback(module.register_forward_hook(self._left, always_call=True).remove)
+            self.hooks.callback(module.register_forward_hook(Hook(self._left), always_call=True).remove)
         for name, module in self.modules.items():
-            handle = module.register_forward_hook(lambda module, args, output, name=name: self._output(name, output))
-            self.hooks.callback(handle.remove)
+            if not isinstance(module, torch.jit.ScriptModule):
+                handle = module.register_forward_hook(Hook(functools.partial(self._returned, name)))
+                self.hooks.callback(handle.remove)
         for optimizer in self.optimizers:
-            handle = optimizer.optimizer.register_step_pre_hook(functools.partial(self._taken, optimizer))
-            self.hooks.callback(handle.remove)
+            hook = Hook(functools.partial(self._taken, optimizer))
+            self.hooks.callback(optimizer.optimizer.register_step_pre_hook(hook).remove)
+            hook = Hook(functools.partial(self._stepped, optimizer))
+            self.hooks.callback(optimizer.optimizer.register_step_post_hook(hook).remove)
+
+    def _leave_out_of_optimizers(self):
+        """Says what an optimizer has that is none of the model's and none of its formula's."""
+        held = [p for o in self.optimizers for group in o.optimizer.param_groups for p in group["params"]]
+        if len({id(p) for p in held}) < len(held):
+            self.programs.give_up("two optimizers hold the same parameter")
+        for optimizer in self.optimizers:
+            parameters, keys = optimizer.others(self._names())
+            kind = type(optimizer.optimizer).__name__
+            if parameters:
+                self.case.leave_out([f"optimizer/{kind}"], f"{parameters} of its parameters are none of the model's")
+            self.case.leave_out([f"optimizer/{key}" for key in keys], f"a key of a group that is no argument of {kind}", quiet=True)
 
     def __exit__(self, error, *_):
+        self.is_open = False
         with self.hooks:
             if error is None or self.on_error == "keep" and self.steps > 0:
                 self._save()
@@ -133,6 +168,8 @@ class Recorder:
     @contextlib.contextmanager
     def watch(self):
         """Records one step of your own loop, whatever is in it."""
+        if not self.is_open:
+            raise RuntimeError("a Recorder records within its `with`")
         if self.step_open:
             raise RuntimeError("watch() is within another watch()")
         begun = self._begin()
@@ -140,7 +177,11 @@ class Recorder:
             yield self
             self._end()
         except BaseException:
-            self.case.rollback(begun)
+            in_case, in_programs, in_optimizers = begun
+            self.programs.rollback(self.steps, in_programs)
+            for optimizer, in_optimizer in zip(self.optimizers, in_optimizers):
+                optimizer.rollback(in_optimizer)
+            self.case.rollback(in_case)
             self.steps -= 1
             raise
         finally:
@@ -154,6 +195,8 @@ class Recorder:
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
             raise TypeError("the loss is no tensor of one element")
         name = LOSS if name is None else f"{LOSS}[{escaped(name)}]"
+        if name in self.losses:
+            raise ValueError(f"a loss is recorded as {name} in this step already: give each a name, as in rec.loss(loss, 'second')")
         self.case.push(f"forward/{name}", loss)
         self.losses[name] = loss.detach().clone()
         return loss
@@ -162,6 +205,9 @@ class Recorder:
         """Records something else that the step starts from, such as the loss's target, and returns it."""
         if not self.step_open:
             raise RuntimeError("input() is called outside of watch()")
+        if escaped(name) in self.named_inputs:
+            raise ValueError(f"an input or an argument is recorded as {name!r} in this step already: choose another name")
+        self.named_inputs.add(escaped(name))
         self._input(escaped(name), value)
         return value
 
@@ -174,16 +220,22 @@ class Recorder:
             raise TypeError("step(*inputs, target): the target is missing")
         if len(self.optimizers) > 1:
             raise TypeError("step() takes one optimizer: use watch() with several")
+        if any(isinstance(o.optimizer, torch.optim.LBFGS) for o in self.optimizers):
+            raise TypeError("step() passes no closure, which LBFGS needs: use watch()")
         inputs, target = (args[:-1], args[-1:]) if self.loss_function is not None else (args, ())
         with self.watch():
             self.target = target
+            for optimizer in self.optimizers:
+                optimizer.optimizer.zero_grad()
             for _, tensor in [*self.parameters, *parts("", [inputs, kwargs])]:
                 if isinstance(tensor, torch.Tensor) and tensor.is_leaf:
                     tensor.grad = None
             output = self.model(*inputs, **kwargs)
             loss = self.loss_function(output, *target) if self.loss_function is not None else output
             if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-                raise TypeError("the loss is no tensor of one element: give Recorder a loss=, or call forward()")
+                raise TypeError(
+                    "the loss is no tensor of one element: give Recorder a loss= that returns one, or call forward()"
+                )
             self.loss(loss)
             if not loss.requires_grad:
                 raise RuntimeError("the loss depends on nothing that requires grad: call forward() instead of step()")
@@ -200,12 +252,13 @@ class Recorder:
     def _begin(self):
         self.steps += 1
         self.step_open = True
-        begun = self.case.begin(self.steps)
+        begun = self.case.begin(self.steps), self.programs.begin(), [o.begin() for o in self.optimizers]
         self.before = {}  # the calls of modules before the model's call that has begun
         self.calls, self.outer_calls = {}, {}  # how often each module was called, and from outside of the model
         self.recomputed = {}  # by the node of a checkpoint: the calls in it, those still to be recomputed first
         self.inputs = []  # the names of the leaves among the inputs that require a gradient
         self.losses = {}
+        self.named_inputs = set()  # those that input() named, and the model's arguments
         self.target = ()
         self.outermost = None
         self.generators = self._generators()
@@ -213,6 +266,10 @@ class Recorder:
         for name, state in self.generators.items():
             self.case.trace.keep(self.case.prefix + name, state)
         self.parameters = self._parameters()
+        written = self.writes.changed([*self.parameters, *self._buffers()])
+        if written is not None:
+            self.programs.give_up(f"{written} was written to before step {self.steps}, outside of a recorded step")
+            self.writes.note([*self.model.parameters(), *self.model.buffers()])
         self.gradients.begin(self.steps, self.parameters)
         return begun
 
@@ -220,7 +277,14 @@ class Recorder:
         for name, state in self._generators().items():
             if torch.equal(state, self.generators[name]):  # nothing was drawn
                 self.case.trace.forget(self.case.prefix + name)
-        self.programs.end_call()
+        of_output = [call for call in self.gradients.of_outputs if call.module == OUTPUT]
+        lacks_output = self.gradients.arrived and OUTPUT not in self.modules
+        self.programs.end_step(self.steps, of_output, self.outer_calls.keys() - {OUTPUT}, lacks_output)
+        added = [name for name, _ in self.model.named_modules() if name not in self.known]
+        if added:
+            self.known.update(added)
+            self.case.leave_out(map(of_module, added), "it was added to the model while it was recorded")
+            self.programs.give_up(f"{added[0]} was added to the model in step {self.steps}")
         if self.gradients.arrived:
             self._push_gradients()
         if self.gradients.kept:
@@ -234,8 +298,11 @@ class Recorder:
         for name, loss in self.losses.items():
             self.case.push(after + name, loss, "")
         self.parameters = self._parameters()  # they may be others now
-        buffers = [(of_module(name), buffer) for name, buffer in self.model.named_buffers()]
-        for name, tensor in [*self.parameters, *buffers]:
+        written = self.writes.changed(self.parameters)
+        if written is not None:
+            self.programs.give_up(f"{written} was written to in step {self.steps}, and not by a recorded optimizer")
+        self.writes.note([*self.model.parameters(), *self.model.buffers()])
+        for name, tensor in [*self.parameters, *self._buffers()]:
             self.case.push(after + name, tensor, "")
         self._states(f"{after}state/")
         self.case.outputs.clear()
@@ -248,6 +315,9 @@ class Recorder:
     def _parameters(self):
         return [(of_module(name), p) for name, p in self.model.named_parameters()]
 
+    def _buffers(self):
+        return [(of_module(name), buffer) for name, buffer in self.model.named_buffers()]
+
     def _names(self):
         """The parameters' names by id; a tied parameter has the first of its names."""
         return {id(p): name for name, p in self.parameters}
@@ -257,6 +327,7 @@ class Recorder:
         if not self.step_open or self.programs.exporting or self.outermost is not None or checkpoints()[1] is not None:
             return
         self.outermost = module
+        self.gradients.watch_parameters(self._parameters())
         if not self.called:
             # The loop may have drawn its batch in the step, and that is among the inputs.
             self.called = True
@@ -283,8 +354,9 @@ class Recorder:
                 self.case.trace.keep(f"{self.case.prefix}{name}@{number}", state)
         named = []
         for name, value in arguments(self.model, args, kwargs):
-            clashes = name == TARGET and self.loss_function is not None
+            clashes = name == TARGET and self.loss_function is not None or number == 1 and escaped(name) in self.named_inputs
             named.append((f".{name}" if clashes else escaped(name), value))
+        self.named_inputs.update(escaped(name) for name, _ in named)
         updated = number > 1 and any(o.stepped and o.stepped[-1] == self.steps for o in self.optimizers)
         self.programs.find(self.steps, args, kwargs, updated)
         fresh = self.programs.fresh
@@ -313,12 +385,26 @@ class Recorder:
         optimizer.note(self.steps)
         if any(callable(given) for given in [*args[1:], *kwargs.values()]):
             return  # a closure computes those that it takes
+        self._take(optimizer)
+
+    def _stepped(self, optimizer, _, args, kwargs):
+        """What an optimizer did is written by it; and where a closure computed the gradients, they are those now."""
+        if not self.step_open:
+            return
+        self.writes.note(p for group in optimizer.optimizer.param_groups for p in group["params"])
+        if any(callable(given) for given in [*args[1:], *kwargs.values()]):
+            self._take(optimizer)
+
+    def _take(self, optimizer):
         names = self._names()
         for group in optimizer.optimizer.param_groups:
             for p in group["params"]:
                 name = names.get(id(p))
                 if name is not None and p.grad is not None:
                     self.gradients.take(name, p.grad)
+
+    def _returned(self, name, _module, _args, output):
+        self._output(name, output)
 
     def _output(self, module, output):
         if not self.step_open or self.programs.exporting:
@@ -355,7 +441,8 @@ class Recorder:
 
     def _push_gradients(self):
         """In the order in which backward computes them: each output's, then its module's own parameters'."""
-        parameters = {name: p for name, p in self.parameters if p.requires_grad}
+        arrived = self.gradients.leaves
+        parameters = {name: p for name, p in self.parameters if p.requires_grad or name in arrived}
         for call in reversed(self.gradients.of_outputs):
             for name, gradient in reversed(call.gradients.items()):
                 self._push_gradient(name, gradient)
@@ -375,7 +462,7 @@ class Recorder:
 
     def _push_gradient(self, name, gradient):
         if gradient is None:
-            self.case.leave_out([f"grad/{name}"], "the loss does not depend on it")
+            self.case.leave_out([f"grad/{name}"], "backward computed none")
         else:
             self.case.keep("grad/", gradient)
 
@@ -384,7 +471,7 @@ class Recorder:
             for name, value in optimizer.state(self._names()):
                 if isinstance(value, (bool, int, float)):
                     value = torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
-                if isinstance(value, torch.Tensor):
+                if isinstance(value, torch.Tensor) and not self.case.holds(prefix + name):
                     self.case.push(prefix + name, value, "")
 
 
@@ -395,7 +482,8 @@ def arguments(module, args, kwargs):
         named = dict(signature.bind(*args, **kwargs).arguments)
     except (TypeError, ValueError):  # forward itself says what is wrong
         return []
-    for name, parameter in signature.parameters.items():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            named.update(named.pop(name, {}))
-    return list(named.items())
+    pairs = []
+    for name, value in named.items():
+        of_any_name = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+        pairs.extend(value.items() if of_any_name else [(name, value)])
+    return distinct(pairs)

@@ -49,15 +49,19 @@ class Trace:
         """Appends what was kept of a tensor."""
         if name in self.tensors:
             raise ValueError(f"two tensors named {name}")
-        self.header += in_header(name, kept)
+        self.reserve(name, in_header(name, kept))
+        self.tensors[name] = kept
+        if strides:
+            self.strides[name] = strides
+
+    def reserve(self, name, size):
+        """Counts what something takes in the header."""
+        self.header += size
         if self.header > MAX_HEADER:
             raise ValueError(
                 f"{name}: the header of the file would become larger than {MAX_HEADER} bytes, which is the most that"
                 " can be read: record fewer steps or modules, or several files"
             )
-        self.tensors[name] = kept
-        if strides:
-            self.strides[name] = strides
 
     def replace(self, name, copy):
         """Puts another tensor of the same shape in the place of one."""
