@@ -14,11 +14,17 @@ use tch_parity::{Case, Numerics, Parity, Recorder};
 
 #[test]
 fn of_sixty_loops_every_recorded_value_is_that_of_plain_autograd() {
-    let output = python()
-        .args(["-W", "ignore"])
-        .arg(Path::new(ROOT).join("python/tests/test_recorder.py"))
-        .output()
-        .unwrap();
+    unittest("test_recorder.py");
+}
+
+#[test]
+fn what_the_recorder_once_lost_or_could_not_write_is_right_or_refused() {
+    unittest("test_faults.py");
+}
+
+fn unittest(file: &str) {
+    let file = Path::new(ROOT).join("python/tests").join(file);
+    let output = python().args(["-W", "ignore"]).arg(file).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.ends_with("\nOK\n"), "{said}");
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::run::compare_run;
-use crate::trace::{IMPLEMENTATIONS, split_call, split_step};
+use crate::trace::{IMPLEMENTATIONS, Trace, split_call, split_step};
 
 /// Removes the fields that never decide a verdict from two runs, and returns in words how the options differ.
 pub(super) fn take_without_effect(actual: &mut Value, expected: &mut Value) -> Vec<String> {
@@ -83,10 +83,16 @@ fn take_from_optimizer(path: &str, optimizer: &mut Value, taken: &mut Options) {
 pub(super) struct Reasons<'a>(HashMap<&'a str, &'a str>);
 
 impl<'a> Reasons<'a> {
-    pub(super) fn of(run: Option<&'a Value>) -> Reasons<'a> {
+    pub(super) fn of(run: Option<&'a Value>, trace: &Trace) -> Reasons<'a> {
         let lines = run.and_then(|run| run.get("not_recorded")?.as_array());
         let lines = lines.into_iter().flatten().filter_map(Value::as_str);
-        Reasons(lines.filter_map(|line| line.split_once(": ")).collect())
+        let mut reasons = lines.filter_map(|line| line.split_once(": ")).collect::<HashMap<_, _>>();
+        // A gradient that the run has of one step, it can lack of another for a fault.
+        if reasons.keys().any(|name| name.starts_with("grad/")) {
+            let names = trace.names().map(without_step).filter(|name| name.starts_with("grad/"));
+            names.for_each(|name| _ = reasons.remove(&*name));
+        }
+        Reasons(reasons)
     }
 
     pub(super) fn of_tensor(&self, name: &str) -> Option<&'a str> {

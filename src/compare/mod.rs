@@ -155,7 +155,9 @@ fn judged(
         run = compare_run("", &actual, &expected);
     }
     let (mut tensors, mut not_compared) = (Vec::new(), Vec::new());
-    let [actual_reasons, expected_reasons] = runs.each_ref().map(|run| Reasons::of(run.as_ref()));
+    let [ours, theirs] = &runs;
+    let actual_reasons = Reasons::of(ours.as_ref(), actual);
+    let expected_reasons = Reasons::of(theirs.as_ref(), expected);
     // What operators returned are digests, which few recordings have, and which say nothing of close values.
     let has_operators = |trace: &Trace| trace.names().any(|name| operator_value(name).is_some());
     let of_operators =

@@ -1,5 +1,6 @@
 //! The steps of a recorded run, whoever computes forward: what goes into it, backward, clipping and optimizers.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, bail};
@@ -45,11 +46,9 @@ impl Training {
         for recorded in &described.optimizers {
             let named = model.parameters.iter().map(|(name, tensor)| (name.as_str(), tensor));
             let mut built = recorded.build(named)?;
-            if trace.names().any(|name| name.starts_with("state/")) {
-                match precision {
-                    Precision::Own => built.load_state(trace, "state/")?,
-                    Precision::Double => built.load_state(&wide_state(trace)?, "state/")?,
-                }
+            let state = state_of(recorded, trace, precision)?;
+            if state.names().next().is_some() {
+                built.load_state(&state, "state/")?;
             }
             optimizers.push((recorded.clone(), built));
         }
@@ -153,11 +152,17 @@ impl Training {
     }
 }
 
-/// Returns the initial state of the optimizers in float64.
-fn wide_state(trace: &Trace) -> Result<Trace> {
+/// Returns the initial state of an optimizer, which is that of its own parameters.
+fn state_of(optimizer: &RecordedOptimizer, trace: &Trace, precision: Precision) -> Result<Trace> {
+    let groups = &optimizer.groups;
+    let held = groups.iter().flat_map(|group| &group.parameters).collect::<HashSet<_>>();
+    let is_own = |parameter: &str| groups.is_empty() || held.iter().any(|name| *name == parameter);
     let mut states = Trace::new();
     for name in trace.names().filter(|name| name.starts_with("state/")) {
-        states.push(name, &recorded_in(trace, name, Device::Cpu, Precision::Double)?)?;
+        // A name without a parameter is refused by the optimizer.
+        if name.splitn(3, '/').nth(2).is_none_or(is_own) {
+            states.push(name, &recorded_in(trace, name, Device::Cpu, precision)?)?;
+        }
     }
     Ok(states)
 }

@@ -122,10 +122,12 @@ fn what_is_left_out_above_is_shown_and_run_elsewhere() {
     assert!(tests.peek().is_some(), "{printed}");
     for line in tests {
         let name = line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... ok"));
-        let function = format!("\nfn {}() {{\n", name.expect(line));
-        let files = fs::read_dir(Path::new(ROOT).join("tests")).unwrap();
-        let mut files = files.map(|file| file.unwrap().path()).filter(|path| path.is_file());
-        assert!(files.any(|path| fs::read_to_string(path).unwrap().contains(&function)), "{line}");
+        let (file, name) = name.expect(line).split_once("::").expect(line);
+        let function = format!("\nfn {name}() {{\n");
+        let folders = fs::read_dir(Path::new(ROOT).join("tests")).unwrap();
+        let files = folders.map(|folder| folder.unwrap().path().join(file).with_extension("rs"));
+        let mut texts = files.filter_map(|path| fs::read_to_string(path).ok());
+        assert!(texts.any(|text| text.contains(&function)), "{line}");
     }
 }
 

@@ -128,11 +128,7 @@ impl Recorded {
             ensure!(has_program, "{}", no_program(&run));
             return Ok(Recorded::Program(ProgramReplay::new(case)?));
         }
-        ensure!(
-            of_notebook,
-            "it is the run of a {model}, and only the port of a {NOTEBOOK} is built in: {}",
-            no_program(&run)
-        );
+        ensure!(of_notebook, "{}", no_program(&run));
         match Replay::new(case) {
             // Another class of that name.
             Err(_) if has_program => Recorded::of(Case::load(file)?, file, true),
