@@ -32,6 +32,8 @@ class Case:
     def __init__(self, path, keep, initial):
         self.path = path
         self.of_digests = keep == "digests"
+        if initial is not None and Path(initial).resolve() == Path(path).resolve():
+            raise ValueError(f"initial= is {path} itself, which the recording would replace")
         self.checkpoint = None if initial is None else Checkpoint(initial)
         self.trace = Trace(self._store)
         self.prefix, self.values, self.not_recorded = "", {}, []

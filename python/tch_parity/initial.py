@@ -15,12 +15,15 @@ class Checkpoint:
 
     def __init__(self, path):
         self.path = path
+        if os.path.isdir(path):
+            raise ValueError(f"{path} is a folder, and no safetensors file")
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
             try:
                 self.header = json.loads(file.read(min(length, MAX_HEADER)))
                 self.data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except ValueError:
+                self.header.items()
+            except (ValueError, AttributeError):
                 raise ValueError(f"{path} is no safetensors file") from None
         self.start = 8 + length
         self.sha256 = hashlib.sha256(self.data).hexdigest()

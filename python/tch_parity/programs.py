@@ -59,6 +59,8 @@ class Programs:
             return self.give_up(" ".join(str(error).split()))
         if any(key.frozen != other.frozen for other in self.all):
             return self.give_up(f"other parameters require a gradient in step {step} than before")
+        if any(p._backward_hooks for p in self.model.parameters()):
+            return self.give_up("a parameter has a hook, which can change its gradient")
         if key not in self.all:
             if len(self.all) == MOST:
                 return self.give_up(f"the model was called in more than {MOST} ways, by sizes, arguments and modes")
@@ -96,12 +98,13 @@ class Programs:
         self.case.has_program = False
         self.case.leave_out(["program"], why)
 
-    def end_step(self, step, of_output, calls_parts, lacks_output):
+    def end_step(self, step, of_output, calls_parts, lacks_output, goes_backward):
         """Ends a step, and gives up where a program cannot replay it.
 
-        of_output    the calls of the model
-        calls_parts  whether the loop called modules beside the model
-        lacks_output whether backward began at an output that is not recorded
+        of_output      the calls of the model
+        calls_parts    whether the loop called modules beside the model
+        lacks_output   whether the model's output is not recorded
+        goes_backward  whether backward computed gradients
         """
         self.end_call()
         if not self.all:
@@ -112,8 +115,10 @@ class Programs:
             self.give_up(f"the loop calls parts of the model beside the model itself in step {step}")
         elif any(len(set(call.passes)) > 1 for call in of_output):
             self.give_up(f"several backward passes go through one call of the model in step {step}")
-        elif lacks_output:
+        elif goes_backward and lacks_output:
             self.give_up("the model's output is left out by only= or skip=")
+        elif goes_backward and not any(call.passes for call in of_output):
+            self.give_up(f"backward does not go through an output of the model in step {step}")
 
     def run_operators(self, number, args, kwargs):
         """Records the digest of what each operator returns in the numbered call of a step, if that is asked for."""

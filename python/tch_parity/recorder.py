@@ -111,6 +111,7 @@ class Recorder:
         self._leave_out_of_optimizers()
         self.writes.note([*self.model.parameters(), *self.model.buffers()])
         self.known = {name for name, _ in self.model.named_modules()}
+        self.last_hooks = {}  # the hooks that see what modules return, by the module's id
         for name, module in self.model.named_modules():
             if isinstance(module, torch.jit.ScriptModule):
                 self.case.leave_out([of_module(name)], "a ScriptModule takes no hooks")
@@ -121,6 +122,7 @@ class Recorder:
         for name, module in self.modules.items():
             if not isinstance(module, torch.jit.ScriptModule):
                 handle = module.register_forward_hook(Hook(functools.partial(self._returned, name)))
+                self.last_hooks[id(module)] = handle.id
                 self.hooks.callback(handle.remove)
         for optimizer in self.optimizers:
             hook = Hook(functools.partial(self._taken, optimizer))
@@ -278,8 +280,9 @@ class Recorder:
             if torch.equal(state, self.generators[name]):  # nothing was drawn
                 self.case.trace.forget(self.case.prefix + name)
         of_output = [call for call in self.gradients.of_outputs if call.module == OUTPUT]
-        lacks_output = self.gradients.arrived and OUTPUT not in self.modules
-        self.programs.end_step(self.steps, of_output, self.outer_calls.keys() - {OUTPUT}, lacks_output)
+        calls_parts = bool(self.outer_calls.keys() - {OUTPUT})
+        lacks_output = OUTPUT not in self.modules
+        self.programs.end_step(self.steps, of_output, calls_parts, lacks_output, self.gradients.arrived)
         added = [name for name, _ in self.model.named_modules() if name not in self.known]
         if added:
             self.known.update(added)
@@ -324,6 +327,9 @@ class Recorder:
 
     def _entered(self, name, module, args, kwargs):
         """The call of a module, which may be within that of another one."""
+        ours = self.last_hooks.get(id(module))
+        if ours is not None and next(reversed(module._forward_hooks)) != ours:
+            module._forward_hooks.move_to_end(ours)  # a hook that was added since may return something else
         if not self.step_open or self.programs.exporting or self.outermost is not None or checkpoints()[1] is not None:
             return
         self.outermost = module

@@ -238,6 +238,22 @@ class Faults(unittest.TestCase):
         _, run, _ = self.record(model, lambda rec: self.step(rec, model, optimizer))
         self.assertIn("was written to in step 1, and not by a recorded optimizer", self.no_program(run))
 
+    def test_a_hook_that_is_added_since_and_changes_the_output(self):
+        model = net()
+
+        def loop(rec):
+            model[0].register_forward_hook(lambda module, args, output: output * 2)
+            rec.forward(torch.ones(5, 4))
+
+        tensors, _, _ = self.record(model, loop)
+        self.assertEqual(bits(tensors["forward/0"]), bits(model[0](torch.ones(5, 4))))
+
+    def test_a_checkpoint_that_the_recording_would_replace(self):
+        self.path.write_bytes(b"checkpoint")
+        with self.assertRaisesRegex(ValueError, "which the recording would replace"):
+            Recorder(self.path, net(), initial=self.path)
+        self.assertEqual(self.path.read_bytes(), b"checkpoint")
+
     def test_messages(self):
         model = net()
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
