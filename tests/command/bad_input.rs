@@ -396,7 +396,7 @@ fn cases_that_are_whole_files_but_no_cases_are_named_for_what_is_wrong() {
         assert_eq!(stderr.matches('\n').count(), 1, "{stderr}");
     };
     let same = |name: &str, tensor: Tensor| Some((name.to_owned(), tensor));
-    check(with("/model", "Net".into()), &same, "it is the run of a Net, and only the port of");
+    check(with("/model", "Net".into()), &same, "the case holds no program to run. Record it again");
     let by_port = "the port of a ThreeLayerNet cannot replay it, and it holds no program: ";
     check(with("/loss", "MSELoss".into()), &same, by_port);
     check(with("/loss", "MSELoss".into()), &same, "unknown variant `MSELoss`");
