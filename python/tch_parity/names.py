@@ -10,6 +10,7 @@ import functools
 import re
 
 import torch
+from torch.utils import _pytree as pytree
 
 # What the format itself calls the model's output, the loss, and the loss's target.
 OUTPUT, LOSS, TARGET = "output", "L", "target"
@@ -58,7 +59,7 @@ def _parts(name, value, outer):
     inner = None
     if not isinstance(value, torch.Tensor) and len(outer) < MAX_DEPTH and id(value) not in outer:
         inner = _entries(value)
-    if inner is None:
+    if not inner:  # what is empty is a value as well
         yield name, value
         return
     for key, part in inner:
@@ -79,7 +80,10 @@ def _entries(value):
         fields = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
     else:
         fields = list(getattr(value, "__dict__", {}).items())
-    return fields if any(_has_tensor(part) for _, part in fields) else None
+    if any(_has_tensor(part) for _, part in fields):
+        return fields
+    registered = pytree.SUPPORTED_NODES.get(type(value))
+    return None if registered is None else list(enumerate(registered.flatten_fn(value)[0]))
 
 
 def _has_tensor(value, depth=0):
@@ -115,6 +119,10 @@ def plain(value, depth=0):
         return str(value)
     if isinstance(value, torch.Tensor) and value.numel() == 1:
         return plain(value.detach().item())
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        return plain(value.item(), depth)
+    if isinstance(value, collections.abc.Mapping) and not value:
+        return {}
     if isinstance(value, (list, tuple)) and depth < MAX_DEPTH:
         values = [plain(part, depth + 1) for part in value]
         return None if any(part is None for part in values) else values

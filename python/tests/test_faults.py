@@ -1,5 +1,6 @@
 """Loops that the recorder lost something of, overwrote something in, or could not write: each is right now, or is refused in words."""
 
+import collections
 import contextlib
 import copy
 import io
@@ -178,6 +179,22 @@ class Faults(unittest.TestCase):
         tensors, run, _ = self.record(net, loop)
         self.assertEqual(run["values"], {"input/scale": 7.0, "input/.scale": 3.0})
         self.assertLessEqual({"input/args[0]", "input/.args"}, set(tensors))
+
+    def test_values_of_every_kind(self):
+        class Pair:
+            __slots__ = "first", "second"
+
+            def __init__(self, first, second):
+                self.first, self.second = first, second
+
+        class Net(nn.Module):
+            def forward(self, x, **others):
+                return Pair(x * 2, collections.deque([x + 1]))
+
+        torch.utils._pytree.register_pytree_node(Pair, lambda p: ([p.first, p.second], None), lambda parts, _: Pair(*parts))
+        tensors, run, _ = self.record(Net(), lambda rec: rec.forward(torch.ones(2), a=[], b={}, c=(), d=0))
+        self.assertEqual(run["values"], {"input/a": [], "input/b": {}, "input/c": [], "input/d": 0})
+        self.assertLessEqual({"forward/output[0]", "forward/output[1][0]"}, set(tensors))
 
     def test_what_no_header_can_hold(self):
         class Net(nn.Module):
