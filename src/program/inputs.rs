@@ -26,7 +26,7 @@ enum Dimension {
         min: i64,
         max: i64,
     },
-    /// A size that follows from others, which the operators check.
+    /// A size that follows from others, which the guards check.
     Computed,
 }
 
@@ -43,7 +43,11 @@ impl UserInput {
                 None => Dimension::Computed,
                 Some(symbol) => {
                     let range = ranges.get(symbol);
-                    let min = range.and_then(|range| range.min_val).unwrap_or(0);
+                    // A least size of 2 is the default, with which torch.export tells sizes from constants:
+                    // PyTorch checks no such one.
+                    // https://github.com/pytorch/pytorch/blob/v2.13.0/torch/_export/utils.py
+                    let min = range.and_then(|range| range.min_val).filter(|min| *min > 2);
+                    let min = min.unwrap_or(0);
                     let max = range.and_then(|range| range.max_val).unwrap_or(i64::MAX);
                     Dimension::Named { name: symbol.to_owned(), min, max }
                 }

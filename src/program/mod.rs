@@ -6,6 +6,7 @@
 
 mod double;
 mod graph;
+mod guards;
 mod inputs;
 mod interpreter;
 pub(crate) mod numbers;
@@ -23,6 +24,7 @@ use tch::{Device, Tensor};
 
 use crate::torch::Value;
 use graph::{Graph, Results, Slot};
+use guards::Guard;
 use inputs::UserInput;
 use interpreter::run;
 pub(crate) use operators::Computed;
@@ -48,6 +50,7 @@ pub struct Program {
     /// What stands in the place of each input of the graph.
     inputs: Vec<Input>,
     user_inputs: Vec<UserInput>,
+    guards: Vec<Guard>,
     parameters: IndexMap<String, Tensor>,
     buffers: IndexMap<String, Tensor>,
     constants: IndexMap<String, Tensor>,
@@ -112,6 +115,7 @@ impl Program {
             graph: Graph::empty(),
             inputs: Vec::new(),
             user_inputs: Vec::new(),
+            guards: Vec::new(),
             parameters: IndexMap::new(),
             buffers: IndexMap::new(),
             constants: IndexMap::new(),
@@ -150,6 +154,10 @@ impl Program {
             };
             program.inputs.push(input);
         }
+        let names = program.user_inputs.iter().map(|input| &*input.name).collect::<Vec<_>>();
+        let guards =
+            exported.guards_code.iter().filter_map(|code| Guard::read(code, &names).transpose());
+        program.guards = guards.collect::<Result<_>>()?;
         program.graph = Graph::new(exported.graph_module.graph)?;
         let (takes, given) = (program.graph.inputs.len(), program.inputs.len());
         ensure!(takes == given, "the graph takes {takes} values, and its signature lists {given}");
@@ -161,7 +169,7 @@ impl Program {
     pub fn parameters(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         let mut seen = HashSet::new();
         let mut first =
-            move |tensor: &Tensor| tensor.numel() == 0 || seen.insert(tensor.data_ptr() as usize);
+            move |tensor: &Tensor| leaf(tensor).is_none_or(|identity| seen.insert(identity));
         let all = self.parameters.iter().filter(move |(_, tensor)| first(tensor));
         all.map(|(name, tensor)| (name.as_str(), tensor))
     }
@@ -183,11 +191,11 @@ impl Program {
 
     /// Returns the first name of every parameter and buffer that is tied to another one.
     pub(crate) fn first_names(&self) -> HashMap<String, String> {
-        let mut first = HashMap::<usize, &str>::new();
+        let mut first = HashMap::<Leaf, &str>::new();
         let mut names = HashMap::new();
         for (name, tensor) in self.parameters.iter().chain(&self.buffers) {
-            if tensor.numel() > 0 {
-                let known = *first.entry(tensor.data_ptr() as usize).or_insert(name);
+            if let Some(identity) = leaf(tensor) {
+                let known = *first.entry(identity).or_insert(name);
                 names.insert(name.clone(), known.to_owned());
             }
         }
@@ -254,6 +262,7 @@ impl Program {
 
     fn run_graph(&self, given: &[Tensor], watch: &mut interpreter::Watch) -> Result<Vec<Tensor>> {
         inputs::check(&self.user_inputs, given)?;
+        self.guards.iter().try_for_each(|guard| guard.check(given))?;
         let inputs = self.inputs.iter().map(|input| {
             let tensor = match input {
                 Input::Parameter(name) => self.parameters.get(name),
@@ -296,24 +305,35 @@ impl Program {
     /// Returns an error if the device is not there.
     pub fn to_device(&mut self, device: Device) -> Result<()> {
         self.compute_on(device)?;
-        let mut moved = HashMap::<usize, Tensor>::new();
+        let mut moved = HashMap::<Leaf, Tensor>::new();
         let all = self.parameters.values_mut().chain(self.buffers.values_mut());
         for tensor in all.chain(self.constants.values_mut()) {
             // Tied parameters stay one.
-            let place = tensor.data_ptr() as usize;
-            *tensor = match moved.get(&place).filter(|_| place != 0) {
+            let identity = leaf(tensor);
+            *tensor = match identity.as_ref().and_then(|identity| moved.get(identity)) {
                 Some(tensor) => tensor.shallow_clone(),
                 None => {
                     let requires_grad = tensor.requires_grad();
                     let there = tensor.f_detach()?.f_to_device(device)?;
                     let there = there.f_set_requires_grad(requires_grad)?;
-                    moved.insert(place, there.shallow_clone());
+                    moved.extend(identity.map(|identity| (identity, there.shallow_clone())));
                     there
                 }
             };
         }
         Ok(())
     }
+}
+
+/// What tells a parameter or a buffer from others that share its memory: the place, the sizes, the strides, and whether
+/// it has a gradient.
+type Leaf = (usize, Vec<i64>, Vec<i64>, bool);
+
+/// Returns what a tensor that is tied to another one has in common with it, or `None` if it has no memory.
+fn leaf(tensor: &Tensor) -> Option<Leaf> {
+    let place = tensor.data_ptr() as usize;
+    let identity = (place, tensor.size(), tensor.stride(), tensor.requires_grad());
+    (place != 0 && tensor.numel() > 0).then_some(identity)
 }
 
 /// Where the values that are passed on are returned in a graph.

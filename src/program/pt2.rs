@@ -1,16 +1,17 @@
 //! A `.pt2` file: the zip archive that `torch.export.save` writes. Nothing in it is unpickled.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use tch::Tensor;
+use tch::{Kind as Dtype, Tensor};
 
 use super::numbers::dtype;
 use super::schema::{Size, TensorMeta};
 use super::{Kind, Precision, Program};
-use crate::torch::in_storage;
+use crate::torch::{memory, within};
 use crate::trace::{Archive, Bytes};
 
 /// The list of the tensors of an archive.
@@ -54,23 +55,30 @@ impl Program {
         ensure!(order == b"little", "its bytes are not in little-endian order");
         let weights = config(&files, "data/weights/", "model_weights_config.json")?;
         let constants = config(&files, "data/constants/", "model_constants_config.json")?;
-        let mut read = HashMap::<String, Tensor>::new();
+        let mut storages = HashMap::<(String, Dtype), Tensor>::new();
+        let mut leaves = HashMap::<String, Vec<Tensor>>::new();
         let program = Program::new(json, Precision::Own, |kind, name| {
             let places = [(&weights, "data/weights/"), (&constants, "data/constants/")];
             let found =
                 places.iter().find_map(|(config, folder)| Some((config.get(name)?, folder)));
             let (entry, folder) = found.context("the archive does not have it")?;
             ensure!(!entry.use_pickle, "it is a pickle, which is not read");
-            let place = format!("{folder}{}", entry.path_name);
-            // Tied parameters are one tensor.
-            let tied = read.get(&place).map(Tensor::shallow_clone);
-            let tied = tied.filter(|tensor| matches_meta(tensor, &entry.tensor_meta));
-            if let Some(tensor) = tied {
-                return Ok(tensor);
+            let (place, meta) = (format!("{folder}{}", entry.path_name), &entry.tensor_meta);
+            // Tied parameters are one tensor. Others share the memory alone: a buffer has no gradient.
+            let is_trained = kind == Kind::Parameter(true);
+            let mut tied = leaves.get(&place).into_iter().flatten();
+            if let Some(tied) = tied.find(|leaf| is_trained && matches_meta(leaf, meta)) {
+                return Ok(tied.shallow_clone());
             }
-            let tensor = tensor(&entry.tensor_meta, files.stored(&place)?)?;
-            let tensor = tensor.f_set_requires_grad(kind == Kind::Parameter(true))?;
-            read.insert(place, tensor.shallow_clone());
+            let dtype = dtype(meta.dtype)?.1;
+            let memory = match storages.entry((place.clone(), dtype)) {
+                Occupied(known) => known.into_mut(),
+                Vacant(new) => new.insert(memory(files.stored(&place)?, dtype)?),
+            };
+            let tensor = tensor(meta, memory)?.f_data()?.f_set_requires_grad(is_trained)?;
+            if is_trained {
+                leaves.entry(place).or_default().push(tensor.shallow_clone());
+            }
             Ok(tensor)
         })?;
         Ok((program, json.to_vec()))
@@ -90,13 +98,12 @@ fn known(size: &Size) -> Option<i64> {
     }
 }
 
-fn tensor(meta: &TensorMeta, storage: &[u8]) -> Result<Tensor> {
+fn tensor(meta: &TensorMeta, memory: &Tensor) -> Result<Tensor> {
     let known = |sizes: &[Size]| sizes.iter().map(known).collect::<Option<Vec<_>>>();
     let (sizes, strides) =
         known(&meta.sizes).zip(known(&meta.strides)).context("its shape is not known")?;
     let offset = meta.storage_offset.as_ref().map_or(Some(0), self::known);
-    let kind = dtype(meta.dtype)?.1;
-    in_storage(storage, &sizes, &strides, offset.context("its offset is not known")?, kind)
+    within(memory, &sizes, &strides, offset.context("its offset is not known")?)
 }
 
 /// Reads the list of the tensors in a folder, which is not there if it has none.

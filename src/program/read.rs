@@ -195,6 +195,11 @@ impl Names {
 /// The operators that open files, which a program that comes from anywhere must not.
 const WITH_FILES: [&str; 1] = ["from_file"];
 
+/// The operators that trust their arguments: with others they read and write any memory. torch.export writes none.
+fn is_unsafe(name: &str) -> bool {
+    name.ends_with("_unsafe") || ["_reshape_alias", "_reshape_alias_copy"].contains(&name)
+}
+
 /// Returns the operator that a name such as `torch.ops.aten.add.Tensor` stands for, with its arguments.
 fn operator(target: &str, arguments: &[(String, Argument)]) -> Result<Operation> {
     let parts = target.strip_prefix("torch.ops.").map(|name| name.split('.').collect::<Vec<_>>());
@@ -205,6 +210,7 @@ fn operator(target: &str, arguments: &[(String, Argument)]) -> Result<Operation>
         *namespace == "aten" && !WITH_FILES.contains(name),
         "it is not supported: only operators of aten are run, and none that opens files"
     );
+    ensure!(!is_unsafe(name), "it is not supported, since it does not check its arguments");
     let overload = if *overload == "default" { "" } else { overload };
     let name = CString::new(format!("{namespace}::{name}"))?;
     let overload = CString::new(overload)?;

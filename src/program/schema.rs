@@ -15,6 +15,8 @@ pub(crate) struct Exported {
     pub(crate) graph_module: GraphModule,
     #[serde(default)]
     pub(crate) range_constraints: HashMap<String, Range>,
+    #[serde(default)]
+    pub(crate) guards_code: Vec<String>,
 }
 
 impl Exported {

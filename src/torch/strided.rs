@@ -46,18 +46,27 @@ fn strided(data: &[u8], shape: &[i64], strides: &[i64], of: (Kind, Device)) -> R
     Ok(tensor)
 }
 
-/// Makes a tensor from the bytes of its storage, as PyTorch's own files keep them.
+/// Returns the elements of a storage, as many as are whole.
 ///
 /// # Errors
-/// Returns an error if the sizes, the strides and the offset, in elements, reach beyond the storage.
-pub(crate) fn in_storage(
-    storage: &[u8],
+/// Returns libtorch's errors.
+pub(crate) fn memory(storage: &[u8], kind: Kind) -> Result<Tensor> {
+    let size = kind.elt_size_in_bytes();
+    let all = storage.len() / size;
+    Ok(Tensor::f_from_data_size(&storage[..all * size], &[i64::try_from(all)?], kind)?)
+}
+
+/// Returns a part of the memory that a tensor of one dimension has, which it shares.
+///
+/// # Errors
+/// Returns an error if the sizes, the strides and the offset, in elements, reach beyond the memory.
+pub(crate) fn within(
+    memory: &Tensor,
     shape: &[i64],
     strides: &[i64],
     offset: i64,
-    kind: Kind,
 ) -> Result<Tensor> {
-    let size = kind.elt_size_in_bytes();
+    let kind = memory.f_kind()?;
     ensure!(
         shape.len() == strides.len(),
         "its shape is {shape:?}, and its strides are {strides:?}"
@@ -68,10 +77,8 @@ pub(crate) fn in_storage(
         return Ok(Tensor::f_empty_strided(shape, strides, (kind, Device::Cpu))?);
     }
     let end = reach(shape, strides).and_then(|reach| reach.checked_add(offset));
-    let end = end.and_then(|end| usize::try_from(end).ok()?.checked_mul(size));
-    ensure!(end.is_some_and(|end| end <= storage.len()), "its storage has {} bytes", storage.len());
-    let all = i64::try_from(storage.len() / size)?;
-    let memory = Tensor::f_from_data_size(&storage[..storage.len() / size * size], &[all], kind)?;
+    let (end, all) = (end.unwrap_or(i64::MAX), memory.size()[0]);
+    ensure!(end <= all, "it takes {end} elements of its storage, which has {all}");
     Ok(memory.f_as_strided(shape, strides, offset)?)
 }
 
