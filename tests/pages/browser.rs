@@ -145,6 +145,8 @@ addEventListener("load", () => setTimeout(() => {
     elements: document.getElementsByTagName("*").length, wide: document.documentElement.scrollWidth > innerWidth,
     cell: getComputedStyle(cell).backgroundColor, page: getComputedStyle(document.body).backgroundColor,
     top: document.querySelector("footer").getBoundingClientRect().top < 100, before, after: first(),
+    cells: [...new Set([...document.querySelectorAll(".row > b + i")].map(first =>
+      first.getBoundingClientRect().left).filter(left => left > 0))],
     plots: document.querySelectorAll("svg[role=img]").length });
 }));
 </script>"#;
@@ -163,11 +165,14 @@ fn a_report_of_five_thousand_tensors_is_small_and_opens() {
             let at = if step == 1 { String::new() } else { format!("step/{step}/") };
             for layer in 0..125 {
                 for part in ["forward/", "grad/"] {
-                    let module = format!("{at}{part}encoder.layers.{layer}.attention.<b>");
+                    let of = if layer == 1 { "mlp.inner" } else { "attention" };
+                    let module = format!("{at}{part}encoder.layers.{layer}.{of}.<b>");
                     push(module, (step * layer) as f32 + 1.);
                 }
+                let deep = if layer == 1 { ".mlp.inner.proj" } else { "" };
                 for name in ["weight", "bias"] {
-                    push(format!("step/{step}/encoder.layers.{layer}.{name}"), layer as f32);
+                    let tensor = format!("encoder.layers.{layer}{deep}.{name}");
+                    push(format!("step/{step}/{tensor}"), layer as f32);
                 }
             }
         }
@@ -197,6 +202,8 @@ fn a_report_of_five_thousand_tensors_is_small_and_opens() {
         let found = json.replace("&lt;", "<").replace("&gt;", ">");
         let found = serde_json::from_str::<Value>(&found).unwrap();
         assert_eq!((&found["wide"], &found["top"]), (&false.into(), &true.into()), "{found}");
+        // The cells of a column stand below each other, however deep their modules are.
+        assert_eq!(found["cells"].as_array().map(Vec::len), Some(1), "{found}");
         assert!(found["before"] != found["after"] && found["plots"].as_u64() > Some(1), "{found}");
         found
     };

@@ -25,6 +25,9 @@ const PARTS: [&str; 4] = ["given", "forward", "backward", "after the step"];
 
 const LEVELS: i32 = 10;
 
+/// The width of the outermost names; those of each level within are one narrower.
+const NAMES: usize = 20;
+
 /// The cells of a row by their columns, and the rows below it.
 #[derive(Default)]
 struct Row<'a> {
@@ -192,7 +195,10 @@ impl Drawing<'_> {
             }
         }
         let name = shown(&name);
-        let line = format!("<span class=\"row\"><b>{name}</b>{cells}</span>");
+        // The names of inner rows begin further right, and all cells stand below each other.
+        let width = NAMES - depth;
+        let line =
+            format!("<span class=\"row\"><b style=\"width:{width}rem\">{name}</b>{cells}</span>");
         if row.below.is_empty() {
             let _ = write!(self.text, "<div class=\"leaf\">{line}</div>");
             return;
