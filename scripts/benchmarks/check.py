@@ -16,6 +16,25 @@ code that recorded them, and calls `torch.testing.assert_close` for each tensor.
 """
 
 
+class Recorded:
+    """A schedule that sets what was recorded."""
+
+    def __init__(self, optimizer, changes):
+        self.groups, self.changes, self.step_number = optimizer.param_groups, changes, 1
+
+    def step(self):
+        self.step_number += 1
+        for change in self.changes:
+            if change["step"] == self.step_number:
+                self.groups[change["group"]].update(of_no_schedule(change))
+
+
+def of_no_schedule(arguments):
+    """The arguments without what the format, schedules and AdamW itself add."""
+    added = "changes", "step", "group", "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "decoupled_weight_decay"
+    return {key: value for key, value in arguments.items() if key not in added}
+
+
 def check(folder):
     """Replays every case and compares every tensor."""
     import torch
@@ -31,7 +50,10 @@ def check(folder):
         model = ThreeLayerNet(d1, d2, len(expected["param/fc2.bias"])).to(expected["input/x"].dtype)
         model.load_state_dict({name: expected[f"param/{name}"] for name, _ in model.named_parameters()})
         x, y = expected["input/x"].requires_grad_(), expected["input/y"]
-        actual = train(model, x, y, run["optimizer"], run["steps"], environment)
+        made, changes = of_no_schedule(run["optimizer"]), run["optimizer"].get("changes", [])
+        made["groups"] = [of_no_schedule(group) for group in made.get("groups", [])]
+        recorded = (lambda optimizer: Recorded(optimizer, changes)) if changes else None
+        actual = train(model, x, y, made, run["steps"], environment, schedule=recorded)
         for name, tensor in actual.tensors.items():
             torch.testing.assert_close(tensor, expected[name].detach())
 
