@@ -22,8 +22,9 @@ class Checkpoint:
             try:
                 self.header = json.loads(file.read(min(length, MAX_HEADER)))
                 self.data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                self.header.items()
-            except (ValueError, AttributeError):
+                if not isinstance(self.header, dict):
+                    raise ValueError
+            except ValueError:
                 raise ValueError(f"{path} is no safetensors file") from None
         self.start = 8 + length
         self.sha256 = hashlib.sha256(self.data).hexdigest()

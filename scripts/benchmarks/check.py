@@ -31,7 +31,9 @@ class Recorded:
 
 def of_no_schedule(arguments):
     """The arguments without what the format, schedules and AdamW itself add."""
-    added = "changes", "step", "group", "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "decoupled_weight_decay"
+    from tch_parity.optimizers import OF_SCHEDULES
+
+    added = "changes", "step", "group", "decoupled_weight_decay", *OF_SCHEDULES
     return {key: value for key, value in arguments.items() if key not in added}
 
 

@@ -8,8 +8,9 @@ use tch::Tensor;
 use super::symbolic::Arithmetic;
 use crate::torch::Value;
 
-/// The longest guard that is read, which bounds the nesting as well.
+/// The longest guard that is read, and how deep its operands may be nested: each level takes room on the stack.
 const MAX_LENGTH: usize = 2000;
+const MAX_DEPTH: usize = 50;
 
 /// The operators of Python, each kind with those that bind less tightly before it.
 const OPERATORS: [&[(&str, Arithmetic)]; 5] = [
@@ -60,7 +61,7 @@ impl Guard {
         }
         let unreadable = || format!("the guard {code:?} on its sizes is not supported");
         ensure!(code.len() <= MAX_LENGTH, "a guard on its sizes is longer than {MAX_LENGTH} bytes");
-        let mut reader = Reader { rest: code, inputs };
+        let mut reader = Reader { rest: code, inputs, depth: 0 };
         let holds = reader.binary(0).with_context(unreadable)?;
         ensure!(reader.rest.trim().is_empty(), unreadable());
         Ok(Some(Guard { code: code.to_owned(), holds }))
@@ -103,9 +104,11 @@ impl Expression {
 struct Reader<'a> {
     rest: &'a str,
     inputs: &'a [&'a str],
+    /// How many operands it is within.
+    depth: usize,
 }
 
-impl<'a> Reader<'a> {
+impl Reader<'_> {
     /// Reads operands of the operators of a kind.
     fn binary(&mut self, kind: usize) -> Result<Expression> {
         let Some(operators) = OPERATORS.get(kind) else { return self.operand() };
@@ -117,6 +120,14 @@ impl<'a> Reader<'a> {
     }
 
     fn operand(&mut self) -> Result<Expression> {
+        self.depth += 1;
+        ensure!(self.depth <= MAX_DEPTH, "it is nested more than {MAX_DEPTH} deep");
+        let operand = self.within_operand()?;
+        self.depth -= 1;
+        Ok(operand)
+    }
+
+    fn within_operand(&mut self) -> Result<Expression> {
         for (text, operation) in [("-", Arithmetic::Neg), ("not ", Arithmetic::Not)] {
             if self.next_is(text) {
                 return Ok(Expression::Computed(operation, vec![self.operand()?]));
@@ -238,6 +249,8 @@ mod tests {
         ] {
             assert!(Guard::read(code, &["a_0"]).is_err(), "{code}");
         }
+        let deep = "(".repeat(1900) + "L['a'][0].size()[0]";
+        assert!(Guard::read(&deep, &["a_0"]).is_err());
         assert!(matches!(Guard::read("L['scale'] == 3.0", &["a_0"]), Ok(None)));
     }
 }
