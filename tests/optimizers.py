@@ -211,7 +211,9 @@ def lbfgs(trace, key):
         trace.push(f"{key}/after/{step}", torch.cat([p.detach() for p in parameters]))
         for name, value in optimizer.state[parameters[0]].items():
             for path, leaf in parts(name, value):
-                if leaf is not None and not name.startswith("al"):
+                # An empty list of changes is no tensor, and `al` is room for intermediate results.
+                empty = isinstance(leaf, list)
+                if leaf is not None and not empty and not name.startswith("al"):
                     dtype_of = torch.int64 if isinstance(leaf, int) and name != "H_diag" else torch.float64
                     leaf = leaf if isinstance(leaf, torch.Tensor) else torch.tensor(leaf, dtype=dtype_of)
                     trace.push(f"{key}/state/{step}/{path}", leaf)
