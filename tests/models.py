@@ -268,6 +268,24 @@ def losses_and_distances():
     return Of(function, fc=nn.Linear(6, 6))
 
 
+@model((4, 6))
+def outputs_of_outputs():
+    """The loss depends on outputs from which another output is computed, as that of a variational autoencoder does."""
+    def function(m, x):
+        mean, spread = m.mean(x.tanh()), m.spread(x)
+        return m.decoder(mean + torch.exp(0.5 * spread)), mean, spread
+    return Of(function, mean=nn.Linear(6, 3), spread=nn.Linear(6, 3), decoder=nn.Linear(3, 6))
+
+
+@model((3, 5, 6))
+def states_and_outputs():
+    """The loss depends on the last hidden states of an LSTM, and on what is computed from all of them."""
+    def function(m, x):
+        y, (h, c) = m.lstm(x)
+        return {"probabilities": m.head(y).softmax(-1), "states": (h, c), "y": y}
+    return Of(function, lstm=nn.LSTM(6, 4, batch_first=True), head=nn.Linear(4, 2))
+
+
 @model((2, 400))
 def large_layers():
     """The file is large enough to be mapped into memory."""

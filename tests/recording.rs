@@ -89,8 +89,13 @@ fn a_port_with_dropout_draws_the_recorded_numbers() {
     assert!(!port(false).comparison.passes(), "other numbers are drawn");
     assert_eq!(case.argument(2, "scale").unwrap(), json!(3.0));
     let error = case.argument(3, "scale").unwrap_err().to_string();
-    assert_eq!(error, "no argument step/3/input/scale in this case");
-    assert!(case.restore_rng(3).is_ok(), "a step that drew nothing");
+    assert_eq!(error, "no argument step/3/input/scale in this case: that step's are []");
+    let error = case.argument(1, "x").unwrap_err().to_string();
+    let said = "no argument input/x in this case: it is a tensor, for Case::input; that step's are [\"scale\"]";
+    assert_eq!(error, said);
+    assert!(case.restore_rng_of_call(2, 2).is_ok(), "a call that drew nothing");
+    let error = case.restore_rng(3).unwrap_err().to_string();
+    assert_eq!(error, "no step 3 in this case, which has steps 1 to 2");
 }
 
 #[test]

@@ -107,26 +107,50 @@ impl Case {
     /// Floats that JSON does not have are the strings `NaN`, `Infinity` and `-Infinity`.
     ///
     /// # Errors
-    /// Returns an error if the step has no such argument.
+    /// Returns an error if the step has no such argument. The message lists the arguments that it has.
     pub fn argument(&self, step: u32, name: &str) -> Result<Value> {
-        let full = in_step(step, &format!("input/{name}"));
+        let section = in_step(step, "input/");
+        let full = format!("{section}{name}");
         let run = self.trace.run_json().unwrap_or_default();
-        let value = run.get("values").and_then(|values| values.get(&full));
-        Ok(value.with_context(|| format!("no argument {full} in this case"))?.clone())
+        let values = run.get("values").and_then(Value::as_object);
+        let value = values.and_then(|values| values.get(&full));
+        let missing = || {
+            let there = values.into_iter().flat_map(|values| values.keys());
+            let there = there.filter_map(|name| name.strip_prefix(&section)).collect::<Vec<_>>();
+            let is_tensor =
+                if self.contains(&full) { "it is a tensor, for Case::input; " } else { "" };
+            format!("no argument {full} in this case: {is_tensor}that step's are {there:?}")
+        };
+        Ok(value.with_context(missing)?.clone())
     }
 
     /// Sets libtorch's generators of random numbers to their states at the model's first call in step `step`, counted
     /// from 1, so that the port draws the same numbers, for example in dropout. It does nothing if the step drew none.
     ///
     /// # Errors
-    /// Returns an error if the state is not one of libtorch's generator, or if it is that of a GPU which is not here.
+    /// Returns an error if the case has no such step, if the state is not one of libtorch's generator, or if it is that
+    /// of a GPU which is not here.
     pub fn restore_rng(&self, step: u32) -> Result<()> {
         self.restore_rng_of_call(step, 1)
     }
 
-    /// Sets the generators of random numbers to the states that they had at a call of the model, counted from 1, where
-    /// the case has these.
-    pub(crate) fn restore_rng_of_call(&self, step: u32, call: usize) -> Result<()> {
+    /// Does what [`restore_rng`](Self::restore_rng) does, for a call of the model in the step, counted from 1.
+    ///
+    /// # Errors
+    /// Returns the errors of [`restore_rng`](Self::restore_rng).
+    pub fn restore_rng_of_call(&self, step: u32, call: usize) -> Result<()> {
+        let steps = self.trace.run_json().and_then(|run| run.get("steps")?.as_u64());
+        if let Some(steps) = steps {
+            ensure!(
+                (1..=steps).contains(&step.into()),
+                "no step {step} in this case, which has steps 1 to {steps}"
+            );
+        }
+        self.restore_rng_if_there(step, call)
+    }
+
+    /// Does what [`restore_rng_of_call`](Self::restore_rng_of_call) does, without asking whether there is such a step.
+    pub(crate) fn restore_rng_if_there(&self, step: u32, call: usize) -> Result<()> {
         for (name, device) in RNG.into_iter().zip([Device::Cpu, Device::Cuda(0)]) {
             let of_call = if call == 1 { name.to_owned() } else { format!("{name}@{call}") };
             let full = in_step(step, &of_call);

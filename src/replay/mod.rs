@@ -10,7 +10,7 @@ mod training;
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, Result, ensure};
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexSet;
 use tch::{Device, Tensor};
 
 use crate::case::{Case, Recorder};
@@ -229,29 +229,37 @@ impl ProgramReplay {
 
     fn step(&self, step: u32, started: &mut Started, recorder: &Recorder) -> Result<()> {
         let Started { programs, training, from_others } = started;
-        training.step(&self.case, &self.described, step, from_others, recorder, |call, inputs| {
-            let given = inputs.iter().map(|(_, input)| input.shallow_clone()).collect::<Vec<_>>();
-            let mut outputs = IndexMap::new();
-            let OneProgram { program, taps } = &programs[call.program];
-            program.run_tapped(&given, taps, &mut |name, tensor| {
-                if let Some(value) = name.strip_prefix(OPERATOR) {
-                    let name = call.name(value);
-                    // Another call of the program may have no digests.
-                    let full = in_step(step, &format!("{OPERATOR}{name}"));
-                    return if self.case.trace.contains(&full) {
-                        recorder.operator(&name, tensor)
+        training.step(
+            &self.case,
+            &self.described,
+            step,
+            from_others,
+            recorder,
+            |call, inputs, hand_over| {
+                let given =
+                    inputs.iter().map(|(_, input)| input.shallow_clone()).collect::<Vec<_>>();
+                let OneProgram { program, taps } = &programs[call.program];
+                program.run_tapped(&given, taps, &mut |name, tensor| {
+                    if let Some(value) = name.strip_prefix(OPERATOR) {
+                        let name = call.name(value);
+                        // Another call of the program may have no digests.
+                        let full = in_step(step, &format!("{OPERATOR}{name}"));
+                        return if self.case.trace.contains(&full) {
+                            recorder.operator(&name, tensor)
+                        } else {
+                            Ok(())
+                        };
+                    }
+                    let name = name.strip_prefix("forward/").unwrap_or(name);
+                    if described::is_output(name) {
+                        hand_over(name, tensor)
                     } else {
-                        Ok(())
-                    };
-                }
-                let name = name.strip_prefix("forward/").unwrap_or(name);
-                if described::is_output(name) {
-                    outputs.insert(name.to_owned(), tensor.shallow_clone());
-                }
-                recorder.tap(&call.output(name), tensor)
-            })?;
-            Ok(outputs)
-        })
+                        recorder.tap(&call.output(name), tensor)
+                    }
+                })?;
+                Ok(())
+            },
+        )
     }
 }
 

@@ -130,20 +130,25 @@ fn replayed(
     let recorder = Recorder::new();
     recorder.describe(described.not_computed(case)?, vs.device());
     for step in 1..=described.steps {
-        let taken =
-            training.step(case, described, step, &from_others, &recorder, |call, inputs| {
+        let taken = training.step(
+            case,
+            described,
+            step,
+            &from_others,
+            &recorder,
+            |call, inputs, hand_over| {
                 let name = |full: &str| full.strip_prefix("input/").unwrap_or(full).to_owned();
                 let inputs = inputs.iter().map(|(full, input)| (name(full), input.shallow_clone()));
-                let outputs = forward(call, &inputs.collect())?;
-                for (name, output) in &outputs {
+                for (name, output) in &forward(call, &inputs.collect())? {
                     ensure!(
                         is_output(name),
                         "an output is named {name}, and not output or output[0]"
                     );
-                    recorder.tap(&call.output(name), output)?;
+                    hand_over(name, output)?;
                 }
-                Ok(outputs.into_iter().map(|(name, output)| (name.to_owned(), output)).collect())
-            });
+                Ok(())
+            },
+        );
         taken.with_context(|| format!("step {step}"))?;
     }
     Ok(recorder.into_trace())

@@ -1,17 +1,16 @@
 //! The steps of a recorded run, whoever computes forward: what goes into it, backward, clipping and optimizers.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, bail};
-use indexmap::IndexMap;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::described::{Call, Described};
 use crate::case::{Case, Recorder};
 use crate::optim::{AnyOptimizer, RecordedOptimizer};
 use crate::program::Precision;
-use crate::torch::{backward, clear_grad};
+use crate::torch::{backward, clear_grad, replace_gradient};
 use crate::trace::case_name::{FACTOR, RNG};
 use crate::trace::{Trace, in_step};
 
@@ -23,6 +22,9 @@ pub(super) struct Variables {
     pub(super) parameters: Vec<(String, Tensor)>,
     pub(super) buffers: Vec<(String, Tensor)>,
 }
+
+/// Takes an output of the model, by the name that the case has for it.
+pub(super) type HandOver<'a> = dyn FnMut(&str, &Tensor) -> Result<()> + 'a;
 
 /// A model and its optimizers in the middle of a run.
 pub(super) struct Training {
@@ -56,8 +58,8 @@ impl Training {
     }
 
     /// Takes a step, and records it. `forward` is given a call of the model and its inputs, by the names that the case
-    /// has for those of the first call, and returns the outputs by theirs. `from_others` says of each output of each
-    /// program whether another one is computed from it.
+    /// has for those of the first call, and hands over each output by its name as soon as it is there. `from_others`
+    /// says of each output of each program whether another one is computed from it.
     pub(super) fn step(
         &mut self,
         case: &Case,
@@ -65,7 +67,7 @@ impl Training {
         step: u32,
         from_others: &[Vec<(String, bool)>],
         recorder: &Recorder,
-        mut forward: impl FnMut(&Call, &[(String, Tensor)]) -> Result<IndexMap<String, Tensor>>,
+        mut forward: impl FnMut(&Call, &[(String, Tensor)], &mut HandOver<'_>) -> Result<()>,
     ) -> Result<()> {
         let trace = &case.trace;
         let recorded = |name: &str| trace.contains(&in_step(step, name));
@@ -81,10 +83,10 @@ impl Training {
         described.ensure_same_arguments(step)?;
         let calls = described.calls(step)?;
         let mut inputs = Vec::new();
-        let mut roots = Vec::new();
+        let mut roots = Vec::<Vec<_>>::new();
         let mut goes_backward = false;
         for call in &calls {
-            case.restore_rng_of_call(step, call.number)?;
+            case.restore_rng_if_there(step, call.number)?;
             let mut given = Vec::new();
             for name in &described.programs[call.program].inputs {
                 let own = call.name(name);
@@ -97,17 +99,25 @@ impl Training {
             let full = |name: &str| format!("grad/{}", call.name(name));
             let differentiates = of_call.iter().any(|(name, _)| recorded(&full(name)));
             goes_backward |= differentiates;
-            let mut run = || forward(call, &given);
-            let outputs = if differentiates { run()? } else { no_grad(run)? };
-            let begins =
-                of_call.iter().filter(|(name, from_others)| !from_others && recorded(&full(name)));
-            let mut of_call = Vec::new();
-            for (name, _) in begins {
-                if let Some(output) = outputs.get(name) {
-                    of_call.push((output.shallow_clone(), value(&full(name))?));
+            let mut begins = HashMap::new();
+            let mut hand_over = |name: &str, output: &Tensor| -> Result<()> {
+                if differentiates && output.requires_grad() && recorded(&full(name)) {
+                    let gradient = value(&full(name))?;
+                    // What the loss itself adds to what comes from the other outputs is not recorded, and the sum is.
+                    if of_call.iter().any(|(known, from_others)| known == name && *from_others) {
+                        replace_gradient(output, &gradient)?;
+                    }
+                    begins.insert(name.to_owned(), (output.shallow_clone(), gradient));
                 }
+                recorder.tap(&call.output(name), output)
+            };
+            let mut run = || forward(call, &given, &mut hand_over);
+            if differentiates {
+                run()?
+            } else {
+                no_grad(run)?
             }
-            roots.push(of_call);
+            roots.push(of_call.iter().filter_map(|(name, _)| begins.remove(name)).collect());
         }
         if goes_backward {
             for pass in described.backwards(step, calls.len()) {

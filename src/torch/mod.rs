@@ -22,6 +22,8 @@ pub(crate) use output::{Gradient, Output};
 pub(crate) use repr::elements;
 pub use repr::repr;
 pub use shim::{RetainGrad, libtorch_version};
-pub(crate) use shim::{Scaled, clear_grad, ensure_dense, folder as libtorch_folder, set_rng_state};
+pub(crate) use shim::{
+    Scaled, clear_grad, ensure_dense, folder as libtorch_folder, replace_gradient, set_rng_state,
+};
 pub(crate) use strided::{is_apart, is_copied_into, memory, set, share_memory, within};
 pub(crate) use tensors::span;

@@ -13,6 +13,7 @@
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/function_hook.h>
 #include <torch/headeronly/version.h>
 
 #include <dlfcn.h>
@@ -48,6 +49,34 @@ extern "C" const char *tch_parity_keep_gradient(const at::Tensor *tensor, const 
       else
         kept = plain.is_sparse() ? plain.clone() : plain.clone(at::MemoryFormat::Contiguous);
     });
+  });
+}
+
+// A hook of a node that puts another gradient in the place of that of one of its results.
+struct Replace : torch::autograd::FunctionPreHook {
+  Replace(size_t at, const at::Tensor &gradient) : at(at), gradient(gradient) {}
+
+  torch::autograd::variable_list operator()(const torch::autograd::variable_list &arrived) override {
+    auto gradients = arrived;
+    gradients.at(at) = gradient;
+    return gradients;
+  }
+
+  const size_t at;
+  const at::Tensor gradient;
+};
+
+// Makes backward go on from the value that the tensor has now with another gradient than what arrives there. This hook
+// is put before those of the value that are there, so that they see the new gradient.
+extern "C" const char *tch_parity_replace_gradient(const at::Tensor *tensor, const at::Tensor *gradient) {
+  return message_of([&] {
+    const std::lock_guard<std::mutex> lock(graph);
+    if (const auto &node = tensor->grad_fn()) {
+      auto &hooks = node->tensor_pre_hooks();
+      hooks.insert(hooks.begin(), std::make_unique<Replace>(tensor->output_nr(), *gradient));
+    } else {
+      tensor->register_hook([gradient = *gradient](const at::Tensor &) { return gradient; });
+    }
   });
 }
 

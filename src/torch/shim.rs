@@ -14,6 +14,10 @@ use torch_sys::C_tensor;
 
 unsafe extern "C" {
     fn tch_parity_retain_grad(tensor: *const C_tensor) -> *const c_char;
+    fn tch_parity_replace_gradient(
+        tensor: *const C_tensor,
+        gradient: *const C_tensor,
+    ) -> *const c_char;
     fn tch_parity_keep_gradient(
         tensor: *const C_tensor,
         keeper: *const C_tensor,
@@ -225,6 +229,18 @@ pub(super) fn keep_gradient(tensor: &Tensor) -> Result<(Tensor, bool), TchError>
         unsafe { tch_parity_keep_gradient(tensor.as_ptr(), keeper.as_ptr(), &mut is_view) };
     // SAFETY: null or the message of the call just made, on this thread.
     unsafe { check(message) }.map(|()| (keeper, is_view))
+}
+
+/// Makes backward go on from the value that a tensor has now with `gradient`, whatever arrives there. The gradient that
+/// is kept of the value is this one.
+///
+/// # Errors
+/// Returns PyTorch's message where no gradient is required.
+pub(crate) fn replace_gradient(tensor: &Tensor, gradient: &Tensor) -> Result<(), TchError> {
+    // SAFETY: `as_ptr` as in `retain_grad`, for which the same holds; the hook shares the gradient.
+    let message = unsafe { tch_parity_replace_gradient(tensor.as_ptr(), gradient.as_ptr()) };
+    // SAFETY: null or the message of the call just made, on this thread.
+    unsafe { check(message) }
 }
 
 /// Checks that a tensor has sizes, strides and data: tch panics over sizes that there are not.
