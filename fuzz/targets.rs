@@ -3,7 +3,7 @@
 
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
-use tch_parity::report::{Format, Html, JUnit, Json, NotCompared, Report, one_line};
+use tch_parity::report::{Format, Html, JUnit, Json, NotCompared, Report, Stopped, one_line};
 use tch_parity::{
     Comparison, Criterion, Environment, Names, Required, Side, Trace, compare, repr_view,
 };
@@ -85,12 +85,14 @@ fn report(comparison: Comparison, given: usize) {
     let tensors = comparison.tensors.len() + comparison.not_compared.len();
     let report = Report::new("fuzz", "as asked", comparison, Vec::new);
     let error = NotCompared { file: "fuzz".to_owned(), message: report.line() };
+    let stopped = Stopped { reason: report.line(), not_checked: 1, cases: 2 };
     let mut formats: [Box<dyn Format>; 2] = [Box::new(Json::default()), Box::new(JUnit::default())];
     let mut out = Vec::new();
     for format in &mut formats {
         for result in [
             format.report(&mut out, &report),
             format.not_compared(&mut out, &error),
+            format.stopped(&mut out, &stopped),
             format.finish(&mut out),
         ] {
             result.unwrap_or_else(|err| panic!("{err:#}"));
@@ -100,6 +102,7 @@ fn report(comparison: Comparison, given: usize) {
     for result in [
         html.report(&mut page, &report),
         html.not_compared(&mut page, &error),
+        html.stopped(&mut page, &stopped),
         html.finish(&mut page),
     ] {
         result.unwrap_or_else(|err| panic!("{err:#}"));

@@ -46,6 +46,9 @@ def checkpoints():
     values = {str(dtype): torch.tensor([1.0, 0.0, 3.0]).to(dtype) for dtype in dtypes}
     torch.save(values, folder / "dtypes.pt")
     expect("dtypes", values)
+    exponents = torch.tensor([0.25, 1.0, 64.0]).to(torch.float8_e8m0fnu)
+    (folder / "others").mkdir()
+    torch.save({"e": exponents}, folder / "others" / "exponents.pt")
     wide = torch.tensor([1 + 2j, 3 - 4j], dtype=torch.complex128)
     torch.save({"wide": wide, "t": wide.expand(2, 2).t()}, folder / "complex128.pt")
     expect("complex128", {"wide[real]": wide.real, "wide[imag]": wide.imag,
@@ -130,6 +133,11 @@ def sharded():
         write_index(at, dict.fromkeys(tensors, "model-0.safetensors") | change)
 
 
+    for name, text in [("damaged", '{"weight_map": {"a": "b"'), ("no_map", '{"metadata": {}}')]:
+        (folder / "shards" / name).mkdir()
+        (folder / "shards" / name / "model.safetensors.index.json").write_text(text)
+
+
 def write_index(at, weight_map):
     index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
     (at / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
@@ -175,6 +183,7 @@ def bad_checkpoints():
     for _ in range(30):
         many = [many, many]
     bad("laughs.pt", saved(many), "in far too many places")
+    bad("tuple.pt", saved({"a": {(0, 1): 1}}), "a key of the dict a is a tuple, and only texts and integers are read: save it")
     bad("int.pt", saved(3), "it holds an int, and no tensors")
     bad("set.pt", saved({"a": {1, 2}}), "set")
     bad("bytes.pt", saved({"a": b"x"}), "it holds _codecs.encode")
@@ -238,10 +247,36 @@ def bad_checkpoints():
     bad("foreign.npz", zeros.getvalue().replace(b"a.npy", b"a.txt"), "without a PyTorch checkpoint")
 
 
+def special(n, a, e):
+    """Complex numbers with signs of zeros, and with NaN and infinities in one part or in both."""
+    nan, inf = torch.full_like(e.real, float("nan")), torch.full_like(e.real, float("inf"))
+    of = torch.complex
+    return {
+        7: (e * float("nan"), e * float("nan")),
+        8: (of(-e.real * 0, e.imag), of(e.real * 0, e.imag)),
+        9: (of(nan, a.imag), of(nan, e.imag + 1)),
+        10: (of(nan, a.imag), of(e.real, nan)),
+        11: (of(nan, a.imag), of(e.real, e.imag)),
+        12: (of(inf, a.imag + 1), of(inf, e.imag)),
+        13: (of(inf, e.imag), of(inf, e.imag)),
+        14: (of(inf, nan), of(-inf, nan)),
+        # The parts are close only together, or only one by one.
+        15: (of(e.real, e.imag / 1e9 * (1 + 1e-5)), of(e.real, e.imag / 1e9)),
+        16: (of(e.real / 1e9, e.imag + 1e-7), of(e.real / 1e9 + 9e-8, e.imag)),
+    }.get(n, (a, e))
+
+
+def as_kept(name, tensor):
+    if tensor.dtype == torch.complex128:
+        return [(f"{name}[real]", tensor.real), (f"{name}[imag]", tensor.imag)]
+    return [(name, tensor)]
+
+
 def judged():
     """Prints pairs of values, and whether assert_close passes them."""
     generator = torch.Generator().manual_seed(1)
-    for dtype in [torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz]:
+    for dtype in [torch.complex64, torch.complex128, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz,
+                  torch.float8_e5m2fnuz]:
         size = torch.empty(0, dtype=dtype).itemsize
         actual, expected, passes = [], [], []
         for n in range(200):
@@ -252,8 +287,7 @@ def judged():
             else:
                 e = torch.randn(1, generator=generator, dtype=dtype)
                 a = e + torch.randn(1, generator=generator, dtype=dtype) * 10.0 ** -(n % 9)
-                a = {7: e * float("nan"), 8: torch.complex(-e.real * 0, e.imag)}.get(n % 40, a)
-                e = {7: e * float("nan"), 8: torch.complex(e.real * 0, e.imag)}.get(n % 40, e)
+                a, e = special(n % 40, a, e)
             try:
                 torch.testing.assert_close(a, e, equal_nan=True)
                 passes.append(1)
@@ -262,8 +296,9 @@ def judged():
             actual.append(a)
             expected.append(e)
         name = str(dtype)
-        save_file({str(n): t.clone() for n, t in enumerate(actual)}, folder / f"{name}.actual.judged")
-        save_file({str(n): t.clone() for n, t in enumerate(expected)}, folder / f"{name}.expected.judged")
+        for side, tensors in [("actual", actual), ("expected", expected)]:
+            parts = {part: t.clone() for n, tensor in enumerate(tensors) for part, t in as_kept(str(n), tensor)}
+            save_file(parts, folder / f"{name}.{side}.judged")
         (folder / f"{name}.passes").write_text("".join(map(str, passes)))
 
 

@@ -8,7 +8,7 @@ use tch::Device;
 use super::Case;
 use crate::compare::run::shortened;
 use crate::compare::{Accepted, Required, Side, compare};
-use crate::report::Report;
+use crate::report::{Acceptance, Report};
 use crate::trace::{Environment, Numerics, Trace, is_given, split_step};
 
 /// The largest number of characters in which steps are listed.
@@ -85,7 +85,8 @@ impl Parity {
         if comparison.tensors.iter().all(|tensor| tensor.passes) {
             comparison.run.extend(self.steps_left_out(actual, case));
         }
-        Ok(Report::new("this port", reason, comparison, Vec::new))
+        let report = Report::new("this port", reason, comparison, Vec::new);
+        Ok(Report { acceptance: Acceptance::Rule, ..report })
     }
 
     /// Returns whether the port could be asked for a tensor of the case: it computes it, in a step that it takes.

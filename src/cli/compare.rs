@@ -1,18 +1,20 @@
 //! `tch-parity compare`: judges one file by another.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Args, ValueEnum};
-use tch_parity::report::Report;
-use tch_parity::{Accepted, Edge, Environment, Names, Required, Side, Trace, compare_watched};
+use tch_parity::report::{Acceptance, Report};
+use tch_parity::{Accepted, Environment, Names, Required, Side, Trace, compare_watched};
 
 use super::exit::Outcome;
 use super::output::ensure_apart;
 use super::progress::bar;
 use super::reports::{ReportOptions, Reports, not_compared};
+use super::{Computation, computation_of};
 
 /// Compare two files of tensors without running anything
 ///
@@ -100,6 +102,9 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     let inputs = inputs.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>();
     ensure_apart(&inputs, &options.files())?;
     let mut reports = Reports::new(options, false);
+    if !reports.can_be_written() {
+        return reports.conclude();
+    }
     let judged = compared(&arguments, &names, &accepted);
     reports.add(&judged.map_err(|(file, err)| not_compared(file, &err)));
     reports.conclude()
@@ -147,16 +152,23 @@ fn compared<'a>(
         return Err((actual, anyhow!("{name}: there is nothing to compare{hint}")));
     }
     let file = Some(actual.display().to_string());
-    let dataflow = || dataflow(theirs, ours);
-    Ok(Report {
-        file,
-        environments: [here, there],
-        ..Report::new(name, reason, comparison, dataflow)
-    })
+    let differ = comparison.tensors.iter().filter(|tensor| !tensor.passes);
+    let differ = differ.map(|tensor| tensor.name.clone()).collect::<HashSet<_>>();
+    let mut operators = BTreeMap::new();
+    let dataflow = || {
+        let (dataflow, known) = computation(theirs, ours, &|name| differ.contains(name));
+        operators = known;
+        dataflow
+    };
+    let mut report = Report::new(name, reason, comparison, dataflow);
+    report.operations.extend(operators);
+    let acceptance = Acceptance::Option;
+    Ok(Report { file, environments: [here, there], acceptance, ..report })
 }
 
-/// Returns the dataflow if one of the two is a whole case. Otherwise it is empty, and the order of the tensors is
-/// used instead.
-fn dataflow(theirs: Trace, ours: Trace) -> Vec<Edge> {
-    [theirs, ours].into_iter().find_map(super::dataflow_of).unwrap_or_default()
+/// Returns how the tensors are computed if one of the two is a whole case. Otherwise nothing is known, and the order of
+/// the tensors is used instead.
+fn computation(theirs: Trace, ours: Trace, wanted: &dyn Fn(&str) -> bool) -> Computation {
+    let mut cases = [theirs, ours].into_iter().filter_map(|trace| computation_of(trace, wanted));
+    cases.next().unwrap_or_default()
 }

@@ -32,11 +32,13 @@ mod selftest;
 #[cfg(feature = "libtorch")]
 mod worksheet;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use tch_parity::Edge;
 
 use exit::{Outcome, could_not_run, message, without_usage};
 use output::ensure_stdout;
@@ -143,15 +145,25 @@ fn libtorch() -> Result<String> {
     Ok("without libtorch".to_owned())
 }
 
-/// Returns the dataflow of a trace that is a whole case of a `ThreeLayerNet`.
+/// What is known of how the tensors of a case are computed: the dataflow, and the operators by the tensors' names.
+type Computation = (Vec<Edge>, BTreeMap<String, String>);
+
+/// Returns what a trace says of how its tensors are computed, of the operators those of tensors that are `wanted`, if it
+/// is a whole case: one of a program, or of a `ThreeLayerNet`.
 #[cfg(feature = "libtorch")]
-fn dataflow_of(trace: tch_parity::Trace) -> Option<Vec<tch_parity::Edge>> {
-    let replay = tch_parity::Case::new(trace).and_then(tch_parity::Replay::new).ok()?;
-    Some(tch_parity::dataflow(replay.run.steps))
+fn computation_of(trace: tch_parity::Trace, wanted: &dyn Fn(&str) -> bool) -> Option<Computation> {
+    let case = tch_parity::Case::new(trace).ok()?;
+    if tch_parity::ProgramReplay::is_of(&case) {
+        let replay = tch_parity::ProgramReplay::new(case).ok()?;
+        let operators = replay.computed_by(wanted).unwrap_or_default();
+        return Some((replay.dataflow().unwrap_or_default(), operators));
+    }
+    let replay = tch_parity::Replay::new(case).ok()?;
+    Some((tch_parity::dataflow(replay.run.steps), BTreeMap::new()))
 }
 
 #[cfg(not(feature = "libtorch"))]
-fn dataflow_of(_: tch_parity::Trace) -> Option<Vec<tch_parity::Edge>> {
+fn computation_of(_: tch_parity::Trace, _: &dyn Fn(&str) -> bool) -> Option<Computation> {
     None
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use tch_parity::Required;
-use tch_parity::report::{Format, Html, JUnit, Json, NotCompared, Report};
+use tch_parity::report::{Format, Html, JUnit, Json, NotCompared, Report, Stopped};
 
 use super::exit::{Outcome, complain, message};
 use super::output::{Output, print, text_beside, unless_closed};
@@ -84,8 +84,9 @@ pub(super) struct Reports<'a> {
     differ: usize,
     failed: usize,
     unwritten: bool,
-    /// How many cases were not checked, since one before them does not pass.
-    pub(super) left: usize,
+    /// What is said if not every case was checked, and whether Ctrl-C is the reason.
+    pub(super) stopped: Option<Stopped>,
+    pub(super) interrupted: bool,
 }
 
 struct ReportFile {
@@ -107,21 +108,36 @@ impl<'a> Reports<'a> {
             differ: 0,
             failed: 0,
             unwritten: false,
-            left: 0,
+            stopped: None,
+            interrupted: false,
         };
         let formats: [(_, Box<dyn Format>); 3] = [
             (&options.json, Box::new(Json::default())),
             (&options.junit, Box::new(JUnit::default())),
             (&options.html, Box::new(Html::default())),
         ];
+        let mut refused = Vec::new();
         for (path, format) in formats {
             if let Some(path) = path {
-                let output = Output::create(path);
-                let output = output.map_err(|err| reports.could_not_write(&err)).ok();
+                let output = Output::create(path).map_err(|err| refused.push((path, err))).ok();
                 reports.files.push(ReportFile { format, output });
             }
         }
+        // The others say why they hold nothing, in the place of what an earlier run has written there.
+        for (path, err) in refused {
+            let mut error = not_compared(path, &err);
+            error.message += ": nothing was compared";
+            reports.add(&Err(error));
+            reports.unwritten = true;
+            reports.several = false;
+        }
         reports
+    }
+
+    /// Returns whether every report file can be written, as far as is known before there is anything to write. If not,
+    /// comparing would be of no use.
+    pub(super) fn can_be_written(&self) -> bool {
+        !self.unwritten
     }
 
     pub(super) fn add(&mut self, judged: &Judged) {
@@ -148,6 +164,16 @@ impl<'a> Reports<'a> {
         });
     }
 
+    /// Says that not every case was checked. Where Ctrl-C is the reason, that is an error.
+    fn say_stopped(&mut self, stopped: &Stopped) {
+        if self.interrupted {
+            self.complaints.push(format!("error: {}", stopped.line()));
+        }
+        self.text += &format!("{}\n", stopped.line());
+        self.annotations.push(stopped.annotation());
+        self.write(|format, output| format.stopped(output, stopped));
+    }
+
     fn write(&mut self, write: impl Fn(&mut dyn Format, &mut dyn Write) -> Result<()>) {
         let mut errors = Vec::new();
         for file in &mut self.files {
@@ -172,23 +198,23 @@ impl<'a> Reports<'a> {
     ///
     /// The files come first. Otherwise an error of stdout could leave the reports of an earlier run in place.
     pub(super) fn conclude(mut self) -> Result<Outcome> {
+        if let Some(stopped) = self.stopped.take() {
+            self.say_stopped(&stopped);
+        }
         self.write(|format, output| format.finish(output));
         for file in std::mem::take(&mut self.files) {
             if let Some(Err(err)) = file.output.map(Output::persist) {
                 self.could_not_write(&err);
             }
         }
-        if self.left > 0 {
-            let left = self.left;
-            self.text +=
-                &format!("stopped at a case that does not pass: {left} cases were not checked\n");
-        }
         if self.several {
             let Reports { same, differ, failed, .. } = self;
-            let count = same + differ + failed;
-            self.text += &format!(
-                "{count} cases: {same} same, {differ} differ, {failed} could not be compared\n"
-            );
+            let count = match same + differ + failed {
+                1 => "1 case".to_owned(),
+                count => format!("{count} cases"),
+            };
+            self.text +=
+                &format!("{count}: {same} same, {differ} differ, {failed} could not be compared\n");
         }
         self.complaints.iter().for_each(|line| complain(line));
         let mut out = text_beside(&self.options.files());
@@ -200,8 +226,9 @@ impl<'a> Reports<'a> {
         }
         unless_closed(out.flush())?;
         Ok(match (self.failed, self.differ) {
-            (0, 0) if !self.unwritten => Outcome::Done,
-            (0, _) if !self.unwritten => Outcome::Differs,
+            _ if self.unwritten || self.interrupted => Outcome::CouldNotRun,
+            (0, 0) => Outcome::Done,
+            (0, _) => Outcome::Differs,
             _ => Outcome::CouldNotRun,
         })
     }

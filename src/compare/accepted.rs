@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::complex::{self, Parts};
 use super::statistics::statistics;
 use super::{Comparison, TensorComparison, Tolerance};
 use crate::trace::{Pattern, Trace};
@@ -184,11 +185,14 @@ impl Comparison {
 impl Rule {
     fn suffices(&self, tensor: &TensorComparison, actual: &Trace, expected: &Trace) -> bool {
         let Some(within) = self.within else { return true };
-        let views = actual.get(&tensor.name).zip(expected.get(&tensor.name));
-        let Some((actual, expected)) = views.filter(|_| tensor.problem.is_none()) else {
-            return false;
+        let name = &tensor.name;
+        let found = match (actual.get(name), expected.get(name)) {
+            _ if tensor.problem.is_some() => None,
+            (Some(ours), Some(theirs)) => Some(statistics(&ours, &theirs, Some(within))),
+            _ => Parts::of_both(name, actual, expected)
+                .map(|both| complex::statistics(&both, Some(within))),
         };
-        let found = statistics(&actual, &expected, Some(within));
+        let Some(found) = found else { return false };
         found.max_abs.is_finite() && found.not_close == 0 && found.scaled <= within.scaled
     }
 }

@@ -1,8 +1,9 @@
 //! How far two runs are from the truth: from the same run in float64, where rounding is negligible.
 
-use safetensors::tensor::Dtype;
+use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
+use super::complex::PARTS;
 use super::{TensorComparison, Verdict};
 use crate::trace::{Trace, floats};
 
@@ -17,10 +18,10 @@ const MUCH_FURTHER: f64 = 8.;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Distance {
     /// The root of the mean square of the differences.
-    #[serde(with = "super::statistics::infinity")]
+    #[serde(with = "super::number")]
     pub rms: f64,
     /// The largest difference.
-    #[serde(with = "super::statistics::infinity")]
+    #[serde(with = "super::number")]
     pub max: f64,
 }
 
@@ -66,20 +67,25 @@ pub(super) fn judge(
 
 /// Returns the distances of a float tensor, or `None` if the truth lacks it or is no number somewhere.
 fn distances(name: &str, actual: &Trace, expected: &Trace, truth: &Trace) -> Option<Distances> {
-    let [actual, expected, truth] = [actual.get(name)?, expected.get(name)?, truth.get(name)?];
-    let unit = match expected.dtype() {
+    let tensors = [actual, expected, truth].map(|trace| parts(name, trace));
+    let [actual, expected, truth] = tensors;
+    let unit = match expected.first()?.dtype() {
         Dtype::F16 => 2f64.powi(-11),
         Dtype::BF16 => 2f64.powi(-8),
         Dtype::F32 => 2f64.powi(-24),
         Dtype::F64 => 2f64.powi(-53),
         _ => return None,
     };
-    if truth.shape() != expected.shape() || truth.dtype() != Dtype::F64 {
+    let shape =
+        |parts: &[TensorView]| parts.iter().map(|part| part.shape().to_vec()).collect::<Vec<_>>();
+    let is_exact = truth.iter().all(|part| part.dtype() == Dtype::F64);
+    if shape(&truth) != shape(&expected) || shape(&actual) != shape(&expected) || !is_exact {
         return None;
     }
     let mut sums = [Sum::default(); 3];
-    let both = floats(&actual).zip(floats(&expected));
-    for ((actual, expected), truth) in both.zip(floats(&truth)) {
+    let [actual, expected, truth] =
+        [&actual, &expected, &truth].map(|parts| parts.iter().flat_map(floats));
+    for ((actual, expected), truth) in actual.zip(expected).zip(truth) {
         if actual == expected && !actual.is_finite() || actual.is_nan() && expected.is_nan() {
             continue;
         }
@@ -95,6 +101,14 @@ fn distances(name: &str, actual: &Trace, expected: &Trace, truth: &Trace) -> Opt
     let [actual, expected, true_size] = sums.map(Sum::distance);
     let rounding = Distance { rms: unit * true_size.rms, max: unit * true_size.max };
     Some(Distances { actual, expected, rounding })
+}
+
+/// Returns the tensor of that name, or the two parts of one of complex128.
+fn parts<'a>(name: &str, trace: &'a Trace) -> Vec<TensorView<'a>> {
+    match trace.get(name) {
+        Some(view) => vec![view],
+        None => PARTS.iter().filter_map(|part| trace.get(&format!("{name}{part}"))).collect(),
+    }
 }
 
 #[derive(Clone, Copy, Default)]

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
 
+use super::complex::{Parts, as_complex, index};
 use super::element::Element;
+use super::number;
 use super::statistics::{Of, Worst, as_elements, index_of, worst};
 use super::{Comparison, TensorComparison};
 use crate::trace::{Trace, floats, in_step, split_step};
@@ -24,7 +26,8 @@ pub struct Details {
     /// The numbers of elements by the exponents of |actual - expected|: `(-7, 3)` says that three are at least 1e-7 and
     /// less than 1e-6. The exponents ascend.
     pub histogram: Vec<(i32, usize)>,
-    /// The number of elements whose bits differ and whose values do not: signs of zeros.
+    /// The number of elements whose bits differ and whose values do not: signs of zeros, and complex numbers that are
+    /// nan on both sides.
     pub zero: usize,
     /// The number of elements whose difference is not finite.
     pub infinite: usize,
@@ -37,9 +40,11 @@ pub struct Details {
 pub struct StepLoss {
     /// The step, counted from 1.
     pub step: u32,
-    /// The loss of the actual run, or `None` if it has none, or one that is not finite.
+    /// The loss of the actual run, or `None` if it has none.
+    #[serde(with = "number::optional")]
     pub actual: Option<f64>,
-    /// The loss of the expected run, or `None` in the same cases.
+    /// The loss of the expected run, or `None` if it has none.
+    #[serde(with = "number::optional")]
     pub expected: Option<f64>,
 }
 
@@ -51,11 +56,10 @@ impl Comparison {
         let first = tensors.iter().filter(differ).take(MAX_TENSORS);
         let names = first.map(|tensor| tensor.name.clone()).collect::<Vec<_>>();
         for tensor in self.tensors.iter_mut().filter(|tensor| names.contains(&tensor.name)) {
-            if let (Some(ours), Some(theirs)) =
-                (actual.get(&tensor.name), expected.get(&tensor.name))
-            {
-                tensor.details = Some(details(&ours, &theirs));
-            }
+            tensor.details = match (actual.get(&tensor.name), expected.get(&tensor.name)) {
+                (Some(ours), Some(theirs)) => Some(details(&ours, &theirs)),
+                _ => Parts::of_both(&tensor.name, actual, expected).as_ref().map(details_of_parts),
+            };
         }
         self.losses = losses(actual, expected);
     }
@@ -72,7 +76,7 @@ fn losses(actual: &Trace, expected: &Trace) -> Vec<StepLoss> {
     let loss = |trace: &Trace, step: u32| {
         let name = format!("step/{step}/L");
         let view = trace.get(&name).or_else(|| trace.get(&in_step(step, "forward/L")))?;
-        floats(&view).next().filter(|loss| loss.is_finite())
+        floats(&view).next()
     };
     let both = steps.into_iter().map(|step| StepLoss {
         step,
@@ -125,10 +129,20 @@ impl Of for Differences {
 }
 
 fn details(actual: &TensorView, expected: &TensorView) -> Details {
-    let (mut details, places) =
-        as_elements(expected.dtype(), Differences, actual.data(), expected.data());
+    let found = as_elements(expected.dtype(), Differences, actual.data(), expected.data());
+    placed(found, |at| index_of(at, expected))
+}
+
+fn details_of_parts(both: &[Parts; 2]) -> Details {
+    placed(as_complex(Differences, both), |at| index(at, both))
+}
+
+fn placed(
+    (mut details, places): (Details, Vec<usize>),
+    index: impl Fn(usize) -> Vec<usize>,
+) -> Details {
     for (worst, at) in details.worst.iter_mut().zip(places) {
-        worst.index = index_of(at, expected);
+        worst.index = index(at);
     }
     details
 }

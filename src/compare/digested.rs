@@ -1,6 +1,7 @@
 //! The comparison of two tensors of which one side has the digest alone.
 
-use super::{Criterion, Statistics, TensorComparison, Verdict, incomparable};
+use super::tensor::{TensorComparison, incomparable};
+use super::{Criterion, Statistics, Verdict};
 use crate::trace::{Digest, Stored};
 
 /// Compares the digests of two tensors of one shape and dtype.
@@ -15,7 +16,8 @@ pub(super) fn compare_digests(
     let (ours, theirs) = (actual.digest(), expected.digest());
     if !ours.is_same(&theirs) {
         let problem = problem(&ours, &theirs, criterion, (actual, expected));
-        return incomparable(name, expected, criterion, problem);
+        let by_digest = true;
+        return TensorComparison { by_digest, ..incomparable(name, expected, criterion, problem) };
     }
     let magnitudes = [theirs.min, theirs.max].into_iter().flatten().map(f64::abs);
     let max_expected = magnitudes.fold(0., f64::max);

@@ -212,57 +212,6 @@ narrow_element!(E4M3Fnuz, "torch.float8_e4m3fnuz");
 narrow_element!(E5M2Fnuz, "torch.float8_e5m2fnuz");
 narrow_element!(E8M0, "torch.float8_e8m0fnu");
 
-/// A complex number of two float32.
-#[derive(Clone, Copy)]
-pub(crate) struct Complex {
-    real: f32,
-    imaginary: f32,
-}
-
-impl Element<8> for Complex {
-    type Ulp = u32;
-
-    fn read([a, b, c, d, e, f, g, h]: [u8; 8]) -> Self {
-        let [real, imaginary] = [[a, b, c, d], [e, f, g, h]].map(f32::from_le_bytes);
-        Complex { real, imaginary }
-    }
-
-    fn decimal(self) -> String {
-        format!("{:?}{:+?}j", self.real, self.imaginary)
-    }
-
-    fn distance(self, other: Self) -> f64 {
-        let parts = [(self.real, other.real), (self.imaginary, other.imaginary)];
-        let [real, imaginary] = parts.map(|(a, e)| f64::from(a) - f64::from(e));
-        let abs = real.hypot(imaginary);
-        if abs < f64::INFINITY { abs } else { f64::INFINITY }
-    }
-
-    /// Each part has to be the same: nan in one of them says nothing of the other.
-    fn is_same(self, other: Self) -> bool {
-        let parts = [(self.real, other.real), (self.imaginary, other.imaginary)];
-        parts.iter().all(|(a, e)| a.to_bits() == e.to_bits() || a.is_nan() & e.is_nan())
-    }
-
-    fn magnitude(self) -> f64 {
-        f64::from(self.real).hypot(self.imaginary.into())
-    }
-
-    fn are_zeros(self, other: Self) -> bool {
-        self.real == other.real && self.imaginary == other.imaginary
-    }
-
-    fn ulp_distance(self, other: Self) -> u32 {
-        let real = self.real.ulp_distance(other.real);
-        real.max(self.imaginary.ulp_distance(other.imaginary))
-    }
-
-    fn max_magnitude(elements: &[[u8; 8]]) -> f64 {
-        let magnitudes = elements.iter().map(|bytes| Self::read(*bytes).magnitude());
-        magnitudes.filter(|magnitude| magnitude.is_finite()).fold(0., f64::max)
-    }
-}
-
 /// An element of which only the bits are compared, not the value: a byte of floats of fewer than 8 bits.
 #[derive(Clone, Copy)]
 pub(crate) struct Opaque;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::complex::PARTS;
 use super::{Comparison, TensorComparison};
 use crate::trace::Trace;
 
@@ -22,7 +23,10 @@ pub struct Layout {
 /// The stride of a dimension of one element is of no effect, and neither are those of a tensor without elements.
 pub(super) fn note(tensors: &mut [TensorComparison], actual: &Trace, expected: &Trace) {
     for tensor in tensors.iter_mut().filter(|tensor| tensor.problem.is_none()) {
-        let [ours, theirs] = [actual, expected].map(|trace| trace.strides(&tensor.name));
+        // Both parts of a tensor of complex128 have the same strides.
+        let part = format!("{}{}", tensor.name, PARTS[0]);
+        let [ours, theirs] = [actual, expected]
+            .map(|trace| trace.strides(&tensor.name).or_else(|| trace.strides(&part)));
         let (Some(ours), Some(theirs)) = (ours, theirs) else { continue };
         let mut dims = tensor.shape.iter().zip(ours.iter().zip(&theirs));
         let differ = dims.any(|(&n, (ours, theirs))| n > 1 && ours != theirs);

@@ -6,6 +6,7 @@
 mod accepted;
 mod accurate;
 mod allowance;
+mod complex;
 mod criterion;
 mod details;
 mod digested;
@@ -14,11 +15,14 @@ mod excused;
 mod hint;
 mod layout;
 mod left_out;
+mod number;
 mod origin;
 mod prefix;
 pub(crate) mod run;
 mod selftest;
+mod shell;
 pub(crate) mod statistics;
+mod tensor;
 mod tied;
 mod tolerance;
 mod verdict;
@@ -28,20 +32,21 @@ use serde::{Deserialize, Serialize};
 pub use accepted::Accepted;
 pub use accurate::{Distance, Distances};
 pub use allowance::Allowance;
+pub(crate) use complex::COMPLEX128;
+use complex::{Parts, part_of};
 pub use criterion::{Criterion, Required};
 pub use details::{Details, StepLoss};
-use digested::compare_digests;
 use excused::{Reasons, only_lacks, take_without_effect};
-use hint::hint;
 pub use layout::Layout;
 pub use left_out::{LeftOut, Side};
 pub use origin::Edge;
 use run::compare_run;
 pub use selftest::{Control, selftest};
-use statistics::statistics;
+pub(crate) use shell::shell_word;
 pub use statistics::{Statistics, Worst};
+pub use tensor::TensorComparison;
+use tensor::{compare_parts, compare_tensor, lacked};
 pub use tolerance::{Between, ROUNDINGS_BY_HAND, TOLERANCES, Tolerance};
-use verdict::verdict;
 pub use verdict::{MAX_ULP, Verdict};
 
 use crate::trace::{Stored, Trace, is_given, is_instruction, operator_value};
@@ -67,46 +72,6 @@ pub struct Comparison {
     /// The loss of both runs in every step, if [`Comparison::detail`] was asked for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub losses: Vec<StepLoss>,
-}
-
-/// The comparison of the tensors of one name.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TensorComparison {
-    /// The name of the tensor.
-    pub name: String,
-    /// The expected dtype, or the actual one where the tensor is not expected.
-    pub dtype: String,
-    /// The expected shape, or the actual one where the tensor is not expected.
-    pub shape: Vec<usize>,
-    /// The verdict, which says how near the actual tensor comes to the expected one.
-    pub verdict: Verdict,
-    /// Whether the actual tensor is as near as was required, or its difference is accepted.
-    pub passes: bool,
-    /// The reason of the reader who accepts the difference ([`Comparison::accept`]).
-    pub accepted: Option<String>,
-    /// Whether any difference is accepted, so that nothing is required of the tensor.
-    pub ignored: bool,
-    /// The side that lacks the tensor.
-    pub lacking: Option<Side>,
-    /// The reason why the values cannot be compared: one side lacks the tensor, or has another shape or dtype.
-    pub problem: Option<String>,
-    /// A permutation of the dimensions that would bring the tensor near, in words, if there is one. It is never
-    /// applied.
-    pub hint: Option<String>,
-    /// The strides that the two tensors had in memory, if they differ. They decide nothing, but may be the reason.
-    pub layout: Option<Layout>,
-    /// The tolerance of the dtype; `None` for a dtype whose tensors are either equal or different.
-    pub tolerance: Option<Tolerance>,
-    /// What rounding may make of the difference, given what the tensor was computed from. It is there for a tensor
-    /// of a case that is not close by its own tolerance.
-    pub allowance: Option<Allowance>,
-    /// How far both tensors are from the same run in float64, where there is one ([`compare_with_truth`]).
-    pub distances: Option<Distances>,
-    /// The statistics of the values.
-    pub statistics: Statistics,
-    /// How the values differ, if [`Comparison::detail`] was asked for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub details: Option<Details>,
 }
 
 /// Compares every tensor of two traces, and what was run where both record it.
@@ -166,8 +131,16 @@ fn judged(
         |name: &&str| !is_instruction(name) && (of_operators || operator_value(name).is_none());
     for name in expected.names().filter(of_run) {
         let Some(theirs) = expected.stored(name) else { continue };
+        noted.extend(tied::untied(name, actual, expected));
+        let whole = part_of(name)
+            .and_then(|(whole, at)| Some((whole, at, Parts::of_both(whole, actual, expected)?)));
         if let Some(note) = tied::stands_for(name, actual, expected) {
             noted.push(note);
+        } else if let Some((whole, part, both)) = whole {
+            // The imaginary part is compared with the real one.
+            if part == 0 {
+                tensors.push(compare_parts(whole, &both, criterion));
+            }
         } else if let Some(ours) = actual.stored(name) {
             tensors.push(compare_tensor(name, &ours, &theirs, criterion));
         } else {
@@ -228,89 +201,5 @@ impl Comparison {
         let left_out = self.not_compared.iter().any(|left_out| !is_given(&left_out.name));
         let has_proof = |tensor: &TensorComparison| tensor.problem.is_none() && !tensor.ignored;
         (left_out || computed.peek().is_some()) && !computed.any(has_proof)
-    }
-}
-
-fn lacked(side: Side, name: &str, stored: &Stored, criterion: Criterion) -> TensorComparison {
-    let problem = match side {
-        Side::Actual => "it is missing: only the expected side has it",
-        Side::Expected => "it is not expected: only the actual side has it",
-    };
-    let lacking = Some(side);
-    TensorComparison { lacking, ..incomparable(name, stored, criterion, problem.to_owned()) }
-}
-
-fn incomparable(
-    name: &str,
-    stored: &Stored,
-    criterion: Criterion,
-    problem: String,
-) -> TensorComparison {
-    TensorComparison {
-        name: name.to_owned(),
-        dtype: stored.dtype().to_string(),
-        shape: stored.shape().to_vec(),
-        verdict: Verdict::Differs,
-        passes: false,
-        accepted: None,
-        ignored: false,
-        lacking: None,
-        problem: Some(problem),
-        hint: None,
-        layout: None,
-        tolerance: criterion.tolerance(stored.dtype()),
-        allowance: None,
-        distances: None,
-        statistics: Statistics::default(),
-        details: None,
-    }
-}
-
-fn compare_tensor(
-    name: &str,
-    actual: &Stored,
-    expected: &Stored,
-    criterion: Criterion,
-) -> TensorComparison {
-    if actual.shape() != expected.shape() {
-        let problem = format!("its shape is {:?}, not {:?}", actual.shape(), expected.shape());
-        let hint = match (actual, expected) {
-            (Stored::Values(actual), Stored::Values(expected)) => hint(actual, expected, criterion),
-            _ => None,
-        };
-        return TensorComparison { hint, ..incomparable(name, expected, criterion, problem) };
-    }
-    if actual.dtype() != expected.dtype() {
-        let problem = format!("its dtype is {}, not {}", actual.dtype(), expected.dtype());
-        return incomparable(name, expected, criterion, problem);
-    }
-    let (Stored::Values(actual), Stored::Values(expected)) = (actual, expected) else {
-        return compare_digests(name, actual, expected, criterion);
-    };
-    let tolerance = criterion.tolerance(expected.dtype());
-    let statistics = statistics(actual, expected, tolerance);
-    let verdict = verdict(&statistics, tolerance);
-    let passes = match criterion {
-        Criterion::Bitwise => verdict == Verdict::Bitwise,
-        _ => verdict != Verdict::Differs,
-    };
-    let hint = if verdict == Verdict::Differs { hint(actual, expected, criterion) } else { None };
-    TensorComparison {
-        name: name.to_owned(),
-        dtype: expected.dtype().to_string(),
-        shape: expected.shape().to_vec(),
-        verdict,
-        passes,
-        accepted: None,
-        ignored: false,
-        lacking: None,
-        problem: None,
-        hint,
-        layout: None,
-        tolerance,
-        allowance: None,
-        distances: None,
-        statistics,
-        details: None,
     }
 }

@@ -10,7 +10,9 @@ use rayon::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::element::{Complex, E4M3, E4M3Fnuz, E5M2, E5M2Fnuz, E8M0, Element, Opaque, hex};
+use super::complex::Complex64;
+use super::element::{E4M3, E4M3Fnuz, E5M2, E5M2Fnuz, E8M0, Element, Opaque, hex};
+use super::number;
 use super::tolerance::Tolerance;
 
 /// Whether threads can be had, which rayon would panic over where there are none (`ulimit -u`).
@@ -28,7 +30,8 @@ const SHARE: usize = 1 << 18;
 pub struct Statistics {
     /// The number of elements.
     pub numel: usize,
-    /// The number of elements whose bits differ; a nan equals any nan.
+    /// The number of elements whose bits differ; a nan equals any nan, and a part of a complex number that is nan any
+    /// such part.
     pub unequal: usize,
     /// The number of elements that are not close.
     pub not_close: usize,
@@ -39,12 +42,12 @@ pub struct Statistics {
     /// It is infinite where one of the two is nan or infinite and the other is not. It is also infinite where
     /// floats of fewer than 8 bits differ: only their bits are compared, a byte at a time. Of complex numbers it is
     /// the magnitude of the difference.
-    #[serde(with = "infinity")]
+    #[serde(with = "number")]
     pub max_abs: f64,
     /// The greatest finite |expected|, or 0 if only bits are compared.
     pub max_expected: f64,
     /// The quotient `max_abs / max_expected`.
-    #[serde(with = "infinity")]
+    #[serde(with = "number")]
     pub scaled: f64,
     /// The greatest distance in ulp, of complex numbers that of a part; 0 for integers.
     pub max_ulp: u64,
@@ -62,43 +65,12 @@ pub struct Worst {
     /// The expected value, in the same two forms.
     pub expected: (String, String),
     /// The value of |actual - expected|.
-    #[serde(with = "infinity")]
+    #[serde(with = "number")]
     pub abs: f64,
     /// The distance in ulp, or 0 for integers.
     pub ulp: u64,
     #[serde(skip)]
     flat: usize,
-}
-
-/// The JSON of a number that may be infinite. Since JSON has no infinity, it is written as a string.
-pub(super) mod infinity {
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(in crate::compare) fn serialize<S: Serializer>(
-        value: &f64,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match value.is_finite() {
-            true => serializer.serialize_f64(*value),
-            false => serializer.serialize_str("Infinity"),
-        }
-    }
-
-    pub(in crate::compare) fn deserialize<'de, D: Deserializer<'de>>(
-        json: D,
-    ) -> Result<f64, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Json {
-            Number(f64),
-            Word(String),
-        }
-        match Json::deserialize(json)? {
-            Json::Number(value) => Ok(value),
-            Json::Word(word) if word == "Infinity" => Ok(f64::INFINITY),
-            Json::Word(word) => Err(de::Error::custom(format!("{word:?} is not a number"))),
-        }
-    }
 }
 
 /// Compares two tensors of one shape and dtype.
@@ -107,15 +79,19 @@ pub(crate) fn statistics(
     expected: &TensorView,
     tolerance: Option<Tolerance>,
 ) -> Statistics {
-    let mut statistics =
-        as_elements(expected.dtype(), Compared(tolerance), actual.data(), expected.data());
-    if statistics.max_abs > 0. {
-        statistics.scaled = statistics.max_abs / statistics.max_expected;
+    let found = as_elements(expected.dtype(), Compared(tolerance), actual.data(), expected.data());
+    scaled(found, expected)
+}
+
+/// Adds what follows from the numbers of all elements, and from the shape of the expected tensor.
+pub(super) fn scaled(mut found: Statistics, expected: &TensorView) -> Statistics {
+    if found.max_abs > 0. {
+        found.scaled = found.max_abs / found.max_expected;
     }
-    if let Some(worst) = &mut statistics.worst {
+    if let Some(worst) = &mut found.worst {
         worst.index = index_of(worst.flat, expected);
     }
-    statistics
+    found
 }
 
 /// What is computed of the elements of two tensors, whatever their type.
@@ -131,7 +107,7 @@ impl Of for Compared {
     type Found = Statistics;
 
     fn of<const N: usize, E: Element<N>>(self, actual: &[u8], expected: &[u8]) -> Statistics {
-        of_elements::<N, E>(actual, expected, self.0)
+        compared_shares::<N, E>(actual, expected, 0, self.0)
     }
 }
 
@@ -150,7 +126,7 @@ pub(super) fn as_elements<T: Of>(dtype: Dtype, of: T, a: &[u8], e: &[u8]) -> T::
         Dtype::U32 => of.of::<4, u32>(a, e),
         Dtype::I64 => of.of::<8, i64>(a, e),
         Dtype::U64 => of.of::<8, u64>(a, e),
-        Dtype::C64 => of.of::<8, Complex>(a, e),
+        Dtype::C64 => of.of::<8, Complex64>(a, e),
         Dtype::F8_E4M3 => of.of::<1, E4M3>(a, e),
         Dtype::F8_E5M2 => of.of::<1, E5M2>(a, e),
         Dtype::F8_E4M3FNUZ => of.of::<1, E4M3Fnuz>(a, e),
@@ -183,7 +159,7 @@ pub(super) fn worst<const N: usize, E: Element<N>>(actual: [u8; N], expected: [u
 }
 
 impl Statistics {
-    fn merge(&mut self, other: Statistics) {
+    pub(super) fn merge(&mut self, other: Statistics) {
         self.numel += other.numel;
         self.unequal += other.unequal;
         self.not_close += other.not_close;
@@ -199,16 +175,18 @@ impl Statistics {
     }
 }
 
-fn of_elements<const N: usize, E: Element<N>>(
+/// Compares elements of which the first is at position `first` of their tensor, on all threads where they are many.
+pub(super) fn compared_shares<const N: usize, E: Element<N>>(
     actual: &[u8],
     expected: &[u8],
+    first: usize,
     tolerance: Option<Tolerance>,
 ) -> Statistics {
     if expected.len() < SHARE * N || !*THREADS {
-        return of_share::<N, E>(actual, expected, 0, tolerance);
+        return of_share::<N, E>(actual, expected, first, tolerance);
     }
     let shares = actual.par_chunks(SHARE * N).zip(expected.par_chunks(SHARE * N)).enumerate();
-    let compared = shares.map(|(i, (a, e))| of_share::<N, E>(a, e, i * SHARE, tolerance));
+    let compared = shares.map(|(i, (a, e))| of_share::<N, E>(a, e, first + i * SHARE, tolerance));
     compared.reduce(Statistics::default, |mut ours, theirs| {
         ours.merge(theirs);
         ours

@@ -31,7 +31,8 @@ pub enum Between {
 /// `scaled` is 17 units of rounding for float32 (the most seen between two kernels was 7) and as many for
 /// float16 and bfloat16; for float64 it is 45. With a GPU it is five times that, since exp and log are other
 /// functions there ([CUDA's are within 2 ulp]) and products are fused; TF32 is off. complex64 has the tolerances of
-/// float32, of magnitudes. `assert_close` has none for floats of 8 bits, whose values have to be equal. A dtype without
+/// float32, and complex128 those of float64. The formulas are then of magnitudes of complex numbers, and numbers that are
+/// nan on both sides, in either part, are close. `assert_close` has none for floats of 8 bits, whose values have to be equal. A dtype without
 /// a row has no tolerance: its tensors are either equal or different.
 ///
 /// # Tensors of a case that are not close by themselves

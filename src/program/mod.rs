@@ -14,6 +14,7 @@ mod operators;
 mod pt2;
 mod read;
 pub(crate) mod schema;
+mod source;
 mod symbolic;
 
 use std::collections::{HashMap, HashSet};

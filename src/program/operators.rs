@@ -34,6 +34,37 @@ impl Program {
         last.collect()
     }
 
+    /// Returns in words whose backward computes the gradient of the value of that name: that of the operators that take
+    /// it. Without one, the gradient comes from outside of the program.
+    pub(crate) fn backward_to_value(&self, value: &str) -> Option<String> {
+        self.backward_to(&[*self.graph.names.get(value)?])
+    }
+
+    /// Returns the same of the parameters whose names fit.
+    pub(crate) fn backward_to_parameters(&self, fits: impl Fn(&str) -> bool) -> Option<String> {
+        let inputs = self.inputs.iter().zip(&self.graph.inputs);
+        let slots = inputs.filter_map(|(input, slot)| match input {
+            Input::Parameter(name) if fits(name) => Some(*slot),
+            _ => None,
+        });
+        self.backward_to(&slots.collect::<Vec<_>>())
+    }
+
+    fn backward_to(&self, slots: &[Slot]) -> Option<String> {
+        let takes = |node: &&Node| {
+            let taken = node.arguments.iter().flat_map(|(_, argument)| argument.slots());
+            taken.into_iter().any(|slot| slots.contains(&slot))
+        };
+        let mut readers = self.graph.nodes.iter().filter(takes);
+        let first = in_words(readers.next()?);
+        let more = match readers.count() {
+            0 => String::new(),
+            1 => ", and of one more operator".to_owned(),
+            count => format!(", and of {count} more operators"),
+        };
+        Some(format!("the backward of {first}{more}"))
+    }
+
     fn described(&self, node: &Node) -> Computed {
         let takes = node.arguments.iter().flat_map(|(_, argument)| argument.slots());
         let name = |slot: Slot| {

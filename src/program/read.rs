@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::graph::{Argument, Graph, Node, Operation, Results, SizeOrSlot, Slot, prepare};
 use super::numbers;
 use super::schema::{self, Argument as Json, Symbolic};
+use super::source::source;
 use super::symbolic::Arithmetic;
 use crate::torch::Value;
 
@@ -101,7 +102,10 @@ impl Names {
         let results = results.collect::<Result<Vec<_>>>()?;
         let modules = schema::module_calls(&metadata).map(|call| call.key);
         let modules = modules.filter_map(|key| key.strip_prefix("L__self__").map(str::to_owned));
-        let source = metadata.get("stack_trace").and_then(|trace| source(trace));
+        let source = metadata.get("stack_trace").and_then(|trace| {
+            let classes = schema::module_calls(&metadata).filter_map(|call| call.named);
+            source(trace, &classes.map(|(_, class)| class).collect::<Vec<_>>())
+        });
         Ok(Node {
             operation,
             arguments,
@@ -216,16 +220,4 @@ fn operator(target: &str, arguments: &[(String, Argument)]) -> Result<Operation>
     let overload = CString::new(overload)?;
     let prepared = prepare(&name, &overload, arguments)?;
     Ok(Operation::Operator { name, overload, prepared })
-}
-
-/// Returns the last line of Python in a stack trace, such as `net.py:12: return self.fc(x)`.
-fn source(trace: &str) -> Option<String> {
-    let mut lines = trace.lines().rev().map(str::trim);
-    let (code, at) = (lines.next()?, lines.next());
-    let place = at.and_then(|at| {
-        // As in `File "net.py", line 12, in forward`.
-        let (file, rest) = at.strip_prefix("File \"")?.split_once("\", line ")?;
-        Some(format!("{file}:{}: ", rest.split(',').next()?))
-    });
-    Some(place.unwrap_or_default() + code)
 }

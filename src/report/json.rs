@@ -1,12 +1,13 @@
-//! The reports as JSON: `{"reports": […], "errors": […], "passes": bool}`, with a report in each line. Since JSON
-//! has no infinity, it is written as the string `"Infinity"`.
+//! The reports as JSON: `{"reports": […], "errors": […], "passes": bool}`, with a report in each line, and with
+//! `stopped` before `passes` if not every case was checked. Since JSON has no infinity, it is written as the string
+//! `"Infinity"`.
 
 use std::io::Write;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{Format, NotCompared, Report};
+use super::{Format, NotCompared, Report, Stopped};
 
 /// A report, and whether it passes, which its reader would have to work out.
 #[derive(Serialize)]
@@ -21,12 +22,13 @@ struct WithVerdict<'a> {
 pub struct Json {
     reports: usize,
     errors: Vec<NotCompared>,
+    stopped: Option<Stopped>,
     passes: bool,
 }
 
 impl Default for Json {
     fn default() -> Json {
-        Json { reports: 0, errors: Vec::new(), passes: true }
+        Json { reports: 0, errors: Vec::new(), stopped: None, passes: true }
     }
 }
 
@@ -55,13 +57,22 @@ impl Format for Json {
         Ok(())
     }
 
+    fn stopped(&mut self, _: &mut dyn Write, stopped: &Stopped) -> Result<()> {
+        self.stopped = Some(stopped.clone());
+        Ok(())
+    }
+
     fn finish(&mut self, out: &mut dyn Write) -> Result<()> {
         match self.reports {
             0 => self.open(out)?,
             _ => out.write_all(b"\n  ")?,
         }
         let errors = serde_json::to_string_pretty(&self.errors)?.replace('\n', "\n  ");
-        let passes = self.passes && self.errors.is_empty();
-        Ok(write!(out, "],\n  \"errors\": {errors},\n  \"passes\": {passes}\n}}\n")?)
+        let passes = self.passes && self.errors.is_empty() && self.stopped.is_none();
+        write!(out, "],\n  \"errors\": {errors},\n")?;
+        if let Some(stopped) = &self.stopped {
+            writeln!(out, "  \"stopped\": {},", serde_json::to_string(stopped)?)?;
+        }
+        Ok(write!(out, "  \"passes\": {passes}\n}}\n")?)
     }
 }

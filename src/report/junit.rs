@@ -6,8 +6,9 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use quick_junit::{NonSuccessKind, Report as Xml, TestCase, TestCaseStatus, TestSuite};
 
-use super::text::{explanation, verdict};
-use super::{Format, NotCompared, Report, one_line};
+use super::explanation::explanation;
+use super::text::verdict;
+use super::{Format, NotCompared, Report, Stopped, one_line};
 use crate::compare::run::shortened;
 
 const SUITE: &str = "<testsuite ";
@@ -34,6 +35,17 @@ impl JUnit {
         self.begin(out)?;
         writeln!(out, "    {}", xml[begin..end].trim_end())?;
         Ok(())
+    }
+
+    /// Writes a suite of one test case, which is an error.
+    fn error(&mut self, out: &mut dyn Write, class: &str, name: &str, message: &str) -> Result<()> {
+        let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+        status.set_message(one_line(message));
+        let mut case = TestCase::new(name, status);
+        case.set_classname(shortened(class, MAX_CLASS));
+        let mut suite = TestSuite::new(class);
+        suite.add_test_case(case);
+        self.suite(out, suite)
     }
 
     fn begin(&mut self, out: &mut dyn Write) -> Result<()> {
@@ -69,7 +81,7 @@ impl Format for JUnit {
             let status = match (&tensor.accepted, tensor.passes) {
                 (Some(reason), _) => skipped(&format!("accepted: {reason}")),
                 (None, true) => TestCaseStatus::success(),
-                (None, false) => failure(&verdict(tensor), &explanation(tensor)),
+                (None, false) => failure(&verdict(tensor), &explanation(tensor, report.acceptance)),
             };
             add(&tensor.name, status);
         }
@@ -87,14 +99,11 @@ impl Format for JUnit {
     }
 
     fn not_compared(&mut self, out: &mut dyn Write, error: &NotCompared) -> Result<()> {
-        let (class, message) = (one_line(&error.file), one_line(&error.message));
-        let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-        status.set_message(message);
-        let mut case = TestCase::new("comparison", status);
-        case.set_classname(shortened(&class, MAX_CLASS));
-        let mut suite = TestSuite::new(&class);
-        suite.add_test_case(case);
-        self.suite(out, suite)
+        self.error(out, &one_line(&error.file), "comparison", &error.message)
+    }
+
+    fn stopped(&mut self, out: &mut dyn Write, stopped: &Stopped) -> Result<()> {
+        self.error(out, "check", "all cases", &stopped.line())
     }
 
     fn finish(&mut self, out: &mut dyn Write) -> Result<()> {

@@ -4,9 +4,11 @@
 //! they were made. A format that is written to a file implements [`Format`].
 
 mod annotation;
+mod explanation;
 mod html;
 mod json;
 mod junit;
+mod stopped;
 pub(crate) mod text;
 pub(crate) mod xml;
 
@@ -19,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use html::Html;
 pub use json::Json;
 pub use junit::JUnit;
+pub use stopped::Stopped;
 
 use crate::compare::{Comparison, Edge};
 use crate::trace::Environment;
@@ -41,9 +44,24 @@ pub struct Report {
     /// Where the actual and the expected run were made, as far as that is known.
     #[serde(default)]
     pub environments: [Option<Environment>; 2],
+    /// How the reader can accept a difference, if at all.
+    #[serde(skip)]
+    pub acceptance: Acceptance,
     /// The result of the comparison.
     #[serde(flatten)]
     pub comparison: Comparison,
+}
+
+/// How the reader of a report can accept a difference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Acceptance {
+    /// The command or the function accepts none.
+    #[default]
+    None,
+    /// The reader gives the option `--tolerance` on the command line.
+    Option,
+    /// The reader adds a rule to [`Accepted`](crate::Accepted).
+    Rule,
 }
 
 /// A file that could not be compared, with the reason.
@@ -73,6 +91,7 @@ impl Report {
             origin,
             operations,
             environments: [None, None],
+            acceptance: Acceptance::None,
             comparison,
         }
     }
@@ -102,6 +121,12 @@ pub trait Format {
     /// # Errors
     /// Returns an error if `out` cannot be written to.
     fn not_compared(&mut self, out: &mut dyn Write, error: &NotCompared) -> Result<()>;
+
+    /// Writes that a check ended before every case was checked. It is called at most once, before [`Format::finish`].
+    ///
+    /// # Errors
+    /// Returns an error if `out` cannot be written to.
+    fn stopped(&mut self, out: &mut dyn Write, stopped: &Stopped) -> Result<()>;
 
     /// Writes the end of the file.
     ///

@@ -6,10 +6,11 @@ use std::fmt::Write;
 use comfy_table::{ContentArrangement, Table, presets};
 use indexmap::{IndexMap, IndexSet};
 
+use super::explanation::explanation;
 use super::{Report, one_line};
 use crate::compare::run::shortened;
 use crate::compare::{
-    Comparison, Criterion, Distance, Distances, MAX_ULP, TensorComparison, Verdict,
+    COMPLEX128, Comparison, Criterion, Distance, MAX_ULP, TensorComparison, Verdict,
 };
 use crate::repr::float::exponential;
 use crate::trace::split_step;
@@ -117,7 +118,8 @@ impl Report {
         // A tensor that is missing, or has another shape, is explained by its problem: the others come first.
         let (values, problems) = differing().partition::<Vec<_>, _>(|t| t.problem.is_none());
         for tensor in values.into_iter().chain(problems).take(up_to(MAX_EXPLANATIONS)) {
-            let _ = writeln!(text, "\n{}: {}", one_line(&tensor.name), explanation(tensor));
+            let why = explanation(tensor, self.acceptance);
+            let _ = writeln!(text, "\n{}: {why}", one_line(&tensor.name));
         }
         // One name stands for the same tensor of every step, and one line for all names of a reason.
         let mut reasons = IndexMap::<_, IndexSet<String>>::new();
@@ -228,7 +230,7 @@ fn row(tensor: &TensorComparison) -> [String; 7] {
         None => [
             number(found.max_abs),
             number(found.scaled),
-            found.max_ulp.to_string(),
+            ulp(tensor, found.max_ulp),
             format!("{} of {}", found.unequal, found.numel),
         ],
     };
@@ -249,66 +251,15 @@ pub(super) fn verdict(tensor: &TensorComparison) -> String {
     }
 }
 
+/// Writes a distance in ulp, or `-` for a dtype that has no such unit: an integer, or a float of fewer than 8 bits.
+pub(super) fn ulp(tensor: &TensorComparison, ulp: u64) -> String {
+    let wide = ["F16", "BF16", "F32", "F64", "C64", COMPLEX128];
+    match wide.contains(&&*tensor.dtype) || tensor.dtype.starts_with("F8") {
+        true => ulp.to_string(),
+        false => "-".to_owned(),
+    }
+}
+
 pub(super) fn number(value: f64) -> String {
     if value == 0. { "0".to_owned() } else { exponential(value, 1) }
-}
-
-/// Explains why a tensor does not pass, in the words of torch.testing.assert_close.
-pub(super) fn explanation(tensor: &TensorComparison) -> String {
-    let hint = tensor.hint.as_ref().map_or(String::new(), |hint| format!("\n    But {hint}."));
-    if let Some(problem) = &tensor.problem {
-        return problem.clone() + &hint;
-    }
-    let found = &tensor.statistics;
-    let percent = 100. * found.unequal as f64 / found.numel.max(1) as f64;
-    let mut text =
-        format!("Mismatched elements: {} / {} ({percent:.1}%)", found.unequal, found.numel);
-    if found.zero_signs == found.unequal {
-        text += "\n    The sign of a zero is all that differs.";
-    }
-    if let Some(worst) = &found.worst {
-        let _ = write!(
-            text,
-            "\n    Greatest absolute difference: {} at index {:?}\
-             \n    actual   {} ({})\n    expected {} ({})",
-            number(worst.abs),
-            worst.index,
-            worst.actual.0,
-            worst.actual.1,
-            worst.expected.0,
-            worst.expected.1,
-        );
-    }
-    if let Some(allowance) = &tensor.allowance
-        && !allowance.because.is_empty()
-    {
-        let (max_abs, because) = (number(allowance.max_abs), one_line(&allowance.because));
-        let _ = write!(text, "\n    Rounding explains up to {max_abs}: {because}.");
-    }
-    if let Some(distances) = &tensor.distances {
-        let _ = write!(text, "\n    {}.", of_distances(distances));
-    }
-    text += &match found.max_abs.is_finite() {
-        true => format!(
-            "\n    It would pass with --tolerance {}=atol:{},reason:TEXT",
-            one_line(&tensor.name),
-            tolerance(found.max_abs),
-        ),
-        false => "\n    No tolerance would pass it.".to_owned(),
-    };
-    text + &hint
-}
-
-/// Says how far both tensors are from the run in float64.
-fn of_distances(distances: &Distances) -> String {
-    let [actual, expected, one] = [distances.actual, distances.expected, distances.rounding]
-        .map(|distance| format!("{} (at most {})", number(distance.rms), number(distance.max)));
-    format!(
-        "From the run in float64, the actual is {actual} away, the expected {expected}, and one rounding {one}"
-    )
-}
-
-/// Writes a tolerance, rounded up, so that the printed one suffices.
-pub(super) fn tolerance(value: f64) -> String {
-    if value == 0. || !value.is_finite() { number(value) } else { exponential(value * 1.001, 3) }
 }

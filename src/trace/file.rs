@@ -51,7 +51,7 @@ impl Trace {
     fn load_whole(path: &Path) -> Result<Trace> {
         let found = if path.is_dir() { formats::in_folder(path)? } else { path.to_owned() };
         let bytes = Bytes::read(&found)?;
-        match formats::index(bytes.as_slice())? {
+        match formats::index(&found, bytes.as_slice())? {
             Some(index) => formats::load_shards(found.parent().unwrap_or(path), index),
             None => Trace::parse(bytes),
         }

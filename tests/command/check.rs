@@ -227,18 +227,34 @@ fn every_error_replaces_the_reports_of_the_last_run() {
         assert!(annotations.clone().all(|line| line.contains(message)), "{printed}");
         assert_eq!(annotations.count(), files, "{printed}");
     }
-    // A report that cannot be written hides neither the other report nor the verdict.
-    let mut command = tch_parity();
-    command.arg("check").arg(&portable).arg("--json").arg(folder.join("no/report.json"));
-    let output = command.arg("--junit").arg(&junit).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: cannot write "));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("same: "));
-    assert!(
-        fs::read_to_string(&junit)
-            .unwrap()
-            .contains(r#"tests="28" skipped="0" errors="0" failures="0""#)
-    );
+}
+
+/// What is computed for minutes is of no use if its report cannot be written.
+#[test]
+fn a_report_that_cannot_be_written_is_found_before_anything_is_compared() {
+    let folder = scratch("check_unwritable");
+    let (case, junit) = (data("cases/zero.safetensors"), folder.join("report.xml"));
+    for file in ["no/report.html", "."] {
+        for command in
+            [vec!["check".into(), case.clone()], vec!["compare".into(), case.clone(), case.clone()]]
+        {
+            fs::write(&junit, "<testsuites/>").unwrap();
+            let mut command = {
+                let mut started = tch_parity();
+                started.args(command);
+                started
+            };
+            command.arg("--html").arg(folder.join(file)).arg("--junit").arg(&junit);
+            let output = command.output().unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!((output.status.code(), stderr.lines().count()), (Some(2), 1), "{stderr}");
+            let says = stderr.starts_with("error: cannot write ");
+            assert!(says && stderr.ends_with(": nothing was compared\n"), "{stderr}");
+            assert!(output.stdout.is_empty(), "{output:?}");
+            // No report of an earlier run is left.
+            assert!(fs::read_to_string(&junit).unwrap().contains("nothing was compared"));
+        }
+    }
 }
 
 /// Records the notebook with these numerics and this number of threads.
@@ -382,11 +398,20 @@ fn partitions_share_the_cases() {
         ("3/2", "M has to be from 1 to N"),
         ("0/2", "M has to be from 1 to N"),
         ("1", "it is not of the form M/N"),
-        ("10/10", "--partition 10/10 has none of 9 cases"),
+        ("-1/2", "it is not of the form M/N, such as 2/8"),
+        ("10/10", "--partition 10/10 has none of the cases, of which there are 9"),
     ] {
         let (_, output) = checked(&["--partition", part]);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.status.code(), stderr.contains(says)), (Some(2), true), "{stderr}");
+    }
+    for jobs in ["0", "-1", "x"] {
+        let (_, output) = checked(&["--jobs", jobs]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let says = format!(
+            "error: invalid value '{jobs}' for '--jobs <N>': it is not a number of cases from 1 on"
+        );
+        assert_eq!((output.status.code(), stderr.trim_end()), (Some(2), &*says), "{output:?}");
     }
 }
 
@@ -401,10 +426,27 @@ fn the_first_case_that_does_not_pass_can_end_the_check() {
     for jobs in ["1", "2"] {
         let mut command = tch_parity();
         command.arg("check").arg(&folder).args(["--fail-fast", "--jobs", jobs]);
+        let [json, junit, page] = ["r.json", "r.xml", "r.html"].map(|name| folder.join(name));
+        command.arg("--json").arg(&json).arg("--junit").arg(&junit).arg("--html").arg(&page);
         let output = command.output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
-        assert!(text.contains("stopped at a case that does not pass: "), "{text}");
+        let same = text.matches("same: ").count();
+        let says = format!(
+            "stopped at a case that does not pass: {} of 200 cases were not checked",
+            199 - same
+        );
+        assert!(text.contains(&says), "{text}");
+        // Every report says so, and none counts it as a case.
+        let [json, junit, page] = [json, junit, page].map(|file| fs::read_to_string(file).unwrap());
+        let json = serde_json::from_str::<Value>(&json).unwrap();
+        let stopped = &json["stopped"];
+        assert_eq!(
+            (&stopped["not_checked"], &stopped["cases"]),
+            (&(199 - same).into(), &200.into())
+        );
+        assert_eq!(json["errors"].as_array().map(Vec::len), Some(1));
+        assert!(junit.contains(&says) && page.contains(&says));
         assert!(text.contains(", 1 could not be compared\n"), "{text}");
         assert!(text.matches("same: ").count() < 100, "{text}");
     }
@@ -434,9 +476,15 @@ fn ctrl_c_ends_a_check_with_a_report_that_says_so() {
     let json = serde_json::from_slice::<Value>(&json).unwrap();
     let reports = json["reports"].as_array().unwrap().len();
     assert!((1..4000).contains(&reports) && json["passes"] == false, "{reports}");
-    let message = json["errors"][0]["message"].as_str().unwrap();
-    let left = format!("stopped by Ctrl-C: {} of 4000 cases were not checked", 4000 - reports);
-    assert_eq!(message, left);
+    // It is no case, and not counted as one.
+    assert_eq!(json["errors"], Value::Array(Vec::new()));
+    let stopped = serde_json::json!({
+        "reason": "stopped by Ctrl-C", "not_checked": 4000 - reports, "cases": 4000
+    });
+    assert_eq!(json["stopped"], stopped);
+    let counts = format!("{reports} cases: {reports} same, 0 differ, 0 could not be compared\n");
+    let counts = if reports == 1 { counts.replace("1 cases", "1 case") } else { counts };
+    assert!(stderr.contains(&counts), "{stderr}");
 }
 
 /// The child cannot go on writing its report, since nobody reads it.
@@ -473,23 +521,61 @@ fn a_second_ctrl_c_ends_the_check_while_it_reports() {
     assert_eq!(left.collect::<Vec<_>>(), ["cases"]);
 }
 
-/// Checks that the page of a difference says which operator computes what differs, and from which line of Python.
-#[test]
-fn the_page_names_the_operator_and_the_line_of_python() {
-    let folder = scratch("page_of_check");
+/// Writes the example of a Llama with one bit of each of these tensors flipped.
+fn damaged_llama(file: &Path, names: &[&str]) {
     let mut bytes =
         fs::read(Path::new(crate::common::ROOT).join("examples/llama.safetensors")).unwrap();
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let read = serde_json::from_slice::<Value>(&bytes[8..header]).unwrap();
-    let offset = read["forward/layers.0"]["data_offsets"][0].as_u64().unwrap() as usize;
-    bytes[header + offset] ^= 1;
+    for name in names {
+        let offset = read[*name]["data_offsets"][0].as_u64().unwrap() as usize;
+        bytes[header + offset] ^= 1;
+    }
+    fs::write(file, bytes).unwrap();
+}
+
+/// Checks that the page of a difference says which operator computes what differs, and from which line of Python. The
+/// line is the user's where PyTorch's own is further in.
+#[test]
+fn the_page_names_the_operator_and_the_line_of_python() {
+    let folder = scratch("page_of_check");
     let (file, page) = (folder.join("case.safetensors"), folder.join("page.html"));
-    fs::write(&file, bytes).unwrap();
-    let output = tch_parity().arg("check").arg(&file).arg("--html").arg(&page).output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let page = fs::read_to_string(page).unwrap();
-    let (_, computed) = page.split_once("forward/layers.0</a><br>").unwrap();
-    let (computed, _) = computed.split_once("</span>").unwrap();
-    let says = ["computed by aten::add.Tensor in layers.0 (llama.py:", ": return x + self.mlp("];
-    assert!(says.iter().all(|words| computed.contains(words)), "{computed}");
+    let query = "forward/layers.0.self_attn.q_proj";
+    let names =
+        ["forward/layers.0", query, "grad/layers.0", "grad/layers.0.self_attn.q_proj.weight"];
+    damaged_llama(&file, &names);
+    let linear = "aten::linear in layers.0.self_attn.q_proj (llama.py:";
+    let wanted = [
+        ("aten::add.Tensor in layers.0 (llama.py:", ": return x + self.mlp("),
+        (linear, ": q = self.q_proj(x)"),
+        ("the backward of aten::", " in layers.1"),
+        (&*format!("the backward of {linear}"), ": q = self.q_proj(x)"),
+    ];
+    let example = Path::new(crate::common::ROOT).join("examples/llama.safetensors");
+    // Two recordings have the same programs, and neither is run.
+    for command in [vec!["check".into(), file.clone()], vec!["compare".into(), file, example]] {
+        let output = tch_parity().args(&command).arg("--html").arg(&page).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let page = fs::read_to_string(&page).unwrap();
+        for (name, (operator, line)) in names.iter().zip(wanted) {
+            let (_, computed) = page.split_once(&format!("{name}</a><br>")).unwrap();
+            let (computed, _) = computed.split_once("</span>").unwrap();
+            let says = computed.contains(&format!("computed by {operator}"));
+            assert!(says && computed.contains(line), "{name}: {computed}");
+        }
+    }
+}
+
+/// `check` accepts no difference, and so has no option to advise.
+#[test]
+fn the_advice_is_an_option_that_the_command_has() {
+    let folder = scratch("advice_of_check");
+    let file = folder.join("case.safetensors");
+    damaged_llama(&file, &["forward/layers.0"]);
+    let junit = folder.join("r.xml");
+    let output = tch_parity().arg("check").arg(&file).arg("--junit").arg(&junit).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let all = text + &fs::read_to_string(junit).unwrap();
+    assert_eq!(all.matches("It would pass with an absolute tolerance of ").count(), 2, "{all}");
+    assert!(!all.contains("--tolerance"), "{all}");
 }

@@ -66,6 +66,18 @@ fn the_order_the_strides_and_the_values_of_a_checkpoint_are_kept() {
     assert!(values["note"].is_null() && values.get("note").is_some());
 }
 
+/// Python's safetensors does not write this dtype.
+#[test]
+fn a_checkpoint_can_hold_exponents() {
+    let (folder, _) = &*WRITTEN;
+    let exponents = load(folder.join("others/exponents.pt"));
+    let view = exponents.get("e").unwrap();
+    assert_eq!((view.dtype(), view.data()), (Dtype::F8_E8M0, &[125, 127, 133][..]));
+    let shown =
+        stdout(&tch_parity().arg("show").arg(folder.join("others/exponents.pt")).output().unwrap());
+    assert!(shown.contains("float8_e8m0fnu"), "{shown}");
+}
+
 #[test]
 fn what_nobody_should_trust_is_refused_in_words() {
     let (folder, bad) = &*WRITTEN;
@@ -98,6 +110,8 @@ fn checkpoints_in_other_files_compare_as_one() {
         ("absolute", "which is not beside it"),
         ("missing", "holds layer.9.weight, which it does not"),
         ("absent", "its index does not say that \"model-0.safetensors\" holds layer.0.weight"),
+        ("damaged", "the index of a checkpoint in several files is damaged: EOF while parsing"),
+        ("no_map", "is damaged: missing field `weight_map`"),
         ("", "a folder without model.safetensors.index.json"),
     ] {
         let err = Trace::load(shards(name)).map(drop).unwrap_err();
@@ -116,8 +130,14 @@ fn tied_weights_are_named_and_not_doubled() {
     let both = compare(&ours, &ours, Criterion::Bitwise);
     assert_eq!(both.tensors.len(), 2);
     assert_eq!(both.noted, ["head is the storage of embed on both sides, and compared once"]);
-    // Where one side has it apart, it can differ.
-    assert_eq!(compare(&ours, &theirs, Criterion::Bitwise).tensors.len(), 3);
+    // Where one side has it apart, it can differ, and that is said.
+    let apart =
+        "head is the storage of embed on the actual side, and a copy of it on the expected side";
+    let untied = compare(&ours, &theirs, Criterion::Bitwise);
+    assert_eq!((untied.tensors.len(), &untied.noted[..]), (3, &[apart.to_owned()][..]));
+    let untied = compare(&theirs, &ours, Criterion::Bitwise);
+    assert_eq!(untied.tensors.len(), 3);
+    assert!(untied.noted[0].contains("on the expected side, and a copy of it on the actual side"));
     // A side that lacks it may have been saved without what is tied.
     let mut fewer = Trace::new();
     for name in ["embed", "part"] {
@@ -138,8 +158,8 @@ fn tied_weights_are_named_and_not_doubled() {
 fn float8_and_complex_are_judged_as_assert_close_judges_them() {
     let (folder, _) = &*WRITTEN;
     let mut dtypes = Vec::new();
-    for name in ["complex64", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"]
-    {
+    let narrow = ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"];
+    for name in ["complex64", "complex128"].into_iter().chain(narrow) {
         let side = |side: &str| load(folder.join(format!("torch.{name}.{side}.judged")));
         let passes = fs::read_to_string(folder.join(format!("torch.{name}.passes"))).unwrap();
         assert!(passes.contains('0') && passes.contains('1'), "{name}");
@@ -150,13 +170,15 @@ fn float8_and_complex_are_judged_as_assert_close_judges_them() {
             let theirs = passes.as_bytes()[at] == b'1';
             // The tolerance over the tensor is stricter than assert_close's atol.
             let found = &tensor.statistics;
-            let ours = if name == "complex64" { found.not_close == 0 } else { tensor.passes };
+            let is_complex = name.starts_with("complex");
+            let ours = if is_complex { found.not_close == 0 } else { tensor.passes };
             assert_eq!(ours, theirs, "{name}: {tensor:?}");
+            assert!(!is_complex || theirs || !tensor.passes, "{name}: {tensor:?}");
             if let Some(worst) = &found.worst {
                 assert!(!worst.actual.0.is_empty() && !worst.expected.0.is_empty());
             }
         }
-        dtypes.push(side("actual").get("0").unwrap().dtype());
+        dtypes.extend(compared.tensors.first().map(|tensor| tensor.dtype.clone()));
     }
-    assert_eq!(dtypes[..2], [Dtype::C64, Dtype::F8_E4M3]);
+    assert_eq!(dtypes[..3], ["C64", "C128", "F8_E4M3"]);
 }

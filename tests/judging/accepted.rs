@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::common::{scratch, tch_parity};
+use crate::common::{scratch, stdout, tch_parity};
 use safetensors::tensor::{Dtype, TensorView};
 use tch_parity::{Accepted, Comparison, Criterion, Trace, compare};
 
@@ -43,8 +44,8 @@ fn the_tolerance_that_the_report_names_is_accepted() {
         let (code, report, _) = run(&files, &["--criterion", criterion]);
         assert_eq!(code, Some(1));
         let named = report.split_once("--tolerance ").unwrap().1.lines().next().unwrap();
-        assert_eq!(named, "grad/attn[0]=atol:5.005e-01,reason:TEXT");
-        let named = named.replace("TEXT", "it is\u{1b}known");
+        assert_eq!(named, "'grad/attn[0]=atol:5.005e-01,reason:TEXT'");
+        let named = named.trim_matches('\'').replace("TEXT", "it is\u{1b}known");
         let (code, report, _) = run(&files, &["--criterion", criterion, "--tolerance", &named]);
         assert_eq!(code, Some(0), "{report}");
         assert!(report.contains("accepted: grad/attn[0]: it is\\u{1b}known\n"), "{report}");
@@ -170,12 +171,15 @@ fn a_rule_of_another_form_is_an_error() {
 
 #[test]
 fn the_option_that_a_report_proposes_works_for_every_name() {
-    for (at, name) in ["a=b", "a=atol:1", "a,b", "x*", "forward/fc[0]"].iter().enumerate() {
+    let names = ["a=b", "a=atol:1", "a,b", "x*", "forward/fc[0]", "it's $HOME", "forward/a;b"];
+    for (at, name) in names.iter().enumerate() {
         let (_, files) = files(&format!("accepted_proposed_{at}"), &[(name, 1.5)], &[(name, 1.)]);
         let (code, report, _) = run(&files, &[]);
         assert_eq!(code, Some(1));
-        let rule = report.lines().find_map(|line| line.split_once("--tolerance "));
-        let (code, report, error) = run(&files, &["--tolerance", rule.unwrap().1]);
+        // It is a word for a shell.
+        let rule = report.lines().find_map(|line| line.split_once("--tolerance ")).unwrap().1;
+        let echo = Command::new("sh").args(["-c", &format!("printf %s {rule}")]).output().unwrap();
+        let (code, report, error) = run(&files, &["--tolerance", &stdout(&echo)]);
         assert_eq!(code, Some(0), "{name}: {report}{error}");
     }
 }

@@ -7,6 +7,7 @@ mod accepted;
 mod allowance;
 mod compare;
 mod comparison;
+mod complex;
 mod coverage;
 mod digests;
 mod excused;

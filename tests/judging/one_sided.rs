@@ -83,6 +83,39 @@ fn a_prefix_is_hinted_at_and_the_renaming_that_the_hint_proposes_works() {
     }
 }
 
+/// A wrapper around a part of a model gives a prefix to the names of that part alone.
+#[test]
+fn a_prefix_of_some_names_is_hinted_at_as_well() {
+    let plain = ["a.0.bias", "a.0.weight", "a.1.bias", "a.1.weight", "b.bias", "b.weight"];
+    let prefixed = |of: &dyn Fn(&str) -> bool| {
+        plain.map(|name| if of(name) { format!("module.{name}") } else { name.to_owned() })
+    };
+    let halves = [
+        prefixed(&|name| name.starts_with("a.0")),
+        prefixed(&|name| name.starts_with("a.")),
+        prefixed(&|name| name.ends_with("bias")),
+    ];
+    for (at, half) in halves.iter().enumerate() {
+        let half = half.each_ref().map(String::as_str);
+        for (actual, expected) in [(&half, &plain), (&plain, &half)] {
+            let files = files(&format!("one_sided_prefix_of_some_{at}"), actual, expected);
+            let (_, report) = run(&files, &[]);
+            let hint = report.lines().find(|line| line.starts_with("hint: ")).unwrap();
+            let proposed = hint.split('\'').skip(1).step_by(2);
+            let args = proposed.flat_map(|rule| ["--rename", rule]).collect::<Vec<_>>();
+            let (code, report) = run(&files, &args);
+            assert_eq!(code, Some(0), "{hint}\n{report}");
+        }
+    }
+    // Also where more names have no partner at all.
+    let files = files(
+        "one_sided_prefix_of_few",
+        &["m.a", "m.b", "x", "y", "z"],
+        &["a", "b", "c", "d", "e"],
+    );
+    assert!(run(&files, &[]).1.contains("without the prefix \"m.\", 2 names"));
+}
+
 #[test]
 fn names_that_have_nothing_in_common_give_no_hint() {
     let files = files("one_sided_no_hint", &["x.a", "y.b", "z.c"], &["a", "d", "e", "f"]);

@@ -51,6 +51,7 @@ fn the_page_says_what_differs_where_and_how() {
         "bitwise required: both use portable numerics",
         "1 comparison: 0 same, 1 differ, 0 could not be compared",
         "title=\"step/10/fc3.bias: ",
+        "<b style=\"width:20rem\">step</b><u style=\"width:",
         "<title>The loss over the steps</title>",
         "The scaled error of the parameters over the steps",
         "Greatest absolute difference: ",
@@ -58,6 +59,7 @@ fn the_page_says_what_differs_where_and_how() {
     ] {
         assert!(html.contains(says), "{says}");
     }
+    assert_eq!(html.matches("optimizer.dampening is 0.0").count(), 1);
     // The part that knows the net is compiled with libtorch alone.
     for computed in [
         "<span class=\"dim\">computed by the backward and the optimizer of this step</span>",
@@ -95,6 +97,90 @@ fn the_worst_elements_and_the_histogram_are_those_of_the_values() {
     assert_eq!(worst[1..3], [(1, 0.5, 1 << 21), (3, 0.0625, 1 << 17)]);
     assert_eq!(worst[3..], [(6, 0.0625, 1 << 17), (5, 0., 0)]);
     assert_eq!(details.worst[1].actual.0, "2.5");
+}
+
+fn written(comparison: tch_parity::Comparison) -> String {
+    let report = Report::new("case", "as asked", comparison, Vec::new);
+    let (mut html, mut out) = (Html::default(), Vec::new());
+    html.report(&mut out, &report).unwrap();
+    html.finish(&mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// Digests that differ are there, and nothing says how far they are apart.
+#[test]
+fn digests_that_differ_are_not_drawn_as_missing() {
+    let trace = |of: f32| {
+        let (mut trace, values) = (Trace::new(), floats("forward/fc", &[of, 1.]));
+        trace.push_digest("forward/fc", values.digest("forward/fc").unwrap()).unwrap();
+        trace
+    };
+    let page = written(compare(&trace(1.), &trace(2.), Criterion::Close));
+    assert!(page.contains("<i class=\"u s\" title=\"forward/fc: the digests differ\">"), "{page}");
+    assert!(!page.contains("<i class=\"m s\""), "{page}");
+    let lacking = written(compare(&Trace::new(), &trace(2.), Criterion::Close));
+    assert!(lacking.contains("<i class=\"m s\""), "{lacking}");
+}
+
+/// A run that diverges has losses that are no numbers: the line ends there, and the place is marked.
+#[test]
+fn the_plot_of_the_loss_shows_where_it_diverges() {
+    let trace = |losses: &[f32]| {
+        let mut trace = Trace::new();
+        for (at, loss) in losses.iter().enumerate() {
+            let bytes = loss.to_le_bytes();
+            let view = TensorView::new(Dtype::F32, vec![], &bytes).unwrap();
+            trace.push_view(format!("step/{}/L", at + 1), &view).unwrap();
+        }
+        trace
+    };
+    let (actual, expected) = ([3., 2., f32::NAN, f32::NAN, 1.], [3., 2., 1.5, 1.2, f32::INFINITY]);
+    let (actual, expected) = (trace(&actual), trace(&expected));
+    let mut comparison = compare(&actual, &expected, Criterion::Bitwise);
+    comparison.detail(&actual, &expected);
+    // A case of a group of its own comes as JSON.
+    let json = serde_json::to_string(&comparison).unwrap();
+    let page = written(serde_json::from_str(&json).unwrap());
+    let plot = page.split("<title>The loss over the steps</title>").nth(1).unwrap();
+    let (plot, key) = plot.split_once("</svg>").unwrap();
+    assert!(key.contains("loss, actual: nan in steps 3 to 4<"), "{key}");
+    assert!(key.contains("loss, expected: inf in step 5<"), "{key}");
+    assert_eq!((plot.matches("<polyline").count(), plot.matches("<circle").count()), (2, 1));
+}
+
+/// What a hint says of a tensor of another shape is on the page as well, which has no details of it.
+#[test]
+fn the_page_has_the_hints() {
+    let trace = |shape: Vec<usize>, values: [f32; 6]| {
+        let mut trace = Trace::new();
+        let bytes = values.map(f32::to_le_bytes).concat();
+        trace.push_view("w", &TensorView::new(Dtype::F32, shape, &bytes).unwrap()).unwrap();
+        trace
+    };
+    let (actual, expected) =
+        (trace(vec![2, 3], [1., 2., 3., 4., 5., 6.]), trace(vec![3, 2], [1., 4., 2., 5., 3., 6.]));
+    let page = written(compare(&actual, &expected, Criterion::Close));
+    assert!(
+        page.contains("<span class=\"dim\">but its transpose is bitwise the same</span>"),
+        "{page}"
+    );
+}
+
+/// A checkpoint has no steps and no order of execution, and an integer no unit in the last place.
+#[test]
+fn the_page_of_a_checkpoint_says_what_it_knows() {
+    let trace = |value: i64| {
+        let mut trace = Trace::new();
+        let bytes = value.to_le_bytes();
+        trace
+            .push_view("bn.count", &TensorView::new(Dtype::I64, vec![1], &bytes).unwrap())
+            .unwrap();
+        trace
+    };
+    let page = written(compare(&trace(2), &trace(3), Criterion::Close));
+    assert!(page.contains("A row a module, in the order of the file."), "{page}");
+    assert!(!page.contains("in the order of execution") && !page.contains(">step<"), "{page}");
+    assert_eq!(rows(&page, "sort")[0][6], "-");
 }
 
 #[test]

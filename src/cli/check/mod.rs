@@ -13,8 +13,9 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result};
 use clap::Args;
+use tch_parity::report::Stopped;
 
 use super::computing::{DeviceOption, NumericsArg};
 use super::exit::Outcome;
@@ -49,16 +50,20 @@ pub(super) struct Arguments {
     #[command(flatten)]
     device: DeviceOption,
     /// Check every N-th case, from the M-th on, so that N machines share the work
-    #[arg(long, value_name = "M/N")]
+    #[arg(long, value_name = "M/N", allow_hyphen_values = true)]
     partition: Option<Partition>,
     /// Stop at the first case that does not pass
     #[arg(long)]
     fail_fast: bool,
     /// How many portable cases to check at once on the CPU [default: one for each core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = jobs, allow_hyphen_values = true)]
     jobs: Option<NonZeroUsize>,
     #[command(flatten)]
     options: ReportOptions,
+}
+
+fn jobs(text: &str) -> Result<NonZeroUsize> {
+    text.parse().context("it is not a number of cases from 1 on")
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
@@ -74,6 +79,9 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     }
     let_ctrl_c_ask();
     let mut reports = Reports::new(&options, files.len() + errors.len() > 1);
+    if !reports.can_be_written() {
+        return reports.conclude();
+    }
     for (path, err) in &errors {
         reports.add(&Err(not_compared(path, err)));
     }
@@ -98,12 +106,15 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
             false => ControlFlow::Continue(()),
         }
     });
-    let left = files.len() - count;
-    if left > 0 && has_ctrl_c_asked() {
-        let what = anyhow!("stopped by Ctrl-C: {left} of {} cases were not checked", files.len());
-        reports.add(&Err(not_compared(&cases[0], &what)));
-    } else if left > 0 {
-        reports.left = left;
+    let not_checked = files.len() - count;
+    if not_checked > 0 {
+        reports.interrupted = has_ctrl_c_asked();
+        let reason = match reports.interrupted {
+            true => "stopped by Ctrl-C",
+            false => "stopped at a case that does not pass",
+        };
+        let (reason, cases) = (reason.to_owned(), files.len());
+        reports.stopped = Some(Stopped { reason, not_checked, cases });
     }
     progress.finish_and_clear();
     reports.conclude()

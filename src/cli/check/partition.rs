@@ -21,7 +21,7 @@ impl FromStr for Partition {
         });
         let partition = parsed.context("it is not of the form M/N, such as 2/8")?;
         let fits = (1..=partition.count).contains(&partition.number);
-        ensure!(fits, "M has to be from 1 to N");
+        ensure!(fits, "M has to be from 1 to N, such as 2/8");
         Ok(partition)
     }
 }
@@ -37,7 +37,7 @@ impl Partition {
         let files = files.into_iter().skip(number - 1).step_by(count).collect::<Vec<_>>();
         ensure!(
             !files.is_empty(),
-            "--partition {number}/{count} has none of {found} cases: use fewer partitions"
+            "--partition {number}/{count} has none of the cases, of which there are {found}: use fewer partitions"
         );
         Ok(files)
     }

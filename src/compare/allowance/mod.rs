@@ -13,10 +13,11 @@ mod optimizer;
 mod outline;
 mod place;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::complex::{COMPLEX128, part_of};
 use super::tolerance::{CARRIED, DRIFTED};
 use super::{Criterion, TensorComparison, Verdict};
 use crate::trace::{Trace, in_step};
@@ -57,10 +58,11 @@ pub(super) fn grant(
         carried: 0.,
         drifted: 0.,
     };
-    let names = expected.names().map(|name| (name, name)).collect::<HashMap<_, _>>();
+    let whole = |name| part_of(name).map_or(name, |(whole, _)| whole);
+    let names = expected.names().flat_map(|name| [name, whole(name)]).collect::<HashSet<_>>();
     for tensor in tensors {
         if let (None, Some(tolerance)) = (&tensor.problem, tensor.tolerance)
-            && let Some(name) = names.get(&*tensor.name)
+            && let Some(&name) = names.get(&*tensor.name)
         {
             walk.judge(tensor, name, tolerance.scaled);
         }
@@ -268,7 +270,7 @@ impl<'a> Walk<'a> {
 /// magnitudes. Independent roundings would make it `sqrt(n)` units. Those of equal terms are not independent.
 fn of_sum(terms: f64, dtype: &str) -> f64 {
     let unit = match dtype {
-        "F64" => f64::EPSILON / 2.,
+        "F64" | COMPLEX128 => f64::EPSILON / 2.,
         _ => f64::from(f32::EPSILON) / 2.,
     };
     CARRIED * terms.sqrt() * unit

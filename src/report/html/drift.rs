@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
-use super::plot::{Line, lines};
+use super::lines::{Line, lines};
 use super::shown;
 use crate::compare::Comparison;
 use crate::trace::split_step;
@@ -28,7 +28,8 @@ fn losses(comparison: &Comparison) -> String {
     if losses.len() < 2 {
         return String::new();
     }
-    lines("The loss over the steps", &both, false)
+    let there = both.into_iter().filter(|line| !line.points.is_empty()).collect::<Vec<_>>();
+    lines("The loss over the steps", &there, false)
 }
 
 fn parameters(comparison: &Comparison) -> String {
@@ -48,6 +49,8 @@ fn parameters(comparison: &Comparison) -> String {
     if worst.len() < 2 || worst.values().all(|scaled| *scaled == 0.) {
         return String::new();
     }
+    // A file without an order has step 10 before step 2.
+    each.values_mut().for_each(|points| points.sort_by_key(|(step, _)| *step));
     let last = |points: &[(u32, f64)]| points.last().map_or(0., |(_, scaled)| *scaled);
     each.sort_by(|_, a, _, b| last(b).total_cmp(&last(a)));
     let largest =

@@ -5,16 +5,14 @@ use std::fmt::Write;
 
 use indexmap::IndexMap;
 
-use super::shown;
+use super::cells::{Drawing, MAX_ROWS, key};
 use crate::compare::{Comparison, TensorComparison, Verdict};
-use crate::report::text::number;
 use crate::trace::{is_given, split_call, split_step};
 
 /// The largest number of columns, each of which then stands for several steps.
 const MAX_COLUMNS: usize = 120;
 
-/// The largest number of rows, and of cells.
-const MAX_ROWS: usize = 4000;
+/// The largest number of tensors that are looked at.
 const MAX_CELLS: usize = 30_000;
 
 /// The deepest modules that have rows of their own.
@@ -23,34 +21,31 @@ const MAX_DEPTH: usize = 8;
 /// The parts of a step, in their order: a column of each step has a cell for every part that some tensor is of.
 const PARTS: [&str; 4] = ["given", "forward", "backward", "after the step"];
 
-const LEVELS: i32 = 10;
-
-/// The width of the outermost names; those of each level within are one narrower.
-const NAMES: usize = 20;
-
 /// The cells of a row by their columns, and the rows below it.
 #[derive(Default)]
-struct Row<'a> {
-    cells: IndexMap<(usize, usize), Cell<'a>>,
+pub(super) struct Row<'a> {
+    pub(super) cells: IndexMap<(usize, usize), Cell<'a>>,
     /// Whether some cell is of a tensor of the module itself, and not of one below it.
-    has_own: bool,
-    below: IndexMap<&'a str, Row<'a>>,
+    pub(super) has_own: bool,
+    pub(super) below: IndexMap<&'a str, Row<'a>>,
 }
 
 /// What a cell says: that of the worst tensor in it.
 #[derive(Clone, Copy)]
-struct Cell<'a> {
-    name: &'a str,
-    scaled: f64,
-    state: State,
+pub(super) struct Cell<'a> {
+    pub(super) name: &'a str,
+    pub(super) scaled: f64,
+    pub(super) state: State,
 }
 
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
-enum State {
+pub(super) enum State {
     NotCompared,
     Bitwise,
     Close,
     Differs,
+    /// The digests differ, and nothing says how far.
+    Unknown,
     Missing,
 }
 
@@ -98,47 +93,41 @@ pub(super) fn map(comparison: &Comparison) -> String {
         let column = steps.binary_search(step).unwrap_or(0) / share;
         top.add(path, (column, *part), *cell);
     }
-    let columns = steps.len().div_ceil(share);
-    let mut drawing = Drawing { text: String::new(), columns, parts: &parts, rows: 0 };
-    top.below.iter().for_each(|(name, row)| drawing.row(name, row, 0));
-    let Drawing { text: rows, rows: count, .. } = drawing;
-    let shown_parts = parts.iter().map(|part| PARTS[*part]).collect::<Vec<_>>().join(", ");
-    let mut text = "<h3>Map</h3>".to_owned();
+    let firsts = steps.iter().copied().step_by(share).collect::<Vec<_>>();
+    let is_case = comparison.tensors.iter().any(|tensor| tensor.name.contains('/'));
+    let mut text = "<h3>Map</h3><p class=\"dim\">A row a module".to_owned();
+    if is_case {
+        let shown_parts = parts.iter().map(|part| PARTS[*part]).collect::<Vec<_>>().join(", ");
+        let stands = match share {
+            1 => String::new(),
+            share => format!(" (each stands for {share} of {})", steps.len()),
+        };
+        let _ = write!(
+            text,
+            ", in the order of execution. A column a step{stands}, with a cell each for: {shown_parts}"
+        );
+    } else {
+        text += ", in the order of the file";
+    }
+    text += ". A cell shows the tensor that differs most.</p>";
+    let drawing = Drawing::of(&top, if is_case { &firsts } else { &[] }, firsts.len(), &parts);
     let _ = write!(
         text,
-        "<p class=\"dim\">A row a module, in the order of execution. A column a step{}, with a cell each for: \
-         {shown_parts}. A cell shows the tensor that differs most.</p>",
-        if share > 1 {
-            format!(" (each stands for {share} of {})", steps.len())
-        } else {
-            String::new()
-        },
+        "{}<div class=\"wide\"><div class=\"map\">{}</div></div>",
+        key(),
+        drawing.text
     );
-    text += &key();
-    let _ = write!(text, "<div class=\"wide\"><div class=\"map\">{rows}</div></div>");
+    let count = drawing.rows;
     if count >= MAX_ROWS || cells.len() == MAX_CELLS {
         text += "<p>The map is cut here: there are too many modules or steps to show.</p>";
     }
     text
 }
 
-fn key() -> String {
-    let mut text =
-        "<p class=\"key\"><span><i class=\"b\"></i> bitwise</span><span>scaled error ".to_owned();
-    for level in 0..LEVELS {
-        let _ = write!(text, "<i class=\"e{level}\" title=\"{}\"></i>", bound(level));
-    }
-    text + " 1e-9 to 1</span><span><i class=\"e4 d\"></i> does not pass</span><span><i class=\"m\"></i> missing, or \
-            another shape or dtype</span><span><i class=\"x\"></i> not compared</span></p>"
-}
-
-fn bound(level: i32) -> String {
-    format!("from 1e{}", level - LEVELS + 1)
-}
-
 fn cell(tensor: &TensorComparison) -> Cell<'_> {
     let state = match tensor.verdict {
         _ if tensor.ignored => State::NotCompared,
+        _ if tensor.by_digest => State::Unknown,
         _ if tensor.problem.is_some() => State::Missing,
         Verdict::Bitwise => State::Bitwise,
         _ if tensor.passes => State::Close,
@@ -162,71 +151,4 @@ impl<'a> Row<'a> {
         row.has_own |= rest.is_empty();
         row.add(rest, at, cell);
     }
-}
-
-struct Drawing<'a> {
-    text: String,
-    columns: usize,
-    parts: &'a BTreeSet<usize>,
-    rows: usize,
-}
-
-impl Drawing<'_> {
-    fn row(&mut self, name: &str, row: &Row, depth: usize) {
-        // A module that has one module and no tensor of its own shows the same cells as that one.
-        let (mut name, mut row) = (name.to_owned(), row);
-        while let (false, 1, Some((below, only))) =
-            (row.has_own, row.below.len(), row.below.first())
-        {
-            name = format!("{name}.{below}");
-            row = only;
-        }
-        self.rows += 1;
-        if self.rows > MAX_ROWS {
-            return;
-        }
-        let mut cells = String::new();
-        for column in 0..self.columns {
-            let last = self.parts.last().copied();
-            for part in self.parts {
-                let space = if Some(*part) == last { " s" } else { "" };
-                let cell = row.cells.get(&(column, *part));
-                let _ = write!(cells, "{}", drawn(cell, space));
-            }
-        }
-        let name = shown(&name);
-        // The names of inner rows begin further right, and all cells stand below each other.
-        let width = NAMES - depth;
-        let line =
-            format!("<span class=\"row\"><b style=\"width:{width}rem\">{name}</b>{cells}</span>");
-        if row.below.is_empty() {
-            let _ = write!(self.text, "<div class=\"leaf\">{line}</div>");
-            return;
-        }
-        // What passes is folded, except at the top.
-        let differs = row.cells.values().any(|cell| cell.state >= State::Differs);
-        let open = if differs || depth == 0 { " open" } else { "" };
-        let _ = write!(self.text, "<details{open}><summary>{line}</summary>");
-        row.below.iter().for_each(|(name, row)| self.row(name, row, depth + 1));
-        self.text += "</details>";
-    }
-}
-
-fn drawn(cell: Option<&Cell>, space: &str) -> String {
-    let Some(Cell { name, scaled, state }) = cell else {
-        return format!("<i class=\"{}\"></i>", space.trim());
-    };
-    let name = shown(name);
-    let level = match scaled.log10() + f64::from(LEVELS - 1) {
-        level if level.is_nan() => 0,
-        level => level.floor().clamp(0., f64::from(LEVELS - 1)) as i32,
-    };
-    let (class, says) = match state {
-        State::NotCompared => ("x".to_owned(), "not compared".to_owned()),
-        State::Bitwise => ("b".to_owned(), "bitwise".to_owned()),
-        State::Close => (format!("e{level}"), number(*scaled)),
-        State::Differs => (format!("e{level} d"), format!("{} DIFFERS", number(*scaled))),
-        State::Missing => ("m".to_owned(), "cannot be compared".to_owned()),
-    };
-    format!("<i class=\"{class}{space}\" title=\"{name}: {says}\"></i>")
 }

@@ -1,7 +1,10 @@
 //! The reports as one self-contained HTML page, which is readable without JavaScript and loads nothing.
 
+mod axis;
+mod cells;
 mod drift;
 mod environments;
+mod lines;
 mod map;
 mod plot;
 mod tensors;
@@ -12,7 +15,7 @@ use std::io::Write;
 use anyhow::Result;
 
 use super::xml::escape;
-use super::{Format, NotCompared, Report, one_line};
+use super::{Format, NotCompared, Report, Stopped, one_line};
 use crate::compare::run::shortened;
 
 /// The bytes of a page after which a report is its verdict alone.
@@ -28,6 +31,7 @@ pub struct Html {
     same: usize,
     differ: usize,
     failed: usize,
+    stopped: Option<Stopped>,
 }
 
 impl Html {
@@ -68,15 +72,24 @@ impl Format for Html {
         self.write(out, &section)
     }
 
+    fn stopped(&mut self, _: &mut dyn Write, stopped: &Stopped) -> Result<()> {
+        self.stopped = Some(stopped.clone());
+        Ok(())
+    }
+
     fn finish(&mut self, out: &mut dyn Write) -> Result<()> {
-        let Html { same, differ, failed, .. } = self;
+        let Html { same, differ, failed, stopped, .. } = self;
         let count = *same + *differ + *failed;
         let what = if count == 1 { "comparison" } else { "comparisons" };
-        let class = if *differ + *failed == 0 && *same > 0 { "good" } else { "bad" };
+        let passes = *differ + *failed == 0 && *same > 0 && stopped.is_none();
+        let class = if passes { "good" } else { "bad" };
+        let stopped = stopped.as_ref().map_or(String::new(), |stopped| {
+            format!("<p class=\"bad\">{}</p>", shown(&stopped.line()))
+        });
         let script = include_str!("script.js");
         let text = format!(
             "<footer><h1>tch-parity</h1><p class=\"{class}\">{count} {what}: {same} same, {differ} differ, \
-             {failed} could not be compared</p></footer>\n<script>\n{script}</script>\n</body>\n</html>\n"
+             {failed} could not be compared</p>{stopped}</footer>\n<script>\n{script}</script>\n</body>\n</html>\n"
         );
         self.write(out, &text)
     }
@@ -88,7 +101,8 @@ fn section(report: &Report) -> String {
     if let Some(origin) = &report.origin {
         let _ = write!(text, "<p><strong>{}.</strong></p>", shown(origin));
     }
-    let notes = comparison.run.iter().map(|field| ("run", field));
+    // The first field is what the origin says.
+    let notes = comparison.run.iter().skip(1).map(|field| ("run", field));
     let notes = notes.chain(comparison.noted.iter().map(|note| ("noted", note)));
     let notes = notes.chain(comparison.prefix.iter().map(|hint| ("hint", hint)));
     for (kind, note) in notes.take(MAX_NOTES) {
@@ -98,7 +112,7 @@ fn section(report: &Report) -> String {
     text += &map::map(comparison);
     text += &drift::plots(comparison);
     text += &tensors::table(report);
-    text += &tensors::details(comparison);
+    text += &tensors::details(report);
     text += &left_out(report);
     text + "</section>\n"
 }

@@ -6,7 +6,8 @@ document.querySelectorAll("table.sort").forEach(table => [...table.rows[0].cells
   let descending = false;
   button.onclick = () => {
     descending = !descending;
-    const key = row => row.cells[column].dataset.v ?? row.cells[column].textContent;
+    // A tensor that cannot be compared has one cell in the place of the last ones.
+    const key = row => row.cells[column]?.dataset.v ?? row.cells[column]?.textContent ?? "";
     const by = (a, b) => isNaN(key(a)) || isNaN(key(b)) ? key(a).localeCompare(key(b)) : key(a) - key(b);
     const rows = [...table.rows].slice(1).sort((a, b) => descending ? by(b, a) : by(a, b));
     table.tBodies[0].append(...rows);

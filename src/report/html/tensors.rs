@@ -5,10 +5,11 @@ use std::fmt::Write;
 use super::plot::bars;
 use super::shown;
 use crate::compare::run::shortened;
-use crate::compare::{Comparison, Details, TensorComparison};
-use crate::report::Report;
-use crate::report::text::{explanation, number, tolerance, verdict};
+use crate::compare::{Details, TensorComparison};
+use crate::report::explanation::{explanation, tolerance};
+use crate::report::text::{number, ulp, verdict};
 use crate::report::xml::{escape, escape_lines};
+use crate::report::{Acceptance, Report};
 
 /// The largest number of rows, which a browser lays out at once.
 const MAX_ROWS: usize = 1000;
@@ -42,9 +43,12 @@ pub(super) fn table(report: &Report) -> String {
         let operation = report.operations.get(&tensor.name).map_or(String::new(), |operation| {
             format!("<br><span class=\"dim\">computed by {}</span>", shown(operation))
         });
+        let hint = tensor.hint.as_ref().map_or(String::new(), |hint| {
+            format!("<br><span class=\"dim\">but {}</span>", shown(hint))
+        });
         let _ = write!(
             text,
-            "<tr><td class=\"number\">{at}</td><td>{name}{operation}</td><td>{shape}</td>"
+            "<tr><td class=\"number\">{at}</td><td>{name}{operation}{hint}</td><td>{shape}</td>"
         );
         let _ = match &tensor.problem {
             Some(problem) => write!(text, "<td colspan=\"5\">{}</td></tr>", shown(problem)),
@@ -53,7 +57,7 @@ pub(super) fn table(report: &Report) -> String {
                 "<td>{verdict}</td>{}{}<td class=\"number\">{}</td><td class=\"number\" data-v=\"{}\">{} of {}</td></tr>",
                 float(found.max_abs),
                 float(found.scaled),
-                found.max_ulp,
+                ulp(tensor, found.max_ulp),
                 found.unequal,
                 found.unequal,
                 found.numel,
@@ -71,8 +75,8 @@ fn float(value: f64) -> String {
     format!("<td class=\"number\" data-v=\"{value:e}\">{}</td>", number(value))
 }
 
-pub(super) fn details(comparison: &Comparison) -> String {
-    let tensors = comparison.in_order_of_execution();
+pub(super) fn details(report: &Report) -> String {
+    let tensors = report.comparison.in_order_of_execution();
     let differ = tensors.iter().filter(|tensor| !tensor.passes).enumerate();
     let detailed = differ.filter_map(|(at, tensor)| Some((at, tensor, tensor.details.as_ref()?)));
     let mut text = String::new();
@@ -83,14 +87,14 @@ pub(super) fn details(comparison: &Comparison) -> String {
             text,
             "<details class=\"tensor\" id=\"t{at}\"{open}><summary>{}</summary>{}</details>",
             shown(&tensor.name),
-            of_tensor(tensor, details)
+            of_tensor(tensor, details, report.acceptance)
         );
     }
     text
 }
 
-fn of_tensor(tensor: &TensorComparison, details: &Details) -> String {
-    let explained = escape_lines(&shortened(&explanation(tensor), MAX_EXPLANATION));
+fn of_tensor(tensor: &TensorComparison, details: &Details, acceptance: Acceptance) -> String {
+    let explained = escape_lines(&shortened(&explanation(tensor, acceptance), MAX_EXPLANATION));
     let mut text = format!("<pre>{explained}</pre>");
     let found = &tensor.statistics;
     if found.max_abs.is_finite() && found.scaled.is_finite() {
@@ -112,19 +116,19 @@ fn of_tensor(tensor: &TensorComparison, details: &Details) -> String {
     }
     text += "<p class=\"dim\">Elements that differ, by |Δ|: each bar counts those from its number to ten times that.</p>";
     text += &bars("Elements by |Δ|", &counted);
-    text + &worst(details)
+    text + &worst(tensor, details)
 }
 
 /// Lists the elements that differ most. It is text, since a table of them for every tensor would be most of what a
 /// browser has to read.
-fn worst(details: &Details) -> String {
+fn worst(tensor: &TensorComparison, details: &Details) -> String {
     let head = ["index", "actual", "", "expected", "", "|Δ|", "ulp"].map(str::to_owned);
     let rows = details.worst.iter().map(|worst| {
         let index = shortened(&format!("{:?}", worst.index), MAX_INDEX);
         let ((actual, actual_bits), (expected, expected_bits)) = (&worst.actual, &worst.expected);
         let values = [actual, actual_bits, expected, expected_bits].map(String::clone);
         let [actual, actual_bits, expected, expected_bits] = values;
-        let (abs, ulp) = (number(worst.abs), worst.ulp.to_string());
+        let (abs, ulp) = (number(worst.abs), ulp(tensor, worst.ulp));
         [index, actual, actual_bits, expected, expected_bits, abs, ulp]
     });
     let rows = [head].into_iter().chain(rows).collect::<Vec<_>>();

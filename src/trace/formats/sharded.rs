@@ -19,6 +19,9 @@ const NAMES: [&str; 4] = [
     "pytorch_model.bin",
 ];
 
+/// How far from its beginning a text is looked at.
+const MAX_LOOK: usize = 4096;
+
 /// Which file holds which tensor.
 #[derive(Deserialize)]
 pub(in crate::trace) struct Index {
@@ -47,19 +50,36 @@ pub(in crate::trace) fn in_folder(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Returns the index that a text is, or `None` if it is no JSON object with a `weight_map`.
+/// Returns the index that a file is, or `None` if it is no JSON object with a `weight_map`.
 ///
 /// # Errors
-/// Returns an error if it is one, and names a tensor twice.
-pub(in crate::trace) fn index(text: &[u8]) -> Result<Option<Index>> {
+/// Returns an error if it is one, and names a tensor twice, and if it is damaged: it has the name or the `weight_map` of
+/// an index, and cannot be read.
+pub(in crate::trace) fn index(path: &Path, text: &[u8]) -> Result<Option<Index>> {
     // The length of a safetensors file's header can begin with the byte of a brace. Text holds no zeros.
     let is_text = |bytes: &[u8]| bytes.first() == Some(&b'{') && !bytes.contains(&0);
-    if !text.get(..8).is_some_and(is_text) {
+    if !text.get(..8.min(text.len())).is_some_and(is_text) {
         return Ok(None);
     }
-    let Ok(index) = serde_json::from_slice(text) else { return Ok(None) };
+    let index = match serde_json::from_slice(text) {
+        Ok(index) => index,
+        Err(err) if is_named_index(path) || is_index(text) => {
+            bail!("the index of a checkpoint in several files is damaged: {err}: download it again")
+        }
+        Err(_) => return Ok(None),
+    };
     serde_json::from_slice::<NoNameTwice>(text).context("an index")?;
     Ok(Some(index))
+}
+
+fn is_named_index(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".index.json"))
+}
+
+/// Returns whether a text has the list of an index near its beginning.
+fn is_index(text: &[u8]) -> bool {
+    let words = b"\"weight_map\"";
+    text.get(..MAX_LOOK).unwrap_or(text).windows(words.len()).any(|part| part == words)
 }
 
 /// Reads the files that an index names, which lie beside it, as one trace whose tensors are sorted by name.

@@ -86,7 +86,7 @@ impl Reading<'_> {
                     let key = match &pickle.values[*key] {
                         Value::Text(key) => key.clone(),
                         Value::Int(key) => key.to_string(),
-                        other => bail!("{name}: a key is {}", other.kind()),
+                        other => bail!(refused_key(name, other)),
                     };
                     reading.visit(&below(name, &key), *value)
                 })
@@ -164,6 +164,16 @@ impl Reading<'_> {
         self.tied.entry(place).or_insert(name);
         Ok(())
     }
+}
+
+/// Says of a dict that a key of it cannot be a part of a name.
+fn refused_key(name: &str, key: &Value) -> String {
+    let of = if name.is_empty() { String::new() } else { format!(" {name}") };
+    // No list is a key.
+    let kind = if matches!(key, Value::List(_)) { "a tuple" } else { key.kind() };
+    format!(
+        "a key of the dict{of} is {kind}, and only texts and integers are read: save it under keys that are texts"
+    )
 }
 
 fn below(name: &str, key: &str) -> String {

@@ -52,7 +52,7 @@ pub(super) enum Global {
 }
 
 /// The classes of storages and the dtypes of [`torch.storage`](https://github.com/pytorch/pytorch/blob/v2.13.0/torch/storage.py).
-const KINDS: [(&str, &str, Kind); 19] = [
+const KINDS: [(&str, &str, Kind); 20] = [
     ("FloatStorage", "float32", Kind::Of(Dtype::F32)),
     ("DoubleStorage", "float64", Kind::Of(Dtype::F64)),
     ("HalfStorage", "float16", Kind::Of(Dtype::F16)),
@@ -72,6 +72,7 @@ const KINDS: [(&str, &str, Kind); 19] = [
     ("", "float8_e5m2", Kind::Of(Dtype::F8_E5M2)),
     ("", "float8_e4m3fnuz", Kind::Of(Dtype::F8_E4M3FNUZ)),
     ("", "float8_e5m2fnuz", Kind::Of(Dtype::F8_E5M2FNUZ)),
+    ("", "float8_e8m0fnu", Kind::Of(Dtype::F8_E8M0)),
 ];
 
 impl Global {
