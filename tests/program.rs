@@ -225,6 +225,23 @@ expected |= {f"grad/{name}": p.grad for name, p in net.named_parameters()}
 expected |= {f"buffer/{name}": b for name, b in net.named_buffers()}
 save_file({name: tensor.contiguous() for name, tensor in expected.items()}, "expected.safetensors")
 
+class Writes(nn.Module):
+    """It writes to its input, draws random numbers and returns complex numbers."""
+    def forward(self, x):
+        x.mul_(2)
+        y = nn.functional.dropout(x.relu(), 0.5, True)
+        return y, torch.complex(y.double(), x.double())
+image = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+torch.export.save(torch.export.export(Writes(), (image.clone(),), strict=False), "writes.pt2")
+save_file({"x": image.contiguous()}, "image.safetensors")
+leaf = image.contiguous().requires_grad_()
+torch.manual_seed(7)
+y, z = Writes()(leaf.clone())
+y.sum().backward()
+parts = {"forward/output[1][real]": z.real, "forward/output[1][imag]": z.imag}
+written = {"forward/output[0]": y, **parts, "grad/input/x": leaf.grad}
+save_file({name: tensor.detach().contiguous() for name, tensor in written.items()}, "written.safetensors")
+
 import zipfile
 with zipfile.ZipFile("model.pt2") as files:
     entries = [(name, files.read(name)) for name in files.namelist()]
@@ -252,19 +269,30 @@ open("cut.pt2", "wb").write(data[:-100])
 fn a_saved_program_runs_at_the_sizes_that_it_allows() {
     Numerics::Portable.restart_with().unwrap();
     let folder = exported();
-    let run = |model: &str, args: &[&str]| {
+    let run_with = |model: &str, inputs: &str, args: &[&str]| {
         let mut command = tch_parity();
-        command.current_dir(&folder).args(["run", model, "--inputs", "inputs.safetensors"]);
+        command.current_dir(&folder).args(["run", model, "--inputs", inputs]);
         let output = command.args(["--output", "out.safetensors"]).args(args).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
+    let run = |model: &str, args: &[&str]| run_with(model, "inputs.safetensors", args);
+    let compare = |expected: &str| {
+        let mut command = tch_parity();
+        command.current_dir(&folder).args(["compare", "out.safetensors", expected]);
+        command.args(["--criterion", "bitwise", "--partial=expected"]).output().unwrap()
+    };
     let ran = run("model.pt2", &["--backward", "output[0]"]);
     assert_eq!(ran, (Some(0), String::new()));
-    let mut compare = tch_parity();
-    let compared = compare.current_dir(&folder).args(["compare", "out.safetensors"]);
-    let compared =
-        compared.args(["expected.safetensors", "--criterion", "bitwise", "--partial=expected"]);
-    stdout(&compared.output().unwrap());
+    stdout(&compare("expected.safetensors"));
+    for (seed, same) in [("7", true), ("8", false)] {
+        let options = ["--backward", "output[0]", "--seed", seed];
+        let ran = run_with("writes.pt2", "image.safetensors", &options);
+        assert_eq!(ran, (Some(0), String::new()));
+        assert_eq!(compare("written.safetensors").status.success(), same);
+    }
+    let (code, error) = run_with("model.pt2", "image.safetensors", &[]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("it lacks y of what the program takes (x, y)"), "{error}");
 
     let (code, error) = run("model.pt2", &["--backward", "output"]);
     assert_eq!(code, Some(2));
@@ -277,7 +305,10 @@ fn a_saved_program_runs_at_the_sizes_that_it_allows() {
         (vec![ones(&[7, 5]), ones(&[4])], "the size of dimension 1 of the input x is 5, not 4"),
         (vec![ones(&[10, 4]), ones(&[4])], "is 10, and at most 9 is allowed"),
         (vec![ones(&[7]), ones(&[4])], "the input x has 1 dimensions, not 2"),
-        (vec![ones(&[7, 4]).to_kind(Kind::Double), ones(&[4])], "dtype Double, not Float"),
+        (
+            vec![ones(&[7, 4]).to_kind(Kind::Double), ones(&[4])],
+            "dtype torch.float64, not torch.float32",
+        ),
     ] {
         let error = format!("{:#}", program.run(&inputs).unwrap_err());
         assert!(error.contains(says), "{error}");

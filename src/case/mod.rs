@@ -17,7 +17,7 @@ use tch::{Device, Tensor};
 use crate::torch::{
     ensure_dense, is_apart, is_copied_into, set, set_rng_state, share_memory, span,
 };
-use crate::trace::case_name::RNG;
+use crate::trace::case_name::{IMAG, REAL, RNG};
 use crate::trace::{Environment, Names, Trace, in_step};
 pub use parity::{Parity, assert_parity};
 pub use recorder::Recorder;
@@ -79,28 +79,14 @@ impl Case {
     pub fn input(&self, step: u32, name: &str) -> Result<Tensor> {
         let section = in_step(step, "input/");
         let full = format!("{section}{name}");
-        if !self.contains(&full) {
+        if !self.trace.contains_parts(&full) {
             let there = self.trace.names().filter_map(|name| name.strip_prefix(&section));
             bail!(
                 "no {full} in this case, whose inputs of that step are {:?}",
                 there.collect::<Vec<_>>()
             );
         }
-        self.tensor_on(&full, Device::Cpu)
-    }
-
-    /// Returns whether the case has a tensor, which of complex128 is two.
-    fn contains(&self, full: &str) -> bool {
-        self.trace.contains(full) || self.trace.contains(&format!("{full}{REAL}"))
-    }
-
-    fn tensor_on(&self, full: &str, device: Device) -> Result<Tensor> {
-        let real = format!("{full}{REAL}");
-        if self.trace.contains(full) || !self.trace.contains(&real) {
-            return self.trace.tensor_on(full, device);
-        }
-        let imag = self.trace.tensor_on(&format!("{full}{IMAG}"), device)?;
-        Ok(Tensor::f_complex(&self.trace.tensor_on(&real, device)?, &imag)?)
+        self.trace.tensor_of_parts(&full, Device::Cpu)
     }
 
     /// Returns an argument of step `step`, counted from 1, that is no tensor, such as a number, a string or `None`.
@@ -117,8 +103,11 @@ impl Case {
         let missing = || {
             let there = values.into_iter().flat_map(|values| values.keys());
             let there = there.filter_map(|name| name.strip_prefix(&section)).collect::<Vec<_>>();
-            let is_tensor =
-                if self.contains(&full) { "it is a tensor, for Case::input; " } else { "" };
+            let is_tensor = if self.trace.contains_parts(&full) {
+                "it is a tensor, for Case::input; "
+            } else {
+                ""
+            };
             format!("no argument {full} in this case: {is_tensor}that step's are {there:?}")
         };
         Ok(value.with_context(missing)?.clone())
@@ -185,7 +174,7 @@ impl Case {
         let variables = vs.variables();
         let recorded = |name: &str| {
             let sections = [format!("param/{name}"), format!("buffer/{name}")];
-            sections.into_iter().find(|full| self.contains(full))
+            sections.into_iter().find(|full| self.trace.contains_parts(full))
         };
         let mut wrong = Vec::new();
         let mut sorted = variables.iter().collect::<Vec<_>>();
@@ -198,7 +187,7 @@ impl Case {
                 continue;
             };
             ensure_dense(variable).with_context(|| name.clone())?;
-            let value = self.tensor_on(&full, variable.device())?;
+            let value = self.trace.tensor_of_parts(&full, variable.device())?;
             let (kind, size) = (variable.f_kind()?, variable.size());
             if !is_apart(variable) {
                 wrong.push(format!("{name} is expanded here, so it cannot be set"));
@@ -253,10 +242,6 @@ impl Case {
         tch::no_grad(|| values.iter().try_for_each(|(variable, value)| set(variable, value)))
     }
 }
-
-/// The parts of a tensor of complex128, which a file holds as two.
-const REAL: &str = "[real]";
-const IMAG: &str = "[imag]";
 
 /// Returns the name of an initial parameter, whose imaginary part is none of its own.
 fn parameter(full: &str) -> Option<&str> {

@@ -4,9 +4,8 @@ use std::cell::RefCell;
 
 use anyhow::{Context, Result, ensure};
 use tch::nn::VarStore;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
-use super::{IMAG, REAL};
 use crate::torch::{Gradient, Output};
 use crate::trace::case_name::OPERATOR;
 use crate::trace::{Environment, Numerics, Trace, in_step};
@@ -22,7 +21,7 @@ const OVERWRITTEN: &str =
 ///
 /// ```
 /// use tch::nn::{self, OptimizerConfig};
-/// use tch::{Device, Kind, Tensor};
+/// use tch::{Device, Tensor};
 /// use tch_parity::Recorder;
 ///
 /// let vs = nn::VarStore::new(Device::Cpu);
@@ -198,9 +197,7 @@ impl Recorder {
             recorded.trace.push(format!("step/{step}/L"), &loss)?;
         }
         for (name, tensor) in tensors {
-            for (part, tensor) in parts(name, tensor)? {
-                recorded.trace.push(format!("step/{step}/{part}"), &tensor)?;
-            }
+            recorded.trace.push_parts(&format!("step/{step}/{name}"), tensor)?;
         }
         more(&mut recorded.trace, step)?;
         recorded.outputs.clear();
@@ -238,32 +235,8 @@ impl Recorder {
 
 impl Recorded {
     fn push(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
-        for (part, tensor) in parts(name, tensor)? {
-            self.trace.push(in_step(self.step, &part), &tensor)?;
-        }
-        Ok(())
+        self.trace.push_parts(&in_step(self.step, name), tensor)
     }
-}
-
-/// Returns a tensor as those that a trace can keep: a sparse one as its indices and values, and one of complex128 as
-/// its real and its imaginary part.
-fn parts(name: &str, tensor: &Tensor) -> Result<Vec<(String, Tensor)>> {
-    if !tensor.defined() {
-        return Ok(vec![(name.to_owned(), tensor.shallow_clone())]); // a trace says what is wrong with it
-    }
-    if tensor.is_sparse() {
-        let tensor = tensor.f_coalesce()?;
-        return Ok(vec![
-            (format!("{name}[indices]"), tensor.f_indices()?),
-            (format!("{name}[values]"), tensor.f_values()?),
-        ]);
-    }
-    if tensor.f_kind().ok() == Some(Kind::ComplexDouble) {
-        let tensor = tensor.f_detach()?;
-        let [real, imag] = [tensor.f_real()?, tensor.f_imag()?];
-        return Ok(vec![(format!("{name}{REAL}"), real), (format!("{name}{IMAG}"), imag)]);
-    }
-    Ok(vec![(name.to_owned(), tensor.shallow_clone())])
 }
 
 /// Lists the variables in an order that does not change from run to run.

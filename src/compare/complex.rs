@@ -10,9 +10,10 @@ use super::hint::hint;
 use super::statistics::{Of, Statistics, compared_shares, index_of, scaled};
 use super::{Criterion, Tolerance};
 use crate::trace::Trace;
+use crate::trace::case_name::{IMAG, REAL};
 
 /// What is appended to the name of a tensor of complex128 for its two parts.
-pub(super) const PARTS: [&str; 2] = ["[real]", "[imag]"];
+pub(super) const PARTS: [&str; 2] = [REAL, IMAG];
 
 /// The dtype of complex128, which safetensors has no name for.
 pub(crate) const COMPLEX128: &str = "C128";

@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 
 use super::numbers::dtype;
 use super::schema::{Range, Size, TensorMeta};
+use crate::torch::dtype_name;
 
 /// A tensor that a program takes.
 #[derive(Debug)]
@@ -86,7 +87,12 @@ pub(super) fn check(inputs: &[UserInput], given: &[Tensor]) -> Result<()> {
     for (input, tensor) in inputs.iter().zip(given) {
         let name = &input.name;
         let (kind, expected) = (tensor.f_kind()?, input.dtype);
-        ensure!(kind == expected, "the input {name} is of dtype {kind:?}, not {expected:?}");
+        ensure!(
+            kind == expected,
+            "the input {name} is of dtype {}, not {}",
+            dtype_name(kind),
+            dtype_name(expected)
+        );
         let sizes = tensor.size();
         let (found, rank) = (sizes.len(), input.sizes.len());
         ensure!(found == rank, "the input {name} has {found} dimensions, not {rank}");

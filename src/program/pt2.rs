@@ -48,8 +48,8 @@ impl Program {
     fn read(path: &Path, check: impl FnOnce(&[u8]) -> Result<()>) -> Result<(Program, Vec<u8>)> {
         let bytes = Bytes::read(path)?;
         let files = Archive::open(bytes.as_slice()).and_then(Archive::without_folder);
-        let files = files.context("it is not a program of torch.export.save")?;
-        let json = files.stored("models/model.json")?;
+        let json = files.and_then(|files| Ok((files.stored("models/model.json")?, files)));
+        let (json, files) = json.context("it is not a program of torch.export.save")?;
         check(json)?;
         let order = files.stored("byteorder").unwrap_or(b"little");
         ensure!(order == b"little", "its bytes are not in little-endian order");

@@ -82,7 +82,12 @@ impl Names {
                 ensure!(given == takes, "its graph takes {takes} values, and {given} are given");
                 Some(Operation::SetGradEnabled { enabled, graph })
             }
-            other => Arithmetic::of(other).map(Operation::Arithmetic),
+            other => match Arithmetic::of(other) {
+                None if other.starts_with("torch.ops.higher_order.") => {
+                    bail!("operators that are given a graph, such as control flow, are not run")
+                }
+                arithmetic => arithmetic.map(Operation::Arithmetic),
+            },
         };
         let mut arguments = Vec::new();
         for input in inputs {

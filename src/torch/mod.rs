@@ -9,6 +9,7 @@ mod environment;
 mod linear;
 mod numerics;
 mod output;
+mod parts;
 mod repr;
 mod shim;
 mod strided;
@@ -19,8 +20,8 @@ pub use call::{Value, backward, call};
 pub use device::{DeviceChoice, load_cuda, open_device};
 pub use linear::Linear;
 pub(crate) use output::{Gradient, Output};
-pub(crate) use repr::elements;
 pub use repr::repr;
+pub(crate) use repr::{dtype_name, elements};
 pub use shim::{RetainGrad, libtorch_version};
 pub(crate) use shim::{
     Scaled, clear_grad, ensure_dense, folder as libtorch_folder, replace_gradient, set_rng_state,

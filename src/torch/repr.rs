@@ -61,6 +61,11 @@ fn shape(tensor: &Tensor) -> Vec<usize> {
     tensor.size().iter().map(|&n| n as usize).collect()
 }
 
+/// Returns PyTorch's name of a dtype, such as `torch.float32`.
+pub(crate) fn dtype_name(kind: Kind) -> String {
+    dtype(kind).map_or_else(|_| format!("{kind:?}"), |dtype| dtype.name.to_owned())
+}
+
 /// PyTorch's dtype of that kind.
 fn dtype(kind: Kind) -> Result<&'static PyTorchDtype, TchError> {
     let name = match kind {

@@ -3,6 +3,10 @@
 /// The names of the states of the generators of random numbers, on the CPU and on a CUDA device.
 pub(crate) const RNG: [&str; 2] = ["rng", "rng[cuda]"];
 
+/// What the names of the parts of a tensor of complex128 end with, which a file holds as two.
+pub(crate) const REAL: &str = "[real]";
+pub(crate) const IMAG: &str = "[imag]";
+
 /// The section of the model's program.
 pub(crate) const PROGRAM: &str = "program/";
 
