@@ -126,7 +126,7 @@ impl<'a> Reports<'a> {
         // The others say why they hold nothing, in the place of what an earlier run has written there.
         for (path, err) in refused {
             let mut error = not_compared(path, &err);
-            error.message += ": nothing was compared";
+            error.message += ": nothing was compared; name a file that can be written";
             reports.add(&Err(error));
             reports.unwritten = true;
             reports.several = false;

@@ -249,7 +249,11 @@ fn a_report_that_cannot_be_written_is_found_before_anything_is_compared() {
             let stderr = String::from_utf8_lossy(&output.stderr);
             assert_eq!((output.status.code(), stderr.lines().count()), (Some(2), 1), "{stderr}");
             let says = stderr.starts_with("error: cannot write ");
-            assert!(says && stderr.ends_with(": nothing was compared\n"), "{stderr}");
+            assert!(
+                says && stderr
+                    .ends_with(": nothing was compared; name a file that can be written\n"),
+                "{stderr}"
+            );
             assert!(output.stdout.is_empty(), "{output:?}");
             // No report of an earlier run is left.
             assert!(fs::read_to_string(&junit).unwrap().contains("nothing was compared"));

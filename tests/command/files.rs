@@ -110,7 +110,10 @@ fn checkpoints_in_other_files_compare_as_one() {
         ("absolute", "which is not beside it"),
         ("missing", "holds layer.9.weight, which it does not"),
         ("absent", "its index does not say that \"model-0.safetensors\" holds layer.0.weight"),
-        ("damaged", "the index of a checkpoint in several files is damaged: EOF while parsing"),
+        (
+            "damaged",
+            "the index \"model.safetensors.index.json\" of a checkpoint is damaged: EOF while parsing",
+        ),
         ("no_map", "is damaged: missing field `weight_map`"),
         ("", "a folder without model.safetensors.index.json"),
     ] {

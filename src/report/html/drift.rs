@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 
 use super::lines::{Line, lines};
-use super::shown;
 use crate::compare::Comparison;
+use crate::compare::run::shortened;
+use crate::report::one_line;
 use crate::trace::split_step;
 
 /// The largest number of parameters that have a line of their own, those with the largest last error.
 const MAX_LINES: usize = 4;
+
+/// The largest number of characters of a name in the key.
+const MAX_NAME: usize = 60;
 
 pub(super) fn plots(comparison: &Comparison) -> String {
     let plots = losses(comparison) + &parameters(comparison);
@@ -56,7 +60,8 @@ fn parameters(comparison: &Comparison) -> String {
     let largest =
         Line { name: "the largest of all".to_owned(), points: worst.into_iter().collect() };
     let each = each.into_iter().take(MAX_LINES);
-    let each = each.map(|(name, points)| Line { name: shown(name), points });
+    let each =
+        each.map(|(name, points)| Line { name: shortened(&one_line(name), MAX_NAME), points });
     let all = [largest].into_iter().chain(each).collect::<Vec<_>>();
     lines("The scaled error of the parameters over the steps", &all, true)
 }

@@ -64,7 +64,8 @@ pub(in crate::trace) fn index(path: &Path, text: &[u8]) -> Result<Option<Index>>
     let index = match serde_json::from_slice(text) {
         Ok(index) => index,
         Err(err) if is_named_index(path) || is_index(text) => {
-            bail!("the index of a checkpoint in several files is damaged: {err}: download it again")
+            let name = path.file_name().unwrap_or_default();
+            bail!("the index {name:?} of a checkpoint is damaged: {err}: download it again")
         }
         Err(_) => return Ok(None),
     };
