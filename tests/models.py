@@ -307,3 +307,9 @@ def called_several_times():
 def other_sizes_and_modes():
     """Steps of other sizes, with another argument, and in another mode than the first one."""
     return Of(lambda m, x, scale=1.0: m.head(m.dropout(m.norm(m.fc(x)))) * scale, fc=nn.Linear(6, 6, bias=False), norm=nn.BatchNorm1d(6), dropout=nn.Dropout(0.2), head=nn.Linear(6, 2))
+
+
+@model((4, 6), in_turn=True)
+def trained_in_turn():
+    """Two parts, of which each step trains one, and leaves the gradients of the other as an earlier step left them."""
+    return Of(lambda m, x: (m.judge(m.maker(x)), m.judge(m.maker(x).detach())), maker=nn.Linear(6, 6), judge=nn.Linear(6, 1))

@@ -49,6 +49,8 @@ def record(path, name, number):
         return record_several(path, net, draw, optimizer)
     if options.get("various"):
         return record_various(path, net, draw, optimizer)
+    if options.get("in_turn"):
+        return record_in_turn(path, net, draw)
     kwargs = {"scale": 0.5} if name == "numbers_and_strings" else {}
     with Recorder(path, net, optimizer=optimizer, operators=True) as recorder:
         for _ in range(2):
@@ -83,6 +85,20 @@ def record_added_up(path, net, draw):
                     nn.utils.clip_grad_norm_(net[0].parameters(), 0.1)
                     first.step()
                     first.zero_grad()
+
+
+def record_in_turn(path, net, draw):
+    """Forward passes between the steps leave the gradients as well, and two steps in turn add up those of the judge."""
+    optimizers = {"maker": torch.optim.Adam(net.maker.parameters(), 0.01), "judge": torch.optim.SGD(net.judge.parameters(), 0.05)}
+    with Recorder(path, net, optimizer=optimizers) as recorder:
+        for step in range(6):
+            name = ("judge", "maker")[step % 2]
+            with recorder.watch():
+                if step != 3:
+                    optimizers[name].zero_grad()
+                recorder.loss(net(draw((4, 6)))[step % 2 == 0].square().mean()).backward()
+                optimizers[name].step()
+            recorder.forward(draw((4, 6)))
 
 
 def record_several(path, net, draw, optimizer):

@@ -91,16 +91,19 @@ class Case:
         return True
 
     def push_initial(self, full, name, tensor):
-        """Appends a parameter or a buffer before the first step, of which a checkpoint may have the values."""
+        """Appends a parameter or a buffer before the first step, of which a checkpoint may have the values.
+
+        Returns whether it could be recorded.
+        """
         if self.checkpoint is None or tensor.dtype not in DTYPES or tensor.layout != torch.strided:
-            self.push(full, tensor)
-            return
+            return self.push(full, tensor)
         copy, strides = host_copy(full, tensor), strides_to_keep(tensor)
         if self.checkpoint.holds(name, copy):
             self.checkpoint.names[full] = name
             self.trace.put(full, digest(copy), strides)
         else:
             self.trace.keep(full, copy, strides)
+        return True
 
     def keep(self, name, gradient):
         """Appends what host_parts() returned of a gradient."""

@@ -87,6 +87,11 @@ def contiguous_strides(shape):
     return tuple(strides)
 
 
+def is_whole(tensor):
+    """Whether a file can hold a tensor as one."""
+    return tensor.layout == torch.strided and tensor.dtype in DTYPES
+
+
 def dense_parts(name, tensor):
     """A tensor as those that a file can hold: a sparse one is its indices and values, complex128 two of float64."""
     if tensor.layout == torch.sparse_coo:
@@ -109,11 +114,14 @@ def host_view_parts(name, tensor):
 
 def same(some, others):
     """Whether two lists of parts hold the same bits."""
-    def bits(tensor):
-        return tensor.reshape(-1).view(torch.uint8)
     return len(some) == len(others) and all(
         a.dtype == b.dtype and a.shape == b.shape and torch.equal(bits(a), bits(b)) for (_, a, _), (_, b, _) in zip(some, others)
     )
+
+
+def bits(tensor):
+    """The bytes of a tensor, row by row, as a tensor."""
+    return tensor.reshape(-1).view(torch.uint8)
 
 
 def version(tensor):

@@ -4,12 +4,15 @@ A gradient is a list of what host_parts() returns.
 """
 
 import contextlib
+import functools
 import math
 import weakref
 
 import torch
 
-from .copies import host_parts, host_view_parts, same
+from .copies import CannotRecord, bits, host_parts, host_view_parts, same, version
+from .names import OUTPUT
+from .standing import Standing, holds_gradient, is_of_some, put_first
 
 
 class Gradients:
@@ -17,20 +20,25 @@ class Gradients:
 
     step        the number of the step, or 0 if none is open
     arrived     whether backward computed one of them
-    kept        the names of the parameters whose gradients of earlier steps backward added to
+    kept        the names of the parameters whose gradients of earlier steps backward added to, or left as they were
     of_outputs  the calls of modules, in the order of execution; each has the gradients of what it returned
     taken       those of parameters that are others in the optimizer's step than backward left them, by name
+    failed      why a gradient cannot be recorded, by name
+    trouble     why no program replays them, or None
     """
 
     def __init__(self):
         self.step = 0
         self.watched = weakref.WeakValueDictionary()  # parameters by id
         self.of_parameters, self.of_inputs = contextlib.ExitStack(), contextlib.ExitStack()  # hooks
+        self.standing = Standing()
 
     def begin(self, step, parameters):
         """Begins a step, in which these parameters, by name, are watched."""
-        self.step, self.arrived, self.kept = step, False, []
-        self.of_outputs, self.leaves, self.taken, self.as_left = [], {}, {}, {}
+        self.step, self.arrived, self.kept, self.trouble = step, False, [], None
+        self.of_outputs, self.leaves, self.taken, self.as_left, self.failed = [], {}, {}, {}, {}
+        self.given, self.returned = set(), set()  # the ids of inputs that require a gradient, and of the model's outputs
+        self.latest = None  # the backward pass
         self.watch_parameters(parameters)
 
     def watch_parameters(self, parameters):
@@ -39,6 +47,19 @@ class Gradients:
         for name, p in parameters:
             if self.watched.get(id(p)) is not p and self._watch(name, p, self.of_parameters):
                 self.watched[id(p)] = p
+
+    def finish(self):
+        """Notes the gradients that optimizers took, when no other can follow in the step."""
+        for name, taken in self.as_left.items():
+            if name not in self.taken and self.leaves[name] is not taken:  # another backward pass followed
+                self.taken[name] = taken
+        for name in self.taken:
+            if name not in self.leaves and name not in self.kept:
+                self._fails(f"the optimizer takes a gradient of {name} in step {self.step} that backward did not leave")
+
+    def rollback(self):
+        """Forgets a step: what it left in `.grad` is none that a replay has."""
+        self.standing.forget({*self.leaves, *self.taken, *self.as_left})
 
     def end(self):
         """Ends the step, whose gradients stay until the next one begins."""
@@ -52,6 +73,11 @@ class Gradients:
 
     def watch_input(self, name, leaf):
         """Watches an input of this step."""
+        if id(leaf) in self.given:
+            self._fails(f"{name} and another input of step {self.step} are one tensor, and have one gradient")
+        elif holds_gradient(leaf):
+            self._fails(f"{name} has a gradient before step {self.step} computes it")
+        self.given.add(id(leaf))
         self._watch(name, leaf, self.of_inputs)
 
     def _watch(self, name, leaf, hooks):
@@ -62,37 +88,87 @@ class Gradients:
         def accumulated(leaf):
             if self.step and reference() is leaf:
                 self.arrived = True
-                self.leaves[name] = host_parts(name, leaf.grad)
+                self.leaves[name] = self._recorded(name, host_parts, leaf.grad)
+                self.standing.note(name, leaf.grad)
 
-        hooks.callback(leaf.register_post_accumulate_grad_hook(accumulated).remove)
+        handle = leaf.register_post_accumulate_grad_hook(accumulated)
+        put_first(leaf._post_accumulate_grad_hooks, handle.id)  # another one may change the gradient, or take it away
+        hooks.callback(handle.remove)
         return True
 
     def watch_output(self, call, name, tensor):
         """Watches what a call of a module returned.
 
-        A hook gets the gradient of the value that the tensor has now, also if it is overwritten later.
+        A hook of the node that computed it gets the gradient of the value that the tensor has now, also if it is
+        overwritten later, and gets it after the tensor's own hooks, as retain_grad() does.
         https://github.com/pytorch/pytorch/blob/v2.13.0/docs/source/notes/autograd.rst#behavior-of-tensor-hooks
         """
-        step = self.step
         call.gradients[name] = None
+        if call.module == OUTPUT:
+            self.returned.add(id(tensor))
+        if tensor.grad_fn is None:
+            tensor.register_hook(functools.partial(self._arrived, self.step, call, name))
+            return
+        step, own, at, first = self.step, id(tensor), tensor.output_nr, []
 
-        def arrived(gradient):
-            if self.step == step:
-                if not self.arrived:  # no parameter has its gradient of this step yet
-                    self.kept = [name for name, p in self.parameters if holds_gradient(p)]
-                self.arrived = True
-                call.passes.append(torch._C._current_graph_task_id())
-                before = call.gradients[name]
-                if gradient.layout != torch.strided:  # its indices cannot be added
-                    before, gradient = None, gradient + call.sparse.get(name, 0)
-                    call.sparse[name] = gradient
-                # As retain_grad does, which keeps no strides.
-                now = [(part, copy, None) for part, copy, _ in host_parts(name, gradient)]
-                if before is not None:  # of an earlier backward pass
-                    now = [(part, old + new, None) for (part, old, _), (_, new, _) in zip(before, now)]
-                call.gradients[name] = now
+        def begins(gradient):
+            first[:] = gradient, version(gradient)
 
-        tensor.register_hook(arrived)
+        def arrived(gradients):
+            gradient = gradients[at]
+            if self.step == step and gradient is not None and own not in self.returned:
+                if first and (first[0] is not gradient or first[1] != version(gradient)):
+                    self._fails(f"a hook changes the gradient of what {call.name} returns in step {step}")
+            first.clear()
+            self._arrived(step, call, name, gradient)
+
+        tensor.register_hook(begins)
+        tensor.grad_fn.register_prehook(arrived)
+
+    def _arrived(self, step, call, name, gradient):
+        if self.step != step or gradient is None:
+            return
+        if not self.arrived:  # no parameter has its gradient of this step yet
+            self._keep()
+        self.arrived = True
+        now = torch._C._current_graph_task_id()
+        call.passes.append(now)
+        if call.module == OUTPUT:
+            self._begin_pass(now)
+        call.gradients[name] = self._recorded(name, call.added, gradient)
+
+    def _recorded(self, name, parts, *given):
+        """What parts() returns of a gradient, or None if it cannot be recorded: an error in a hook would end the run."""
+        try:
+            return parts(name.removeprefix("taken/"), *given)
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            self.failed[name] = lines[0].split(": ", 1)[-1] if isinstance(error, CannotRecord) else lines[0]
+            self._fails(f"a gradient of {name} cannot be recorded in step {self.step}")
+            return None
+
+    def _keep(self):
+        """Notes the gradients of earlier steps that are there still."""
+        self.kept = [name for name, p in self.parameters if holds_gradient(p)]
+        gradients = dict(self.parameters)
+        for name in self.kept:
+            if not self.standing.is_known(name, gradients[name].grad):
+                self._fails(f"{name} has a gradient in step {self.step} that no recorded step left as it is")
+
+    def _begin_pass(self, now):
+        """Checks what the gradients are at the beginning of a backward pass that goes through the model's output."""
+        if now == self.latest:
+            return
+        if is_of_some():
+            self._fails(f"backward is asked for some gradients alone in step {self.step}")
+        if self.latest is not None:
+            for name, p in self.parameters:
+                if (name in self.leaves or name in self.kept) and not self.standing.is_known(name, p.grad):
+                    self._fails(f"the gradient of {name} was changed between two backward passes of step {self.step}")
+        self.latest = now
+
+    def _fails(self, why):
+        self.trouble = self.trouble or why
 
     def passes(self, module):
         """The numbers of the calls of a module that each backward pass of the step reached, in its order.
@@ -120,18 +196,19 @@ class Gradients:
     def take(self, name, gradient):
         """Keeps the gradient of a parameter that an optimizer takes, if it is another one than backward left."""
         left = self.leaves.get(name)
+        if gradient is None:
+            if name in self.leaves or name in self.kept:
+                self._fails(f"the optimizer has no gradient of {name} in step {self.step}, though backward left one")
+            return
         # The bits are compared: what is written through `.data` changes no version.
-        if left is not None and same(left, host_view_parts(name, gradient)):
+        if left is not None and same(left, self._recorded(f"taken/{name}", host_view_parts, gradient) or []):
             self.as_left[name] = left
             self.taken.pop(name, None)
         else:
-            self.taken[name] = host_parts(name, gradient)
-
-    def finish_taken(self):
-        """Adds those that an optimizer took before backward left others, as where two losses have a backward pass each."""
-        for name, taken in self.as_left.items():
-            if name not in self.taken and self.leaves[name] is not taken:
+            taken = self._recorded(f"taken/{name}", host_parts, gradient)
+            if taken is not None:
                 self.taken[name] = taken
+        self.standing.note(name, gradient)
 
 
 def common_factor(pairs):
@@ -152,13 +229,8 @@ def common_factor(pairs):
         for _ in range(2):
             near = torch.nextafter(near, torch.full_like(near, end))
             candidates.append(near)
-    fits = (c for c in candidates if all(torch.equal(before * c, after) for before, after in [pairs[where], *pairs]))
-    return next(fits, None)
-
-
-def holds_gradient(parameter):
-    """Whether a parameter has a gradient that is not all zeros."""
-    return parameter.grad is not None and parameter.grad.layout == torch.strided and bool(parameter.grad.any())
+    every = [pairs[where], *pairs]
+    return next((c for c in candidates if all(torch.equal(bits(before * c), bits(after)) for before, after in every)), None)
 
 
 class Call:
@@ -169,3 +241,15 @@ class Call:
     def __init__(self, module, name):
         self.module, self.name, self.recorded, self.gradients, self.passes = module, name, [], {}, []
         self.sparse = {}  # the sparse gradients so far
+
+    def added(self, name, gradient):
+        """The parts of a gradient, added to that of an earlier backward pass, if there is one."""
+        before = self.gradients[name]
+        if gradient.layout != torch.strided:  # its indices cannot be added
+            before, gradient = None, gradient + self.sparse.get(name, 0)
+            self.sparse[name] = gradient
+        # As retain_grad does, which keeps no strides.
+        now = [(part, copy, None) for part, copy, _ in host_parts(name, gradient)]
+        if before is not None:
+            now = [(part, old + new, None) for (part, old, _), (_, new, _) in zip(before, now)]
+        return now

@@ -1,6 +1,10 @@
-"""Hooks of modules that stay with the run: a copy of the module does not have them. It knows no recorder."""
+"""Hooks of modules: ours, which stay with the run and are not copied, and those of others. It knows no recorder."""
 
 import torch
+from torch.nn.modules import module as of_all
+
+# What installs hooks as a part of its modules: norms of weights and pruning, and outputs that a model collects.
+LIBRARIES = "torch", "transformers"
 
 
 class Hook:
@@ -25,3 +29,27 @@ def no_hook():
 
 def nothing(*_, **__):
     return None
+
+
+def unknown_effect(model):
+    """Why a program of the model would lack what hooks of others do, or None if there are none."""
+    for name, module in model.named_modules():
+        called = f"module {name}" if name else "the model"
+        if module._backward_hooks or module._backward_pre_hooks:
+            return f"{called} has a backward hook, which can change gradients"
+        if not all(is_known(hook) for hooks in (module._forward_pre_hooks, module._forward_hooks) for hook in hooks.values()):
+            return f"{called} has a forward hook, which torch.export would run once more"
+    if of_all._global_backward_hooks or of_all._global_backward_pre_hooks:
+        return "all modules have a backward hook, which can change gradients"
+    hooks = [*of_all._global_forward_pre_hooks.values(), *of_all._global_forward_hooks.values()]
+    if not all(is_known(hook) for hook in hooks):
+        return "all modules have a forward hook, which torch.export would run once more"
+    return None
+
+
+def is_known(hook):
+    """Whether a forward hook is ours, or one that a library has as a part of its modules."""
+    if isinstance(hook, Hook):
+        return True
+    defined = getattr(getattr(hook, "func", hook), "__module__", None) or ""
+    return defined.partition(".")[0] in LIBRARIES

@@ -7,7 +7,9 @@ characters that mean something in a name are escaped.
 import collections.abc
 import dataclasses
 import functools
+import inspect
 import re
+import sys
 
 import torch
 from torch.utils import _pytree as pytree
@@ -22,6 +24,9 @@ FACTOR = "taken/[factor]"
 OPERATOR = "operator"
 
 MAX_DEPTH = 32
+
+# The greatest number that readers of JSON take.
+GREATEST = sys.float_info.max
 
 
 @functools.lru_cache(1 << 16)  # names come again in every step
@@ -96,6 +101,20 @@ def _has_tensor(value, depth=0):
     return any(_has_tensor(part, depth + 1) for part in getattr(value, "__dict__", {}).values())
 
 
+def arguments(module, args, kwargs):
+    """The arguments of a call of forward by name; of **kwargs each by its own."""
+    try:
+        signature = inspect.signature(module.forward)
+        named = dict(signature.bind(*args, **kwargs).arguments)
+    except (TypeError, ValueError):  # forward itself says what is wrong
+        return []
+    pairs = []
+    for name, value in named.items():
+        of_any_name = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+        pairs.extend(value.items() if of_any_name else [(name, value)])
+    return distinct(pairs)
+
+
 def distinct(named):
     """Pairs of a name and a value, in which a name that was there before gets a dot in front."""
     seen, pairs = set(), []
@@ -114,7 +133,7 @@ def plain(value, depth=0):
     if isinstance(value, str):
         return value if value.isascii() or not re.search("[\ud800-\udfff]", value) else None
     if isinstance(value, (bool, int, float)):
-        return value
+        return value if abs(value) <= GREATEST else None
     if isinstance(value, (torch.dtype, torch.device, torch.layout, torch.memory_format)):
         return str(value)
     if isinstance(value, torch.Tensor) and value.numel() == 1:

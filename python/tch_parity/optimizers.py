@@ -1,5 +1,8 @@
 """What an optimizer says of itself: its hyper-parameters as each step used them, and its state. It knows no file."""
 
+import torch
+
+from .copies import version
 from .names import parts, plain
 
 # What schedules keep in a group.
@@ -14,13 +17,15 @@ class Optimizer:
 
     def __init__(self, name, optimizer):
         if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "register_step_pre_hook"):
-            raise TypeError(f"a {type(optimizer).__name__} is no torch.optim.Optimizer")
+            instead = "the optimizer that it schedules" if hasattr(optimizer, "optimizer") else "one, or a dict of several by name"
+            raise TypeError(f"a {type(optimizer).__name__} is no torch.optim.Optimizer: give {instead}")
         self.name, self.optimizer = name, optimizer
         self.groups = self._groups()
         self.latest = list(self.groups)
         self.begun = False
         self.changes = []
         self.stepped = []  # the numbers of the steps in which it took one
+        self.note_state()
 
     def note(self, step):
         """Notes that it takes a step, and the hyper-parameters that are used now."""
@@ -52,12 +57,32 @@ class Optimizer:
 
     def begin(self):
         """What rollback() takes."""
-        return list(self.groups), list(self.latest), self.begun, len(self.changes), len(self.stepped)
+        return list(self.groups), list(self.latest), self.begun, len(self.changes), len(self.stepped), self.left
 
     def rollback(self, begun):
         """Forgets a step."""
-        self.groups, self.latest, self.begun, changes, stepped = begun
+        self.groups, self.latest, self.begun, changes, stepped, self.left = begun
         del self.changes[changes:], self.stepped[stepped:]
+
+    def note_state(self):
+        """Notes the state as the optimizer left it."""
+        self.left = {id(p): entries(state) for p, state in self.optimizer.state.items()}
+
+    def not_replayed(self, names):
+        """Why no program replays the step that it is about to take, or None. `names` are those of the parameters, by id."""
+        now = self.optimizer.state
+        for p, state in now.items():
+            if not same_state(entries(state), self.left.get(id(p), [])):
+                return f"the optimizer's state of {names.get(id(p), 'a parameter')} was changed by something else than its steps"
+        if len(now) != len(self.left):
+            return "something else than the optimizer's steps took away from its state"
+        for group in self.optimizer.param_groups:
+            if group.get("fused"):
+                return "the optimizer has fused=True, which computes by another formula"
+            tensors = [key for key, value in group.items() if key != "params" and holds_tensor(value)]
+            if tensors:
+                return f"the optimizer's {tensors[0]} is a tensor, with which it computes otherwise than with a number"
+        return None
 
     def others(self, names):
         """How many parameters it holds that are none of the model's, and the keys of its groups that are no arguments."""
@@ -84,3 +109,21 @@ class Optimizer:
                     for key, value in self.optimizer.state[p].items():
                         for part, leaf in parts(key, value):
                             yield f"{part}/{names[id(p)]}", leaf
+
+
+def entries(state):
+    """The entries of a parameter's state, each with the version of its tensor."""
+    return [(key, value, version(value) if isinstance(value, torch.Tensor) else None) for key, value in state.items()]
+
+
+def same_state(now, then):
+    """Whether two states have the same tensors, which were not written to, and the same numbers."""
+    return len(now) == len(then) and all(
+        a[0] == b[0] and a[2] == b[2] and (a[1] is b[1] or isinstance(a[1], (int, float)) and a[1] == b[1])
+        for a, b in zip(now, then)
+    )
+
+
+def holds_tensor(value):
+    """Whether an argument is a tensor, or several with one among them, as betas are."""
+    return isinstance(value, torch.Tensor) or isinstance(value, (tuple, list)) and any(map(holds_tensor, value))

@@ -7,19 +7,18 @@ import collections
 import contextlib
 import inspect
 import io
-import logging
 import os
 import re
-import sys
 import traceback
-import warnings
 import zipfile
 from typing import NamedTuple
 
 import torch
+from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
 from .names import OUTPUT, of_module, plain
+from .unchanged import unchanged
 
 # What the JSON is named in the zip archive of torch.export.save, in the archive's folder.
 MODEL = "/models/model.json"
@@ -45,8 +44,14 @@ class Program:
         device = next((p.device.type for p in model.parameters()), "cpu")
         if torch.is_autocast_enabled(device):
             raise CannotExport("torch.export leaves out the casts of autocast")
-        with unchanged(model):
+        with unchanged(model) as drawn:
             exported = export(model, args, kwargs)
+        if drawn:
+            raise CannotExport(f"the model draws random numbers from {drawn[0]}, and not from torch's generator")
+        objects = [spec.target for spec in exported.graph_signature.input_specs if spec.kind is InputKind.CUSTOM_OBJ]
+        if objects:
+            kind = type(exported.constants[objects[0]]).__name__
+            raise CannotExport(f"the program takes {objects[0]}, a {kind} of the model, whose state is not recorded")
         self.exported, self.training = exported, model.training
         self.graph = without_folders(serialized(exported, model))
         self.constants = {name: exported.constants[name] for name in exported.graph_signature.lifted_tensor_constants}
@@ -216,33 +221,3 @@ def tied(model):
             if known != of_module(name):
                 other[of_module(name)] = known
     return other
-
-
-@contextlib.contextmanager
-def unchanged(model):
-    """Puts back what tracing changes: the generators, the modules' attributes, warnings and logging."""
-    attributes = [(module, saved(module)) for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
-    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
-    logger = logging.getLogger("torch")
-    level = logger.level
-    with warnings.catch_warnings(), torch.random.fork_rng(devices):
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.CRITICAL)
-        limit = sys.getrecursionlimit()
-        try:
-            yield
-        finally:
-            sys.setrecursionlimit(limit)
-            logger.setLevel(level)
-            for module, (own, inner) in attributes:
-                module.__dict__.clear()
-                module.__dict__.update(own)
-                for name, entries in inner.items():
-                    own[name].clear()
-                    own[name].update(entries)
-
-
-def saved(module):
-    """The attributes of a module, and those of its dicts of parameters, buffers and modules."""
-    inner = {name: dict(module.__dict__[name]) for name in ("_parameters", "_buffers", "_modules")}
-    return dict(module.__dict__), inner

@@ -3,9 +3,11 @@
 import contextlib
 
 import torch
+from torch.utils import _pytree as pytree
 
-from .copies import CannotRecord
-from .names import OPERATOR
+from .copies import CannotRecord, is_whole
+from .hooks import unknown_effect
+from .names import OPERATOR, OUTPUT, plain
 from .operators import run_operators
 from .program import CannotExport, Program, signature
 
@@ -22,6 +24,7 @@ class Programs:
     fresh      the same, if it was exported for this call
     kept       the names of the parameters whose gradients a step adds to, by step
     backwards  the calls of each backward pass, by step, where there are several
+    idle       the latest steps, if they have no backward pass, and so leave all gradients as they are
     """
 
     def __init__(self, model, case, wanted, operators):
@@ -30,15 +33,16 @@ class Programs:
         self.all = {}  # by the signature of the calls that they compute
         self.of_call = self.fresh = None
         self.of_calls = {}  # the numbers of the programs of the calls, by step
-        self.kept, self.backwards = {}, {}
+        self.kept, self.backwards, self.idle = {}, {}, []
+        self.calls_parts = False
 
     def begin(self):
         """What rollback() takes."""
-        return self.wanted, dict(self.all)
+        return self.wanted, dict(self.all), list(self.idle)
 
     def rollback(self, step, begun):
         """Forgets a step."""
-        self.wanted, self.all = begun
+        self.wanted, self.all, self.idle = begun
         self.case.has_program = bool(self.all)
         for by_step in (self.of_calls, self.kept, self.backwards):
             by_step.pop(str(step), None)
@@ -53,6 +57,9 @@ class Programs:
             return
         if updated:
             return self.give_up(f"the model was called after an optimizer's step within step {step}")
+        why_not = not_given(args, kwargs) or unknown_effect(self.model)
+        if why_not is not None:
+            return self.give_up(why_not)
         try:
             key = signature(self.model, args, kwargs)
         except RuntimeError as error:  # a nested tensor has no shape
@@ -98,15 +105,24 @@ class Programs:
         self.case.has_program = False
         self.case.leave_out(["program"], why)
 
-    def end_step(self, step, of_output, calls_parts, lacks_output, goes_backward):
+    def end_step(self, step, of_output, called, lacks_output, gradients, stepped):
         """Ends a step, and gives up where a program cannot replay it.
 
-        of_output      the calls of the model
-        calls_parts    whether the loop called modules beside the model
-        lacks_output   whether the model's output is not recorded
-        goes_backward  whether backward computed gradients
+        of_output     the calls of the model
+        called        the names of the modules that the loop called
+        lacks_output  whether the model's output is not recorded
+        gradients     those of the step
+        stepped       whether an optimizer took a step
         """
         self.end_call()
+        calls_parts, goes_backward = bool(called - {OUTPUT}), gradients.arrived
+        self.calls_parts |= calls_parts
+        if not called and goes_backward:
+            self.case.leave_out([OUTPUT], unseen(self.model))
+        self.idle.append(str(step))
+        if goes_backward:
+            self.kept.update({own: gradients.kept for own in self.idle if gradients.kept})
+            self.idle.clear()
         if not self.all:
             return
         if str(step) not in self.of_calls:
@@ -119,6 +135,10 @@ class Programs:
             self.give_up("the model's output is left out by only= or skip=")
         elif goes_backward and not any(call.passes for call in of_output):
             self.give_up(f"backward does not go through an output of the model in step {step}")
+        elif stepped and not goes_backward:
+            self.give_up(f"an optimizer takes its step in step {step}, in which there is no backward pass")
+        elif gradients.trouble is not None:
+            self.give_up(gradients.trouble)
 
     def run_operators(self, number, args, kwargs):
         """Records the digest of what each operator returns in the numbered call of a step, if that is asked for."""
@@ -142,7 +162,8 @@ class Programs:
         stepped  the steps in which each optimizer took one
         """
         if self.wanted and not self.all:
-            self.case.leave_out(["program"], "the loop calls parts of the model, and never the model itself")
+            parts = "the loop calls parts of the model, and never the model itself: its forward() is not seen when it is called alone"
+            self.case.leave_out(["program"], parts if self.calls_parts else unseen(self.model))
         if not self.all:
             return None
         about, *more = (program.described(modules) for program in self.all.values())
@@ -162,3 +183,21 @@ class Programs:
 def section_of(number):
     """What the names of a program begin with, counted from 0."""
     return "program" if number == 0 else f"program/{number + 1}"
+
+
+def unseen(model):
+    """Why no call of a module is seen."""
+    if any(module._compiled_call_impl is not None for module in model.modules()):
+        return "the model is compiled, and no call of it is seen: record it as it is without compile()"
+    return "no call of the model is seen within watch(): call the model itself there, and not its forward()"
+
+
+def not_given(args, kwargs):
+    """Why no program is given these arguments, or None if one can be."""
+    for leaf in pytree.tree_leaves((args, kwargs)):
+        if isinstance(leaf, torch.Tensor) and not leaf.is_nested and not is_whole(leaf):
+            kind = leaf.layout if leaf.layout != torch.strided else leaf.dtype
+            return f"an argument of the model is of {kind}, which no case holds as one tensor"
+        if isinstance(leaf, int) and plain(leaf) is None:
+            return "an argument of the model is an integer that is too large for JSON"
+    return None

@@ -3,20 +3,19 @@
 import contextlib
 import fnmatch
 import functools
-import inspect
 
 import torch
-from torch import nn
 
+from .backward import push_gradients
 from .case import Case
+from .checked import check_choices, check_file, check_loss, check_model, check_name, optimizers
 from .checkpoints import checkpoints
+from .copies import is_whole
 from .gradients import Call, Gradients
 from .hooks import Hook
-from .names import FACTOR, LOSS, OUTPUT, TARGET, distinct, escaped, of_module, parts
+from .names import LOSS, OUTPUT, TARGET, arguments, escaped, of_module, parts
 from .numerics import environment
-from .optimizers import Optimizer
 from .programs import Programs
-from .trace import ensure_writable
 from .writes import Writes
 
 
@@ -43,19 +42,10 @@ class Recorder:
     def __init__(self, path, model, *, optimizer=None, loss=None, only=("*",), skip=(), on_error="discard", program=True,
                  keep="values", initial=None, operators=False):
         self.path, self.model, self.loss_function, self.on_error = path, model, loss, on_error
-        ensure_writable(path)
-        if on_error not in ("discard", "keep"):
-            raise ValueError(f'on_error is {on_error!r}, and has to be "discard" or "keep"')
-        if keep not in ("values", "digests"):
-            raise ValueError(f'keep is {keep!r}, and has to be "values" or "digests"')
-        if loss is not None and not callable(loss):
-            raise TypeError(f"loss is {loss!r}, and has to be a function: loss(output, target)")
-        if isinstance(model, torch.jit.ScriptModule):
-            raise TypeError("a ScriptModule takes no hooks: record the module that it was made of")
-        named = optimizer if isinstance(optimizer, dict) else {} if optimizer is None else {None: optimizer}
-        if isinstance(optimizer, dict) and not all(isinstance(name, str) for name in named):
-            raise TypeError("the names of the optimizers have to be strings")
-        self.optimizers = [Optimizer(name, one) for name, one in named.items()]
+        check_file(path, initial)
+        check_choices(on_error, keep, loss)
+        self.device = check_model(model)
+        self.optimizers = optimizers(optimizer)
         only, skip = ([patterns] if isinstance(patterns, str) else patterns for patterns in (only, skip))
 
         def wanted(name):
@@ -68,10 +58,6 @@ class Recorder:
             raise ValueError(f"no module of {type(model).__name__} is recorded: only={only}, skip={skip}")
         self.case = Case(path, keep, initial)
         self.case.leave_out([name for name in modules if name not in self.modules], "left out by only= or skip=", quiet=True)
-        tensors = [*model.named_parameters(), *model.named_buffers()]
-        uninitialized = [name for name, t in tensors if isinstance(t, nn.parameter.UninitializedTensorMixin)]
-        if uninitialized:
-            raise ValueError(f"{uninitialized[0]} has no shape yet: run the model once before it is recorded")
         self.steps = 0
         self.is_open = self.step_open = False
         self.writes = Writes()
@@ -79,10 +65,6 @@ class Recorder:
         self.hooks = contextlib.ExitStack()
         self.gradients = Gradients()
         self.hooks.callback(self.gradients.close)
-        devices = {p.device for p in [*model.parameters(), *model.buffers()]}
-        if len(devices) > 1:
-            raise ValueError(f"the model is on several devices: {sorted(map(str, devices))}")
-        self.device = next(iter(devices), torch.device("cpu"))
         self.environment = environment(device=self.device)
 
     def __enter__(self):
@@ -102,7 +84,8 @@ class Recorder:
         """Records what the run starts from, and registers the hooks."""
         for section, tensors in (("param", self.model.named_parameters()), ("buffer", self.model.named_buffers())):
             for name, tensor in tensors:
-                self.case.push_initial(f"{section}/{of_module(name)}", name, tensor)
+                if not self.case.push_initial(f"{section}/{of_module(name)}", name, tensor) or not is_whole(tensor):
+                    self.programs.give_up(f"{name} is of a kind that no case holds as one tensor")
         checkpoint = self.case.checkpoint
         if checkpoint is not None and not checkpoint.names:
             raise ValueError(f"{checkpoint.path} has no parameter and no buffer of {type(self.model).__name__}")
@@ -110,7 +93,9 @@ class Recorder:
         self._states("state/")
         self._leave_out_of_optimizers()
         self.writes.note([*self.model.parameters(), *self.model.buffers()])
-        self.known = {name for name, _ in self.model.named_modules()}
+        for optimizer in self.optimizers:
+            optimizer.note_state()
+        self.known = dict(self.model.named_modules())
         self.last_hooks = {}  # the hooks that see what modules return, by the module's id
         for name, module in self.model.named_modules():
             if isinstance(module, torch.jit.ScriptModule):
@@ -119,6 +104,8 @@ class Recorder:
             enter = Hook(functools.partial(self._entered, of_module(name)))
             self.hooks.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
             self.hooks.callback(module.register_forward_hook(Hook(self._left), always_call=True).remove)
+        first = Hook(self._before_call)  # hooks of the model's own may write to its buffers, as spectral_norm does
+        self.hooks.callback(self.model.register_forward_pre_hook(first, prepend=True).remove)
         for name, module in self.modules.items():
             if not isinstance(module, torch.jit.ScriptModule):
                 handle = module.register_forward_hook(Hook(functools.partial(self._returned, name)))
@@ -150,7 +137,10 @@ class Recorder:
 
     def _save(self):
         if self.steps == 0:
-            raise RuntimeError(f"nothing was recorded into {self.path}: call watch(), step() or forward()")
+            raise RuntimeError(
+                f"nothing was recorded into {self.path}: call step() or forward(), or within watch() the model itself,"
+                " and not its forward()"
+            )
         run = {"model": type(self.model).__name__}
         if self.loss_function is not None:
             run["loss"] = getattr(self.loss_function, "__name__", type(self.loss_function).__name__)
@@ -177,14 +167,12 @@ class Recorder:
         begun = self._begin()
         try:
             yield self
-            self._end()
+            if self._did_something():
+                self._end()
+            else:  # the loop went on at once
+                self._rollback(*begun)
         except BaseException:
-            in_case, in_programs, in_optimizers = begun
-            self.programs.rollback(self.steps, in_programs)
-            for optimizer, in_optimizer in zip(self.optimizers, in_optimizers):
-                optimizer.rollback(in_optimizer)
-            self.case.rollback(in_case)
-            self.steps -= 1
+            self._rollback(*begun)
             raise
         finally:
             self.step_open = False
@@ -194,8 +182,7 @@ class Recorder:
         """Records a loss of this step, of several each by a name of its own, and returns it."""
         if not self.step_open:
             raise RuntimeError("loss() is called outside of watch()")
-        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-            raise TypeError("the loss is no tensor of one element")
+        check_loss(loss, name)
         name = LOSS if name is None else f"{LOSS}[{escaped(name)}]"
         if name in self.losses:
             raise ValueError(f"a loss is recorded as {name} in this step already: give each a name, as in rec.loss(loss, 'second')")
@@ -207,6 +194,7 @@ class Recorder:
         """Records something else that the step starts from, such as the loss's target, and returns it."""
         if not self.step_open:
             raise RuntimeError("input() is called outside of watch()")
+        check_name(name)
         if escaped(name) in self.named_inputs:
             raise ValueError(f"an input or an argument is recorded as {name!r} in this step already: choose another name")
         self.named_inputs.add(escaped(name))
@@ -254,7 +242,7 @@ class Recorder:
     def _begin(self):
         self.steps += 1
         self.step_open = True
-        begun = self.case.begin(self.steps), self.programs.begin(), [o.begin() for o in self.optimizers]
+        begun = self.case.begin(self.steps), self.programs.begin(), [o.begin() for o in self.optimizers], self.writes.begin()
         self.before = {}  # the calls of modules before the model's call that has begun
         self.calls, self.outer_calls = {}, {}  # how often each module was called, and from outside of the model
         self.recomputed = {}  # by the node of a checkpoint: the calls in it, those still to be recomputed first
@@ -268,10 +256,11 @@ class Recorder:
         for name, state in self.generators.items():
             self.case.trace.keep(self.case.prefix + name, state)
         self.parameters = self._parameters()
-        written = self.writes.changed([*self.parameters, *self._buffers()])
-        if written is not None:
-            self.programs.give_up(f"{written} was written to before step {self.steps}, outside of a recorded step")
-            self.writes.note([*self.model.parameters(), *self.model.buffers()])
+        tensors = [*self.parameters, *self._buffers()]
+        if self.programs.wanted and self.writes.changed(tensors) is not None:
+            self._watch_modules()  # that is the better reason
+            self._written(tensors, f"before step {self.steps}, outside of a recorded step")
+            self.writes.note(tensor for _, tensor in tensors)
         self.gradients.begin(self.steps, self.parameters)
         return begun
 
@@ -280,18 +269,12 @@ class Recorder:
             if torch.equal(state, self.generators[name]):  # nothing was drawn
                 self.case.trace.forget(self.case.prefix + name)
         of_output = [call for call in self.gradients.of_outputs if call.module == OUTPUT]
-        calls_parts = bool(self.outer_calls.keys() - {OUTPUT})
         lacks_output = OUTPUT not in self.modules
-        self.programs.end_step(self.steps, of_output, calls_parts, lacks_output, self.gradients.arrived)
-        added = [name for name, _ in self.model.named_modules() if name not in self.known]
-        if added:
-            self.known.update(added)
-            self.case.leave_out(map(of_module, added), "it was added to the model while it was recorded")
-            self.programs.give_up(f"{added[0]} was added to the model in step {self.steps}")
+        self.gradients.finish()
+        self.programs.end_step(self.steps, of_output, set(self.outer_calls), lacks_output, self.gradients, self._stepped_now())
+        self._watch_modules()
         if self.gradients.arrived:
-            self._push_gradients()
-        if self.gradients.kept:
-            self.programs.kept[str(self.steps)] = self.gradients.kept
+            push_gradients(self.case, self.gradients, self.modules, self.parameters, self.inputs)
         passes = self.gradients.passes(OUTPUT)
         if len(passes) > 1:
             self.programs.backwards[str(self.steps)] = passes
@@ -301,14 +284,50 @@ class Recorder:
         for name, loss in self.losses.items():
             self.case.push(after + name, loss, "")
         self.parameters = self._parameters()  # they may be others now
-        written = self.writes.changed(self.parameters)
-        if written is not None:
-            self.programs.give_up(f"{written} was written to in step {self.steps}, and not by a recorded optimizer")
-        self.writes.note([*self.model.parameters(), *self.model.buffers()])
-        for name, tensor in [*self.parameters, *self._buffers()]:
+        buffers = self._buffers()
+        self._written(self.parameters, f"in step {self.steps}, and not by a recorded optimizer")
+        self._written(buffers, f"in step {self.steps}, and not by a call of the model")
+        tensors = [*self.parameters, *buffers]
+        self.writes.note(tensor for _, tensor in tensors)
+        for name, tensor in tensors:
             self.case.push(after + name, tensor, "")
         self._states(f"{after}state/")
         self.case.outputs.clear()
+
+    def _rollback(self, in_case, in_programs, in_optimizers, in_writes):
+        """Forgets the step that is open."""
+        self.programs.rollback(self.steps, in_programs)
+        for optimizer, in_optimizer in zip(self.optimizers, in_optimizers):
+            optimizer.rollback(in_optimizer)
+        self.case.rollback(in_case)
+        self.writes.rollback(in_writes)
+        self.gradients.rollback()
+        self.steps -= 1
+
+    def _did_something(self):
+        """Whether there is anything to record of the step that is open."""
+        named = self.called or self.losses or self.named_inputs or self.gradients.arrived or self._stepped_now()
+        return bool(named) or self.writes.changed([*self._parameters(), *self._buffers()]) is not None
+
+    def _stepped_now(self):
+        """Whether an optimizer has taken its step in the step that is open."""
+        return any(o.stepped and o.stepped[-1] == self.steps for o in self.optimizers)
+
+    def _written(self, named, when):
+        """Whether something has written to a tensor, which no program does."""
+        written = self.writes.changed(named) if self.programs.wanted else None
+        if written is not None:
+            self.programs.give_up(f"{written} was written to {when}")
+        return written is not None
+
+    def _watch_modules(self):
+        """Says which modules came into the model since, and have no hooks."""
+        for name, module in self.model.named_modules():
+            if self.known.get(name) is not module:
+                what = "replaced" if name in self.known else "added to the model"
+                self.known[name] = module
+                self.case.leave_out([of_module(name)], f"it was {what} while it was recorded")
+                self.programs.give_up(f"{name} was {what} while it was recorded, by step {self.steps}")
 
     def _generators(self):
         """The states of the generators that the model can draw from."""
@@ -325,6 +344,12 @@ class Recorder:
         """The parameters' names by id; a tied parameter has the first of its names."""
         return {id(p): name for name, p in self.parameters}
 
+    def _before_call(self, *_):
+        """Looks for writes before a call of the model."""
+        if self.step_open and not self.programs.exporting and self.outermost is None and self.programs.wanted:
+            number = self.outer_calls.get(OUTPUT, 0) + 1
+            self._written([*self._parameters(), *self._buffers()], f"before call {number} of the model in step {self.steps}")
+
     def _entered(self, name, module, args, kwargs):
         """The call of a module, which may be within that of another one."""
         ours = self.last_hooks.get(id(module))
@@ -333,7 +358,8 @@ class Recorder:
         if not self.step_open or self.programs.exporting or self.outermost is not None or checkpoints()[1] is not None:
             return
         self.outermost = module
-        self.gradients.watch_parameters(self._parameters())
+        self.parameters = self._parameters()
+        self.gradients.watch_parameters(self.parameters)
         if not self.called:
             # The loop may have drawn its batch in the step, and that is among the inputs.
             self.called = True
@@ -348,8 +374,15 @@ class Recorder:
                 self._input(f"{name}.{escaped(argument)}" + (f"@{number}" if number > 1 else ""), value)
 
     def _left(self, module, *_):
-        if module is self.outermost and not self.programs.exporting:
-            self.outermost = None
+        if module is not self.outermost or self.programs.exporting:
+            return
+        self.outermost = None
+        if module is self.model and self.programs.wanted:
+            buffers = self._buffers()
+            replaced = self.writes.replaced(buffers)
+            if replaced is not None:
+                self.programs.give_up(f"the model puts another tensor in the place of {replaced}")
+            self.writes.note(buffer for _, buffer in buffers)
 
     def _arguments(self, args, kwargs):
         """What the model is called with."""
@@ -363,8 +396,7 @@ class Recorder:
             clashes = name == TARGET and self.loss_function is not None or number == 1 and escaped(name) in self.named_inputs
             named.append((f".{name}" if clashes else escaped(name), value))
         self.named_inputs.update(escaped(name) for name, _ in named)
-        updated = number > 1 and any(o.stepped and o.stepped[-1] == self.steps for o in self.optimizers)
-        self.programs.find(self.steps, args, kwargs, updated)
+        self.programs.find(self.steps, args, kwargs, self._stepped_now())
         fresh = self.programs.fresh
         if fresh is not None:
             for name, value in named:
@@ -389,6 +421,10 @@ class Recorder:
         if not self.step_open:
             return
         optimizer.note(self.steps)
+        self._written(self.parameters, f"in step {self.steps} before the optimizer's step")
+        not_replayed = optimizer.not_replayed(self._names()) if self.programs.wanted else None
+        if not_replayed is not None:
+            self.programs.give_up(not_replayed)
         if any(callable(given) for given in [*args[1:], *kwargs.values()]):
             return  # a closure computes those that it takes
         self._take(optimizer)
@@ -398,6 +434,7 @@ class Recorder:
         if not self.step_open:
             return
         self.writes.note(p for group in optimizer.optimizer.param_groups for p in group["params"])
+        optimizer.note_state()
         if any(callable(given) for given in [*args[1:], *kwargs.values()]):
             self._take(optimizer)
 
@@ -406,7 +443,7 @@ class Recorder:
         for group in optimizer.optimizer.param_groups:
             for p in group["params"]:
                 name = names.get(id(p))
-                if name is not None and p.grad is not None:
+                if name is not None:
                     self.gradients.take(name, p.grad)
 
     def _returned(self, name, _module, _args, output):
@@ -445,33 +482,6 @@ class Recorder:
             if name in call.recorded and name not in call.gradients and tensor.requires_grad:
                 self.gradients.watch_output(call, name, tensor)
 
-    def _push_gradients(self):
-        """In the order in which backward computes them: each output's, then its module's own parameters'."""
-        arrived = self.gradients.leaves
-        parameters = {name: p for name, p in self.parameters if p.requires_grad or name in arrived}
-        for call in reversed(self.gradients.of_outputs):
-            for name, gradient in reversed(call.gradients.items()):
-                self._push_gradient(name, gradient)
-            for own in self.modules[call.module]._parameters:
-                full = of_module(own) if call.module == OUTPUT else f"{call.module.removeprefix('.')}.{escaped(own)}"
-                if parameters.pop(full, None) is not None:
-                    self._push_gradient(full, self.gradients.of_leaf(full))
-        for name in [*parameters, *self.inputs]:
-            self._push_gradient(name, self.gradients.of_leaf(name))
-        self.gradients.finish_taken()
-        factor = self.gradients.factor() if self.gradients.taken and self.case.of_digests else None
-        if factor is not None:
-            self.case.trace.push(self.case.prefix + FACTOR, factor)
-            self.case.factor = factor
-        for gradient in self.gradients.taken.values():
-            self.case.keep("taken/", gradient)
-
-    def _push_gradient(self, name, gradient):
-        if gradient is None:
-            self.case.leave_out([f"grad/{name}"], "backward computed none")
-        else:
-            self.case.keep("grad/", gradient)
-
     def _states(self, prefix):
         for optimizer in self.optimizers:
             for name, value in optimizer.state(self._names()):
@@ -479,17 +489,3 @@ class Recorder:
                     value = torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
                 if isinstance(value, torch.Tensor) and not self.case.holds(prefix + name):
                     self.case.push(prefix + name, value, "")
-
-
-def arguments(module, args, kwargs):
-    """The arguments of a call of forward by name; of **kwargs each by its own."""
-    try:
-        signature = inspect.signature(module.forward)
-        named = dict(signature.bind(*args, **kwargs).arguments)
-    except (TypeError, ValueError):  # forward itself says what is wrong
-        return []
-    pairs = []
-    for name, value in named.items():
-        of_any_name = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
-        pairs.extend(value.items() if of_any_name else [(name, value)])
-    return distinct(pairs)

@@ -133,7 +133,11 @@ class Trace:
 
 def ensure_writable(path):
     """Raises an error unless a file can be written there. A link is followed."""
+    if not str(path):
+        raise ValueError("the name of the file is empty")
     target = Path(path).resolve()
+    if target.is_dir():
+        raise ValueError(f"{path} is a folder: give the name of a file in it")
     if target.exists() and not stat.S_ISREG(target.stat().st_mode):
         raise ValueError(f"{path} is no regular file")
     if not target.parent.is_dir():

@@ -12,6 +12,14 @@ class Writes:
     def __init__(self):
         self.noted = {}
 
+    def begin(self):
+        """What rollback() takes."""
+        return dict(self.noted)
+
+    def rollback(self, begun):
+        """Forgets a step: what it wrote is none that a replay writes."""
+        self.noted = begun
+
     def note(self, tensors):
         self.noted.update({id(tensor): (tensor, version(tensor)) for tensor in tensors})
 
@@ -22,3 +30,7 @@ class Writes:
             if noted is not tensor or then != version(tensor):
                 return name
         return None
+
+    def replaced(self, named):
+        """The name of the first tensor that was never noted, as one that a forward puts in the place of another."""
+        return next((name for name, tensor in named if self.noted.get(id(tensor), (None,))[0] is not tensor), None)

@@ -4,7 +4,10 @@ import collections
 import contextlib
 import copy
 import io
+import random
+import sys
 import tempfile
+import types
 import unittest
 from pathlib import Path
 
@@ -255,6 +258,416 @@ class Faults(unittest.TestCase):
         _, run, _ = self.record(model, lambda rec: self.step(rec, model, optimizer))
         self.assertIn("was written to in step 1, and not by a recorded optimizer", self.no_program(run))
 
+    def test_exporting_leaves_other_generators_as_they_are(self):
+        numpy = sys.modules.get("numpy.random") or types.SimpleNamespace(random=random.random)
+
+        class Net(nn.Module):
+            def __init__(self, draw):
+                super().__init__()
+                self.fc, self.draw = nn.Linear(4, 4), draw
+
+            def forward(self, x):
+                return self.fc(x) * self.draw()
+
+        for draw in (random.random, numpy.random, random.Random(3)):
+            found = []
+            for recorded in (False, True):
+                torch.manual_seed(0)
+                random.seed(1)
+                if hasattr(numpy, "seed"):
+                    numpy.seed(1)
+                own = copy.deepcopy(draw) if isinstance(draw, random.Random) else None
+                model = Net(own.random if own else draw)
+                model.own = own
+                if recorded:
+                    loop = lambda rec: found.append([rec.forward(torch.ones(1, 4)).sum().item() for _ in range(3)])
+                    self.assertIn("the model draws random numbers from", self.no_program(self.record(model, loop)[1]))
+                else:
+                    found.append([model(torch.ones(1, 4)).sum().item() for _ in range(3)])
+            self.assertEqual(*found)
+
+    def test_exporting_leaves_what_a_forward_collects(self):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc, self.list, self.nested, self.seen = nn.Linear(4, 4), [], {"a": ([], {})}, set()
+
+            def forward(self, x):
+                h = self.fc(x)
+                self.list.append(h)
+                self.nested["a"][0].append(h)
+                self.nested["a"][1][len(self.list)] = h
+                self.seen.add(len(self.list))
+                return h
+
+        model = Net()
+
+        def loop(rec):
+            for _ in range(2):
+                with rec.watch():
+                    rec.loss(model(torch.ones(1, 4)).sum() + model.list[-1].sum()).backward()
+
+        self.record(model, loop)
+        kept = [*model.list, *model.nested["a"][0], *model.nested["a"][1].values()]
+        self.assertEqual([type(tensor) for tensor in kept], [torch.Tensor] * 6)
+        self.assertEqual((model.seen, list(model.nested["a"][1])), ({1, 2}, [1, 2]))
+
+    def test_hooks_of_others_are_not_run_once_more(self):
+        model, results = net(), []
+        model[1].register_forward_hook(lambda module, args, output: results.append(output))
+
+        def loop(rec):
+            with rec.watch():
+                rec.loss(model(torch.randn(5, 4)).sum() + results[0].abs().sum()).backward()
+
+        _, run, _ = self.record(model, loop)
+        self.assertEqual(len(results), 1)
+        self.assertIn("module 1 has a forward hook", self.no_program(run))
+        model = net()
+        model[1].register_full_backward_hook(lambda module, of_input, of_output: (of_input[0] * 2,))
+        self.assertIn("module 1 has a backward hook", self.no_program(self.record(model, lambda rec: rec.forward(torch.ones(5, 4)))[1]))
+        norms = nn.utils.spectral_norm(nn.utils.weight_norm(nn.Linear(4, 4), "bias", None))
+        self.assertIn("program", self.record(norms, lambda rec: rec.forward(torch.ones(5, 4)))[1])
+
+    def test_a_refusal_of_torch_export_is_one_line(self):
+        class Net(nn.Module):
+            def forward(self, x):
+                print("forward")
+                return x if x.sum() > 0 else -x
+
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            _, _, said = self.record(Net(), lambda rec: rec.forward(torch.ones(2)))
+        self.assertEqual((said.count("\n"), printed.getvalue()), (1, "forward\n"))
+
+    def test_an_optimizer_that_steps_in_backward(self):
+        model = nn.Linear(4, 2)
+        optimizers = {name: torch.optim.SGD([p], 0.1) for name, p in model.named_parameters()}
+        of = {p: optimizers[name] for name, p in model.named_parameters()}
+
+        def hook(p):
+            of[p].step()
+            of[p].zero_grad()
+
+        for p in model.parameters():
+            p.register_post_accumulate_grad_hook(hook)
+
+        def loop(rec):
+            with rec.watch():
+                rec.loss(model(torch.ones(3, 4)).sum()).backward()
+
+        tensors, run, said = self.record(model, loop, optimizer=optimizers)
+        self.assertEqual((tensors["grad/weight"].tolist(), tensors["grad/bias"].tolist()), ([[3.0] * 4] * 2, [3.0] * 2))
+        self.assertEqual(said, "")
+        self.assertIn("program", run)
+
+    def test_gradients_that_no_file_can_hold(self):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.w = nn.Parameter(torch.eye(3).to_sparse_csr())
+
+            def forward(self, x):
+                return torch.sparse.mm(self.w, x)
+
+        model = Net()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+        def loop(rec):
+            with rec.watch():
+                rec.loss(model(torch.randn(3, 2)).sum()).backward()
+                with contextlib.suppress(RuntimeError):  # of PyTorch, which may not have the kernel
+                    optimizer.step()
+
+        _, run, _ = self.record(model, loop, optimizer=optimizer)
+        self.assertIn("grad/w: a case holds no torch.sparse_csr on cpu", run["not_recorded"])
+        self.assertIn("w is of a kind", self.no_program(run))
+
+    def test_the_gradient_of_an_output_is_what_retain_grad_gives(self):
+        model, kept = net(), []
+
+        def loop(rec):
+            with rec.watch():
+                output = model(torch.randn(5, 4))
+                output.register_hook(lambda gradient: gradient.clamp(-0.1, 0.1))
+                output.retain_grad()
+                rec.loss(output.square().sum()).backward()
+                kept.append(output.grad)
+
+        tensors, run, _ = self.record(model, loop)
+        self.assertEqual(bits(tensors["grad/output"]), bits(kept[0]))
+        self.assertIn("program", run)
+
+    def test_steps_in_which_nothing_happens(self):
+        model = net()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+        def loop(rec):
+            for number in range(4):
+                with rec.watch():
+                    if number == 1:
+                        continue
+                    if number == 3:
+                        break
+                    rec.loss(model(torch.randn(5, 4)).sum()).backward()
+                    optimizer.step()
+
+        _, run, said = self.record(model, loop, optimizer=optimizer)
+        self.assertEqual((run["steps"], said), (2, ""))
+        self.assertIn("program", run)
+
+    def test_modules_that_are_replaced(self):
+        model = net()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+        def loop(rec):
+            self.step(rec, model, optimizer)
+            model[2] = nn.Linear(8, 1)
+            self.step(rec, model, optimizer)
+
+        _, run, _ = self.record(model, loop, optimizer=optimizer)
+        self.assertIn("2: it was replaced while it was recorded", run["not_recorded"])
+        self.assertIn("2 was replaced", self.no_program(run))
+
+    def test_calls_that_are_not_seen(self):
+        def step(rec, call):
+            with rec.watch():
+                rec.loss(call(torch.ones(5, 4)).sum()).backward()
+
+        def before(rec, model):
+            loss = model(torch.ones(5, 4)).sum()
+            with rec.watch():
+                rec.loss(loss).backward()
+
+        compiled = nn.Linear(4, 2)
+        compiled.compile(backend="eager")
+        for model, loop, why in (
+            (compiled, lambda rec, model: step(rec, model), "the model is compiled, and no call of it is seen"),
+            (nn.Linear(4, 2), lambda rec, model: step(rec, model.forward), "no call of the model is seen within watch()"),
+            (nn.Linear(4, 2), before, "no call of the model is seen within watch()"),
+            (net(), lambda rec, model: step(rec, model.forward), "its forward() is not seen when it is called alone"),
+        ):
+            with self.subTest(why):
+                _, run, _ = self.record(model, lambda rec: loop(rec, model))
+                self.assertIn(why, self.no_program(run))
+                self.assertEqual(any(line.startswith("output: ") for line in run["not_recorded"]), not isinstance(model, nn.Sequential))
+
+    def test_gradients_that_no_replay_has(self):
+        def backward(rec, model, x=None):
+            rec.loss(model(torch.randn(5, 4) if x is None else x).square().mean(), str(torch.rand(()))).backward()
+
+        def takes_none(rec, model, optimizer):
+            with rec.watch():
+                backward(rec, model)
+                model[2].weight.grad = None
+                optimizer.step()
+
+        def before(rec, model, optimizer):
+            for _ in range(2):
+                with rec.watch():
+                    backward(rec, model)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                model(torch.randn(5, 4)).sum().backward()
+
+        def clips_each(rec, model, optimizer):
+            for _ in range(2):
+                with rec.watch():
+                    backward(rec, model)
+                    nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            optimizer.zero_grad()
+
+        def failed(rec, model, optimizer):
+            for number in range(2):
+                with contextlib.suppress(KeyError), rec.watch():
+                    backward(rec, model)
+                    if number == 0:
+                        raise KeyError
+
+        def adversarial(rec, model, optimizer):
+            x = torch.randn(5, 4, requires_grad=True)
+            with rec.watch():
+                backward(rec, model, x)
+                optimizer.zero_grad()
+                backward(rec, model, (x + x.grad.sign()).detach())
+                optimizer.step()
+
+        def some(rec, model, optimizer):
+            with rec.watch():
+                rec.loss(model(torch.randn(5, 4)).sum()).backward(inputs=[model[0].weight])
+
+        def by_hand(rec, model, optimizer):
+            with rec.watch():
+                output = model(torch.randn(5, 4))
+                output.sum().backward()
+                model[0].bias.grad = None
+                model[0].bias.grad = torch.ones(8)
+            with rec.watch():
+                backward(rec, model)
+
+        def twice(rec, model, optimizer):
+            x = torch.randn(5, 4, requires_grad=True)
+            with rec.watch():
+                (model(x) + model(x)).sum().backward()
+
+        def step_alone(rec, model, optimizer):
+            with rec.watch():
+                backward(rec, model)
+            with rec.watch():
+                rec.step_alone = model(torch.randn(5, 4))
+                optimizer.step()
+
+        for loop, why in (
+            (takes_none, "the optimizer has no gradient of 2.weight in step 1"),
+            (before, "0.weight has a gradient in step 2 that no recorded step left"),
+            (clips_each, "0.weight has a gradient in step 2 that no recorded step left"),
+            (failed, "0.weight has a gradient in step 1 that no recorded step left"),
+            (adversarial, "the gradient of 0.weight was changed between two backward passes of step 1"),
+            (some, "backward is asked for some gradients alone in step 1"),
+            (by_hand, "0.bias has a gradient in step 2 that no recorded step left"),
+            (twice, "are one tensor, and have one gradient"),
+            (step_alone, "an optimizer takes its step in step 2, in which there is no backward pass"),
+        ):
+            with self.subTest(loop.__name__):
+                model = net()
+                optimizer = torch.optim.SGD(model.parameters(), 0.1)
+                _, run, _ = self.record(model, lambda rec: loop(rec, model, optimizer), optimizer=optimizer)
+                self.assertIn(why, self.no_program(run))
+        model = net()
+        model(torch.randn(5, 4)).sum().backward()
+        _, run, _ = self.record(model, lambda rec: before(rec, model, torch.optim.SGD(model.parameters(), 0.1)))
+        self.assertIn("0.weight has a gradient in step 1 that no recorded step left", self.no_program(run))
+
+    def test_gradients_that_a_replay_adds_to(self):
+        model = nn.Embedding(7, 3, sparse=True)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+        def loop(rec):
+            for number in range(3):
+                with rec.watch():
+                    output = model(torch.tensor([number, 1, 5]))
+                    if number != 1:
+                        rec.loss(output.square().sum()).backward()
+            optimizer.zero_grad()
+
+        _, run, _ = self.record(model, loop)
+        self.assertEqual(run["program"]["kept"], {"2": ["weight"], "3": ["weight"]})
+
+    def test_writes_that_no_replay_makes(self):
+        def step(rec, model, optimizer, before=None, within=None, after=None):
+            with rec.watch():
+                before and before(model, optimizer)
+                optimizer.zero_grad()
+                rec.loss(model(torch.randn(5, 4)).square().mean()).backward()
+                within and within(model, optimizer)
+                optimizer.step()
+                after and after(model, optimizer)
+
+        @torch.no_grad()
+        def clamp(model, optimizer):
+            model[0].weight.clamp_(-0.1, 0.1)
+
+        def reset(model, optimizer):
+            model[1].reset_running_stats()
+
+        def fail(model, optimizer):
+            raise KeyError
+
+        def between(change):
+            def loop(rec, model, optimizer):
+                step(rec, model, optimizer)
+                change(model, optimizer)
+                step(rec, model, optimizer)
+            return loop
+
+        def failing(rec, model, optimizer):
+            with contextlib.suppress(KeyError):
+                step(rec, model, optimizer, after=fail)
+            step(rec, model, optimizer)
+
+        def loads(model, optimizer):
+            optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+
+        for loop, why in (
+            (failing, "0.weight was written to before step 1"),
+            (lambda *given: step(*given, before=clamp), "0.weight was written to before call 1 of the model in step 1"),
+            (lambda *given: step(*given, within=clamp), "0.weight was written to in step 1 before the optimizer's step"),
+            (lambda *given: step(*given, before=reset), "1.running_mean was written to before call 1"),
+            (lambda *given: step(*given, after=reset), "1.running_mean was written to in step 1, and not by a call of the model"),
+            (between(loads), "the optimizer's state of 0.weight was changed"),
+            (between(lambda model, optimizer: optimizer.state.clear()), "took away from its state"),
+            (between(lambda model, optimizer: optimizer.state[model[0].weight]["momentum_buffer"].mul_(0.5)), "the optimizer's state of 0.weight"),
+        ):
+            with self.subTest(why):
+                model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+                optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+                _, run, _ = self.record(model, lambda rec: loop(rec, model, optimizer), optimizer=optimizer)
+                self.assertIn(why, self.no_program(run))
+
+    def test_what_no_program_computes_alike(self):
+        class Drawing(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.generator = torch.Generator()
+
+            def forward(self, x):
+                return x + torch.rand(2, generator=self.generator)
+
+        class Stateful(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.cell = nn.GRUCell(2, 2)
+                self.register_buffer("h", torch.zeros(2, 2))
+
+            def forward(self, x):
+                self.h = self.cell(x, self.h).detach()
+                return self.h
+
+        class Hooked(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.b = nn.Linear(2, 2), nn.Linear(2, 1)
+
+            def forward(self, x):
+                h = self.a(x)
+                if h.requires_grad:
+                    h.register_hook(lambda gradient: gradient * 2)
+                return self.b(h)
+
+        class Taking(nn.Module):
+            def forward(self, x, value=None):
+                return x * 2
+
+        def backward(rec, model):
+            with rec.watch():
+                rec.loss(model(torch.ones(2, 2)).sum()).backward()
+
+        for model, loop, why in (
+            (Drawing(), lambda rec, model: rec.forward(torch.ones(2)), "a Generator of the model, whose state is not recorded"),
+            (Stateful(), lambda rec, model: rec.forward(torch.ones(2, 2)), "the model puts another tensor in the place of h"),
+            (Hooked(), backward, "a hook changes the gradient of what a returns in step 1"),
+            (Taking(), lambda rec, model: rec.forward(torch.eye(2).to_sparse()), "an argument of the model is of torch.sparse_coo"),
+            (Taking(), lambda rec, model: rec.forward(torch.ones(2), 10**400), "an integer that is too large"),
+        ):
+            with self.subTest(why):
+                _, run, _ = self.record(model, lambda rec: loop(rec, model))
+                self.assertIn(why, self.no_program(run))
+        for make, why in (
+            (lambda p: torch.optim.AdamW(p, fused=True), "the optimizer has fused=True"),
+            (lambda p: torch.optim.Adam(p, lr=torch.tensor(0.01)), "the optimizer's lr is a tensor"),
+        ):
+            model = net()
+            optimizer = make(model.parameters())
+            _, run, _ = self.record(model, lambda rec: self.step(rec, model, optimizer), optimizer=optimizer)
+            self.assertIn(why, self.no_program(run))
+
+    def test_a_factor_of_zero_has_the_sign_of_the_gradients(self):
+        model = net()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        clear = lambda: [p.grad.zero_() for p in model.parameters()]
+        tensors, _, _ = self.record(model, lambda rec: self.step(rec, model, optimizer, clear), optimizer=optimizer, keep="digests")
+        self.assertNotIn("taken/[factor]", tensors)
+        self.assertIn("taken/0.weight", tensors)
+
     def test_a_hook_that_is_added_since_and_changes_the_output(self):
         model = net()
 
@@ -280,7 +693,26 @@ class Faults(unittest.TestCase):
                 rec.loss(model(torch.randn(5, 4)).mean())
                 rec.loss(model(torch.randn(5, 4)).mean())
 
+        def named(method, *given):
+            def loop(rec):
+                with rec.watch():
+                    getattr(rec, method)(*given)
+
+            return lambda: self.record(model, loop)
+
+        one, schedule = torch.ones(()), torch.optim.lr_scheduler.StepLR(optimizer, 1)
         for error, says, what in (
+            (TypeError, "model is a list, and has to be a torch.nn.Module", lambda: Recorder(self.path, [model])),
+            (TypeError, "path is None, and has to be the name", lambda: Recorder(None, model)),
+            (ValueError, "the name of the file is empty", lambda: Recorder("", model)),
+            (ValueError, "is a folder: give the name of a file", lambda: Recorder(self.path.parent, model)),
+            (TypeError, "initial is 3, and has to be the name", lambda: Recorder(self.path, model, initial=3)),
+            (TypeError, "give the optimizer that it schedules", lambda: Recorder(self.path, model, optimizer=schedule)),
+            (TypeError, "or a dict of several by name", lambda: Recorder(self.path, model, optimizer=[optimizer])),
+            (TypeError, "the name of a loss is 3", named("loss", one, 3)),
+            (TypeError, "the name of an input is 3", named("input", 3, one)),
+            (TypeError, r"but one of shape \[2\]: give what backward", named("loss", torch.ones(2))),
+            (RuntimeError, "and not its forward", lambda: self.record(model, lambda rec: None)),
             (ValueError, "give each a name", lambda: self.record(model, losses)),
             (RuntimeError, "within its `with`", lambda: Recorder(self.path, model).step(torch.randn(5, 4))),
             (TypeError, "a list is no torch.optim.Optimizer", lambda: Recorder(self.path, model, optimizer=[optimizer])),

@@ -120,14 +120,22 @@ impl Training {
             roots.push(of_call.iter().filter_map(|(name, _)| begins.remove(name)).collect());
         }
         if goes_backward {
+            // A gradient of an earlier step that backward adds nothing to is none of this step.
+            let left = self.model.parameters.iter().filter(|(name, _)| kept(name));
+            let left = left.map(|(name, parameter)| Ok((name.clone(), written(parameter)?)));
+            let left = left.collect::<Result<HashMap<_, _>>>()?;
             for pass in described.backwards(step, calls.len()) {
                 let of_pass = pass.iter().filter_map(|number| roots.get(number.checked_sub(1)?));
                 let of_pass = of_pass.flatten().map(|(output, gradient)| (output, Some(gradient)));
                 backward(&of_pass.collect::<Vec<_>>())?;
             }
-            let leaves = self.model.parameters.iter().chain(&inputs);
-            let leaves = leaves.map(|(name, leaf)| (name.clone(), leaf.shallow_clone()));
-            recorder.gradients_of(None, &leaves.collect::<Vec<_>>())?;
+            let mut leaves = Vec::new();
+            for (name, leaf) in self.model.parameters.iter().chain(&inputs) {
+                if left.get(name).is_none_or(|then| written(leaf).ok() != Some(*then)) {
+                    leaves.push((name.clone(), leaf.shallow_clone()));
+                }
+            }
+            recorder.gradients_of(None, &leaves)?;
             let factor = recorded(FACTOR).then(|| value(FACTOR)).transpose()?;
             for (name, parameter) in &self.model.parameters {
                 let full = format!("taken/{name}");
@@ -160,6 +168,12 @@ impl Training {
             optimizers.try_for_each(|(_, optimizer)| optimizer.save_state(trace, &prefix))
         })
     }
+}
+
+/// Returns how often the gradient of a parameter was written to, if there is one.
+fn written(parameter: &Tensor) -> Result<Option<i64>> {
+    let gradient = parameter.f_grad()?;
+    Ok(if gradient.defined() { Some(gradient.f_internal_version()?) } else { None })
 }
 
 /// Returns the initial state of an optimizer, which is that of its own parameters.

@@ -1,0 +1,56 @@
+"""The gradients in `.grad` that a replay has as well, by the versions that PyTorch counts. It knows autograd, and no file."""
+
+import sys
+import weakref
+
+import torch
+
+from .copies import version
+
+
+class Standing:
+    """The gradients of parameters as a recorded step left them, until something else changes them."""
+
+    def __init__(self):
+        self.known = {}
+
+    def note(self, name, gradient):
+        """Notes what backward left, or what an optimizer took."""
+        self.known[name] = weakref.ref(gradient), version(gradient)
+
+    def forget(self, names):
+        """Forgets what was noted of these."""
+        for name in names:
+            self.known.pop(name, None)
+
+    def is_known(self, name, gradient):
+        """Whether it is the one that was noted, and was not written to since."""
+        reference, then = self.known.get(name, (None, None))
+        return gradient is not None and reference is not None and reference() is gradient and then == version(gradient)
+
+
+def holds_gradient(parameter):
+    """Whether a parameter has a gradient that is not all zeros."""
+    gradient = parameter.grad
+    if gradient is None or gradient.layout not in (torch.strided, torch.sparse_coo):
+        return gradient is not None
+    return bool((gradient.detach()._values() if gradient.is_sparse else gradient).any())
+
+
+def is_of_some():
+    """Whether the backward pass that runs on this thread was asked for some gradients alone."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename == torch.autograd.__file__ and code.co_name in ("backward", "grad"):
+            return code.co_name == "grad" or bool(frame.f_locals.get("inputs"))
+        frame = frame.f_back
+    return False
+
+
+def put_first(hooks, number):
+    """Puts a hook before all others. PyTorch runs them in the order in which they came into the dict."""
+    others = [(other, hook) for other, hook in hooks.items() if other != number]
+    own = hooks[number]
+    hooks.clear()
+    hooks.update([(number, own), *others])
