@@ -377,7 +377,7 @@ class Recorder:
         if module is not self.outermost or self.programs.exporting:
             return
         self.outermost = None
-        if module is self.model and self.programs.wanted:
+        if self.programs.wanted:
             buffers = self._buffers()
             replaced = self.writes.replaced(buffers)
             if replaced is not None:
