@@ -38,7 +38,7 @@ class Gradients:
         self.step, self.arrived, self.kept, self.trouble = step, False, [], None
         self.of_outputs, self.leaves, self.taken, self.as_left, self.failed = [], {}, {}, {}, {}
         self.given, self.returned = set(), set()  # the ids of inputs that require a gradient, and of the model's outputs
-        self.latest = None  # the backward pass
+        self.latest, self.kind = None, (None, False)  # the backward pass, and whether it is one of some gradients alone
         self.watch_parameters(parameters)
 
     def watch_parameters(self, parameters):
@@ -112,10 +112,15 @@ class Gradients:
         step, own, at, first = self.step, id(tensor), tensor.output_nr, []
 
         def begins(gradient):
-            first[:] = gradient, version(gradient)
+            if self._is_of_some():  # autograd.grad() may ask for this one, and then the node does not run
+                self._arrived(step, call, name, gradient)
+            else:
+                first[:] = gradient, version(gradient)
 
         def arrived(gradients):
             gradient = gradients[at]
+            if self._is_of_some():
+                return
             if self.step == step and gradient is not None and own not in self.returned:
                 if first and (first[0] is not gradient or first[1] != version(gradient)):
                     self._fails(f"a hook changes the gradient of what {call.name} returns in step {step}")
@@ -159,13 +164,20 @@ class Gradients:
         """Checks what the gradients are at the beginning of a backward pass that goes through the model's output."""
         if now == self.latest:
             return
-        if is_of_some():
+        if self._is_of_some():
             self._fails(f"backward is asked for some gradients alone in step {self.step}")
         if self.latest is not None:
             for name, p in self.parameters:
                 if (name in self.leaves or name in self.kept) and not self.standing.is_known(name, p.grad):
                     self._fails(f"the gradient of {name} was changed between two backward passes of step {self.step}")
         self.latest = now
+
+    def _is_of_some(self):
+        """Whether the backward pass that runs was asked for some gradients alone."""
+        now = torch._C._current_graph_task_id()
+        if self.kind[0] != now:
+            self.kind = now, is_of_some()
+        return self.kind[1]
 
     def _fails(self, why):
         self.trouble = self.trouble or why

@@ -397,6 +397,21 @@ class Faults(unittest.TestCase):
         self.assertEqual(bits(tensors["grad/output"]), bits(kept[0]))
         self.assertIn("program", run)
 
+    def test_the_gradient_of_an_output_that_autograd_is_asked_for(self):
+        model, kept = net(), []
+
+        def loop(rec):
+            for inputs in (lambda output: [output], lambda output: list(model.parameters())):
+                with rec.watch():
+                    output = model(torch.randn(5, 4))
+                    kept.append(torch.autograd.grad(rec.loss(output.square().sum()), inputs(output))[0])
+                    kept.append(2 * output.detach())
+
+        tensors, run, _ = self.record(model, loop)
+        self.assertEqual(bits(tensors["grad/output"]), bits(kept[0]))
+        self.assertEqual(bits(tensors["step/2/grad/output"]), bits(kept[3]))
+        self.assertIn("some gradients alone", self.no_program(run))
+
     def test_steps_in_which_nothing_happens(self):
         model = net()
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
