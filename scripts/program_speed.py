@@ -8,6 +8,7 @@ benchmarks/row.py as JSON.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -52,8 +53,8 @@ def export(folder, model, **inputs):
 class Other:
     """The example, which takes a round when it is asked."""
 
-    def __init__(self, *command, env=None):
-        self.process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, *command, **how):
+        self.process = subprocess.Popen(command, **how, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def round(self):
         print(file=self.process.stdin, flush=True)
@@ -86,6 +87,65 @@ def trained(example, what, model, steps, **inputs):
         other.end()
     ours, theirs = ([taken / steps for taken in side] for side in zip(*pairs))
     row(f"a step of {what}", ours, "Python eager", theirs)
+
+
+# A port's training steps, as examples/program_speed.rs takes those of a program.
+STEPS = """
+use anyhow::Result;
+use {crate}::{model};
+use tch::{{Device, nn::VarStore}};
+use tch_parity::{{Program, Trace, optim::AdamW}};
+
+fn main() -> Result<()> {{
+    tch::set_num_threads(1);
+    let (program, file) = (Program::load("model.pt2")?, Trace::load("{inputs}")?);
+    let inputs = program.inputs().map(|name| file.tensor(name)).collect::<Result<Vec<_>>>()?;
+    let vs = VarStore::new(Device::Cpu);
+    let model = {model}::new(vs.root());
+    let mut optimizer = AdamW::default().build_from(vs.variables())?;
+    for line in std::io::stdin().lines() {{
+        line?;
+        let start = std::time::Instant::now();
+        for _ in 0..{steps} {{
+            optimizer.zero_grad()?;
+            {forward}.f_backward()?;
+            optimizer.step()?;
+        }}
+        println!("{{}}", start.elapsed().as_secs_f64());
+    }}
+    Ok(())
+}}
+"""
+
+
+def built(tch_parity, program, inputs, steps):
+    """The program that takes training steps of the port of a program, and its folder."""
+    crate = Path(program).with_name("port")
+    subprocess.run([tch_parity, "port", program, "--output", crate], check=True)
+    proof = (crate / "tests" / "parity.rs").read_text()
+    name, model = re.search(r"use (\w+)::(\w+);", proof[proof.index("anyhow::Result;") :]).groups()
+    forward = re.search(r"model\.forward\(.*?\)\?", proof, re.DOTALL)[0]
+    (crate / "examples").mkdir()
+    source = STEPS.format(crate=name, model=model, inputs=inputs, steps=steps, forward=forward)
+    (crate / "examples" / "speed.rs").write_text(source)
+    target = Path(__file__).parent.parent / "target" / "zoo"
+    cargo = {**os.environ, "CARGO_TARGET_DIR": str(target)}
+    command = ["cargo", "build", "--quiet", "--example", "speed"]
+    subprocess.run(command, cwd=crate, env=cargo, check=True, stderr=subprocess.DEVNULL)
+    return str(target / "debug" / "examples" / "speed"), crate
+
+
+def ported(example, tch_parity, what, model, steps, **inputs):
+    """Prints the seconds of a training step of the port, and those of a step of the program that it was written from."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = export(Path(folder), model, **inputs)
+        speed, crate = built(tch_parity, *files, steps)
+        both = [Other(speed, cwd=crate), Other(example, "train", *files, str(steps))]
+        rounds = [[process.round() for process in both] for _ in range(ROUNDS + WARM_UP)][WARM_UP:]
+        for process in both:
+            process.end()
+    ours, theirs = ([taken / steps for taken in side] for side in zip(*rounds))
+    row(f"a step of the port of {what}", ours, "its program", theirs)
 
 
 def seconds(*command):
@@ -159,8 +219,10 @@ def main(example, tch_parity):
     gpt = Loss(zoo.text(config, kind, **options)(), lambda model, x, y: model(input_ids=x, labels=y, use_cache=False).loss)
     words = {"x": torch.randint(1, 50, (2, 8)), "y": torch.randint(1, 50, (2, 8))}
     trained(example, "a two-layer GPT-2 of width 32", gpt, 20, **words)
+    ported(example, tch_parity, "a two-layer GPT-2 of width 32", gpt, 20, **words)
     resnet = Loss(zoo.vision("resnet18")(), lambda model, x, y: F.cross_entropy(model(x), y))
     images = {"x": torch.randn(8, 3, 64, 64), "y": torch.randint(10, (8,))}
     trained(example, "resnet18, batch of 8", resnet, 2, **images)
+    ported(example, tch_parity, "resnet18, batch of 8", resnet, 2, **images)
     forward(example)
     checked(example, tch_parity)

@@ -6,11 +6,12 @@ import subprocess
 from programs import HERE
 from row import Row
 
-TITLE = "Programs"
+TITLE = "Programs and ports"
 HOW = """
-Exported programs against the Python that they come from, on one thread: training steps with AdamW, the memory by which
-a forward with autograd grows, and `check` of a recorded case, without its start, against the replay alone. Each side is
-a process of its own that takes its rounds in turn. The replay alone has run before, and `check` is a new process each
+Exported programs against the Python that they come from, on one thread: training steps with AdamW, and the memory by
+which a forward with autograd grows. Ports, which `port` has written, against the programs that they come from. And
+`check` of a recorded case, without its start, against the replay alone. Each side is a process of its own that takes
+its rounds in turn. The replay alone has run before, and `check` is a new process each
 time.
 """
 
