@@ -279,11 +279,12 @@ def outputs_of_outputs():
 
 @model((3, 5, 6))
 def states_and_outputs():
-    """The loss depends on the last hidden states of an LSTM, and on what is computed from all of them."""
+    """The loss depends on the last hidden states of an LSTM, on what is computed from all of them, and on both states of
+    a cell, one of which is computed from the other within one operator."""
     def function(m, x):
         y, (h, c) = m.lstm(x)
-        return {"probabilities": m.head(y).softmax(-1), "states": (h, c), "y": y}
-    return Of(function, lstm=nn.LSTM(6, 4, batch_first=True), head=nn.Linear(4, 2))
+        return {"probabilities": m.head(y).softmax(-1), "states": (h, c), "y": y, "cell": m.cell(x[:, 0])}
+    return Of(function, lstm=nn.LSTM(6, 4, batch_first=True), cell=nn.LSTMCell(6, 4), head=nn.Linear(4, 2))
 
 
 @model((2, 400))

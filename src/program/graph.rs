@@ -1,6 +1,6 @@
 //! A graph of operators as plain data: every name is resolved, and every operator is known to libtorch.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::CString;
 
 use anyhow::Result;
@@ -94,22 +94,6 @@ impl Graph {
             }
         }
         operators.into_iter().collect()
-    }
-
-    /// Returns of each value whether another one of them is computed from it.
-    pub(super) fn read_by_others(&self, values: &[Option<Slot>]) -> Vec<bool> {
-        let computed_from = |from: Slot| {
-            let mut reached = HashSet::from([from]);
-            for node in &self.nodes {
-                let mut arguments =
-                    node.arguments.iter().flat_map(|(_, argument)| argument.slots());
-                if arguments.any(|slot| reached.contains(&slot)) {
-                    reached.extend(node.results.iter().flat_map(Results::slots));
-                }
-            }
-            values.iter().flatten().any(|slot| *slot != from && reached.contains(slot))
-        };
-        values.iter().map(|slot| slot.is_some_and(computed_from)).collect()
     }
 
     /// Lets the operators that make tensors make them on a device.

@@ -282,12 +282,6 @@ impl Program {
         Ok(outputs.into_iter().filter_map(tensor).collect())
     }
 
-    /// Returns of each value of the graph whether another one of them is computed from it.
-    pub(crate) fn read_by_others(&self, values: &[&str]) -> Vec<bool> {
-        let slots = values.iter().map(|value| self.graph.names.get(*value).copied());
-        self.graph.read_by_others(&slots.collect::<Vec<_>>())
-    }
-
     /// Lets the operators that make tensors make them on a device.
     ///
     /// # Errors

@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 
 use crate::case::Case;
 use crate::optim::RecordedOptimizer;
-use crate::program::Program;
 use crate::trace::{in_step, split_call, split_step};
 
 /// What a case says of its programs and of its optimizers.
@@ -274,15 +273,6 @@ impl Names {
     pub(super) fn outputs(&self) -> impl Iterator<Item = &str> {
         let names = self.values.keys().filter_map(|name| name.strip_prefix("forward/"));
         names.filter(|name| is_output(name))
-    }
-
-    /// Lists the recorded outputs of the model, and whether another one is computed from it: its gradient then comes
-    /// from within the model.
-    pub(super) fn computed_from(&self, program: &Program) -> Vec<(String, bool)> {
-        let outputs = self.outputs().map(str::to_owned).collect::<Vec<_>>();
-        let values = outputs.iter().map(|name| &*self.values[&format!("forward/{name}")].1);
-        let others = program.read_by_others(&values.collect::<Vec<_>>());
-        outputs.into_iter().zip(others).collect()
     }
 }
 

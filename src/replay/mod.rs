@@ -18,7 +18,7 @@ use crate::compare::Edge;
 use crate::program::{Computed, Kind, Precision, Program, Tap, Taps};
 use crate::trace::case_name::{OPERATOR, PROGRAM};
 use crate::trace::{Trace, in_step, operator_value, split_step};
-use described::{Call, Described, Names, recorded_name};
+use described::{Call, Described, recorded_name};
 pub use port::{assert_same_as_program, replay_port, replay_port_t};
 use training::{Training, Variables, recorded_in};
 
@@ -171,12 +171,9 @@ impl ProgramReplay {
         let programs = programs.collect::<Result<Vec<_>>>()?;
         let parameters = self.of_section("param/", &known);
         let buffers = self.of_section("buffer/", &known);
-        let computed_from = |(one, names): (&OneProgram, &Names)| names.computed_from(&one.program);
-        let from_others =
-            programs.iter().zip(&self.described.programs).map(computed_from).collect();
         let model = Variables { parameters, buffers };
         let training = Training::new(&self.case, &self.described, model, device, precision)?;
-        Ok(Started { programs, training, from_others })
+        Ok(Started { programs, training })
     }
 
     /// Returns a program with the initial values, which all programs share.
@@ -231,38 +228,30 @@ impl ProgramReplay {
     }
 
     fn step(&self, step: u32, started: &mut Started, recorder: &Recorder) -> Result<()> {
-        let Started { programs, training, from_others } = started;
-        training.step(
-            &self.case,
-            &self.described,
-            step,
-            from_others,
-            recorder,
-            |call, inputs, hand_over| {
-                let given =
-                    inputs.iter().map(|(_, input)| input.shallow_clone()).collect::<Vec<_>>();
-                let OneProgram { program, taps } = &programs[call.program];
-                program.run_tapped(&given, taps, &mut |name, tensor| {
-                    if let Some(value) = name.strip_prefix(OPERATOR) {
-                        let name = call.name(value);
-                        // Another call of the program may have no digests.
-                        let full = in_step(step, &format!("{OPERATOR}{name}"));
-                        return if self.case.trace.contains(&full) {
-                            recorder.operator(&name, tensor)
-                        } else {
-                            Ok(())
-                        };
-                    }
-                    let name = name.strip_prefix("forward/").unwrap_or(name);
-                    if described::is_output(name) {
-                        hand_over(name, tensor)
+        let Started { programs, training } = started;
+        training.step(&self.case, &self.described, step, recorder, |call, inputs, hand_over| {
+            let given = inputs.iter().map(|(_, input)| input.shallow_clone()).collect::<Vec<_>>();
+            let OneProgram { program, taps } = &programs[call.program];
+            program.run_tapped(&given, taps, &mut |name, tensor| {
+                if let Some(value) = name.strip_prefix(OPERATOR) {
+                    let name = call.name(value);
+                    // Another call of the program may have no digests.
+                    let full = in_step(step, &format!("{OPERATOR}{name}"));
+                    return if self.case.trace.contains(&full) {
+                        recorder.operator(&name, tensor)
                     } else {
-                        recorder.tap(&call.output(name), tensor)
-                    }
-                })?;
-                Ok(())
-            },
-        )
+                        Ok(())
+                    };
+                }
+                let name = name.strip_prefix("forward/").unwrap_or(name);
+                if described::is_output(name) {
+                    hand_over(name, tensor)
+                } else {
+                    recorder.tap(&call.output(name), tensor)
+                }
+            })?;
+            Ok(())
+        })
     }
 }
 
@@ -276,8 +265,6 @@ struct OneProgram {
 struct Started {
     programs: Vec<OneProgram>,
     training: Training,
-    /// The outputs of each program, and whether another one is computed from them.
-    from_others: Vec<Vec<(String, bool)>>,
 }
 
 /// Returns what the names of a program begin with, counted from 0.

@@ -120,35 +120,18 @@ fn replayed(
     let buffers = vs.variables().into_iter().filter(is_buffer).collect();
     let model = Variables { parameters, buffers };
     let mut training = Training::new(case, described, model, vs.device(), Precision::Own)?;
-    let from_others = described.programs.iter().enumerate().map(|(number, names)| {
-        // Its graph alone is asked, which values are computed from others.
-        let json = case.trace.values(&graph(number))?;
-        let program = Program::new(json.data(), Precision::Own, |_, _| Ok(Tensor::new()))?;
-        Ok(names.computed_from(&program))
-    });
-    let from_others = from_others.collect::<Result<Vec<_>>>()?;
     let recorder = Recorder::new();
     recorder.describe(described.not_computed(case)?, vs.device());
     for step in 1..=described.steps {
-        let taken = training.step(
-            case,
-            described,
-            step,
-            &from_others,
-            &recorder,
-            |call, inputs, hand_over| {
-                let name = |full: &str| full.strip_prefix("input/").unwrap_or(full).to_owned();
-                let inputs = inputs.iter().map(|(full, input)| (name(full), input.shallow_clone()));
-                for (name, output) in &forward(call, &inputs.collect())? {
-                    ensure!(
-                        is_output(name),
-                        "an output is named {name}, and not output or output[0]"
-                    );
-                    hand_over(name, output)?;
-                }
-                Ok(())
-            },
-        );
+        let taken = training.step(case, described, step, &recorder, |call, inputs, hand_over| {
+            let name = |full: &str| full.strip_prefix("input/").unwrap_or(full).to_owned();
+            let inputs = inputs.iter().map(|(full, input)| (name(full), input.shallow_clone()));
+            for (name, output) in &forward(call, &inputs.collect())? {
+                ensure!(is_output(name), "an output is named {name}, and not output or output[0]");
+                hand_over(name, output)?;
+            }
+            Ok(())
+        });
         taken.with_context(|| format!("step {step}"))?;
     }
     Ok(recorder.into_trace())

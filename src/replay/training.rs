@@ -58,14 +58,12 @@ impl Training {
     }
 
     /// Takes a step, and records it. `forward` is given a call of the model and its inputs, by the names that the case
-    /// has for those of the first call, and hands over each output by its name as soon as it is there. `from_others`
-    /// says of each output of each program whether another one is computed from it.
+    /// has for those of the first call, and hands over each output by its name as soon as it is there.
     pub(super) fn step(
         &mut self,
         case: &Case,
         described: &Described,
         step: u32,
-        from_others: &[Vec<(String, bool)>],
         recorder: &Recorder,
         mut forward: impl FnMut(&Call, &[(String, Tensor)], &mut HandOver<'_>) -> Result<()>,
     ) -> Result<()> {
@@ -95,18 +93,17 @@ impl Training {
                 inputs.push((own, input.shallow_clone()));
                 given.push((name.clone(), input));
             }
-            let of_call = &from_others[call.program];
             let full = |name: &str| format!("grad/{}", call.name(name));
-            let differentiates = of_call.iter().any(|(name, _)| recorded(&full(name)));
+            let names = described.programs[call.program].outputs().collect::<Vec<_>>();
+            let differentiates = names.iter().any(|name| recorded(&full(name)));
             goes_backward |= differentiates;
             let mut begins = HashMap::new();
             let mut hand_over = |name: &str, output: &Tensor| -> Result<()> {
                 if differentiates && output.requires_grad() && recorded(&full(name)) {
                     let gradient = value(&full(name))?;
-                    // What the loss itself adds to what comes from the other outputs is not recorded, and the sum is.
-                    if of_call.iter().any(|(known, from_others)| known == name && *from_others) {
-                        replace_gradient(output, &gradient)?;
-                    }
+                    // Another output can be computed from this one. What the loss itself adds to what comes from there
+                    // is not recorded, and the sum is.
+                    replace_gradient(output, &gradient)?;
                     begins.insert(name.to_owned(), (output.shallow_clone(), gradient));
                 }
                 recorder.tap(&call.output(name), output)
@@ -117,7 +114,7 @@ impl Training {
             } else {
                 no_grad(run)?
             }
-            roots.push(of_call.iter().filter_map(|(name, _)| begins.remove(name)).collect());
+            roots.push(names.iter().filter_map(|name| begins.remove(*name)).collect());
         }
         if goes_backward {
             // A gradient of an earlier step that backward adds nothing to is none of this step.
