@@ -114,7 +114,7 @@ class Gradients:
         def begins(gradient):
             if self._is_of_some():  # autograd.grad() may ask for this one, and then the node does not run
                 self._arrived(step, call, name, gradient)
-            else:
+            elif gradient is not None:  # None is that of a result of several which the loss does not depend on
                 first[:] = gradient, version(gradient)
 
         def arrived(gradients):

@@ -397,6 +397,21 @@ class Faults(unittest.TestCase):
         self.assertEqual(bits(tensors["grad/output"]), bits(kept[0]))
         self.assertIn("program", run)
 
+    def test_one_result_of_several_that_the_loss_depends_on(self):
+        class Halves(nn.Linear):
+            def forward(self, x):
+                return super().forward(x).chunk(2, dim=-1)
+
+        model, x = Halves(4, 4), torch.randn(3, 4)
+
+        def loop(rec):
+            with rec.watch():
+                rec.loss(model(x)[0].sum()).backward()
+
+        tensors, _, _ = self.record(model, loop)
+        self.assertEqual(bits(tensors["grad/output[0]"]), bits(torch.ones(3, 2)))
+        self.assertNotIn("grad/output[1]", tensors)
+
     def test_the_gradient_of_an_output_that_autograd_is_asked_for(self):
         model, kept = net(), []
 
