@@ -91,7 +91,7 @@ class Gradients:
                 self.leaves[name] = self._recorded(name, host_parts, leaf.grad)
                 self.standing.note(name, leaf.grad)
 
-        handle = leaf.register_post_accumulate_grad_hook(accumulated)
+        handle = leaf.register_post_accumulate_grad_hook(self._safe(name, accumulated))
         put_first(leaf._post_accumulate_grad_hooks, handle.id)  # another one may change the gradient, or take it away
         hooks.callback(handle.remove)
         return True
@@ -107,7 +107,7 @@ class Gradients:
         if call.module == OUTPUT:
             self.returned.add(id(tensor))
         if tensor.grad_fn is None:
-            tensor.register_hook(functools.partial(self._arrived, self.step, call, name))
+            tensor.register_hook(self._safe(name, functools.partial(self._arrived, self.step, call, name)))
             return
         step, own, at, first = self.step, id(tensor), tensor.output_nr, []
 
@@ -127,8 +127,8 @@ class Gradients:
             first.clear()
             self._arrived(step, call, name, gradient)
 
-        tensor.register_hook(begins)
-        tensor.grad_fn.register_prehook(arrived)
+        tensor.register_hook(self._safe(name, begins))
+        tensor.grad_fn.register_prehook(self._safe(name, arrived))
 
     def _arrived(self, step, call, name, gradient):
         if self.step != step or gradient is None:
@@ -141,6 +141,17 @@ class Gradients:
         if call.module == OUTPUT:
             self._begin_pass(now)
         call.gradients[name] = self._recorded(name, call.added, gradient)
+
+    def _safe(self, name, hook):
+        """A hook whose errors do not end the run's backward, but are the reason why a gradient is left out."""
+        def safe(given):
+            try:
+                hook(given)
+            except Exception as error:
+                self.failed[name] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+                self._fails(f"a gradient of {name} cannot be recorded in step {self.step}")
+
+        return safe
 
     def _recorded(self, name, parts, *given):
         """What parts() returns of a gradient, or None if it cannot be recorded: an error in a hook would end the run."""

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import types
 import unittest
+import unittest.mock
 from pathlib import Path
 
 import torch
@@ -381,6 +382,17 @@ class Faults(unittest.TestCase):
         _, run, _ = self.record(model, loop, optimizer=optimizer)
         self.assertIn("grad/w: a case holds no torch.sparse_csr on cpu", run["not_recorded"])
         self.assertIn("w is of a kind", self.no_program(run))
+
+    def test_an_error_of_ours_does_not_end_backward(self):
+        model = net()
+
+        def loop(rec):
+            with rec.watch(), unittest.mock.patch("tch_parity.gradients.version", side_effect=KeyError("ours")):
+                rec.loss(model(torch.randn(5, 4)).sum()).backward()
+
+        _, run, _ = self.record(model, loop)
+        self.assertIsNotNone(model[0].weight.grad)
+        self.assertIn("cannot be recorded in step 1", self.no_program(run))
 
     def test_the_gradient_of_an_output_is_what_retain_grad_gives(self):
         model, kept = net(), []
