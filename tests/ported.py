@@ -242,6 +242,69 @@ class Stages(nn.Module):
         return self.stages(x)
 
 
+class Lib(nn.Module):
+    """A class whose file would be that of the crate."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+
+    def forward(self, x):
+        return nn.functional.threshold(x * self.weight, 0.1, 20)
+
+
+class Case(nn.Module):
+    """Names that mean something else in Rust, and numbers that are nearly known ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.p = nn.Parameter(torch.ones(4))
+        self._p = nn.Parameter(torch.zeros(4))
+        self.main = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+        self.lib = Lib()
+
+    def forward(self, x):
+        x = self.main(x) * self.p + self._p + torch.tensor([3.14159, 2.71828, 1.0, 0.5]) * 3.14
+        return nn.functional.interpolate(self.lib(x)[None, None], size=(5, 7))[0, 0]
+
+
+class Scaled(nn.Module):
+    """What depends on sizes, which two of these modules read."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x):
+        B, T, C = x.shape
+        y = self.fc(x).view(B, T, 2, C // 2)
+        y = (y / T**0.5).reshape(B * T, C)
+        return x + (y * (B * T + 1)).view(B, T, C) * T**-0.5
+
+
+class Sizes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(Scaled() for _ in range(2))
+
+    def forward(self, x, pairs):
+        for layer in self.layers:
+            x = layer(x)
+        s = x.shape[0]
+        return x * s + s / (x.abs() + 1) / (s - 0.5), x > 0, pairs.view(-1, 2).sum(1)
+
+
+class Largest(nn.Module):
+    """What has no gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.fc(x).argmax(-1)
+
+
 class OtherResults(nn.Module):
     def __init__(self):
         super().__init__()
@@ -299,6 +362,7 @@ def main(folder):
         "images": (Images(), lambda: (torch.randn(2, 3, 8, 8),), square),
         "tied-maybe": (TiedMaybe(), lambda: (torch.randn(3, 4),), square),
         "stages": (Stages(), lambda: (torch.randn(3, 4),), square),
+        "names": (Case(), lambda: (torch.randn(3, 4),), square),
         "several": (Several(), lambda: (torch.randn(3, 4), torch.randn(3, 2)), lambda y: square(y["sum"]) + square(y["size"])),
     }
     for name, (model, make, loss_of) in models.items():
@@ -312,6 +376,12 @@ def main(folder):
     model = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.Unflatten(1, (2, 2)))
     program = torch.export.export(model, (torch.randn(3, 2, 3),), strict=False, dynamic_shapes=({0: batch},))
     torch.export.save(program, folder / "any-batch.pt2")
+    long, pairs = torch.export.Dim("long", min=3, max=64), 2 * torch.export.Dim("pairs", min=30, max=50)
+    sizes = ({0: batch, 1: long}, {0: pairs})
+    program = torch.export.export(Sizes(), (torch.randn(3, 5, 8), torch.randn(80)), strict=False, dynamic_shapes=sizes)
+    torch.export.save(program, folder / "sizes.pt2")
+    program = torch.export.export(Largest(), (torch.randn(3, 4),), strict=False)
+    torch.export.save(program, folder / "largest.pt2")
     (folder / "refused").mkdir()
     record(folder / "refused/results.safetensors", OtherResults(), lambda: (torch.randn(3, 4),), lambda y: square(y[0]), both_modes=True)
     for name, model in {"cond": nn.Sequential(Branches()), "custom": nn.Sequential(Custom())}.items():

@@ -46,7 +46,7 @@ fn recorded(folder: &Path) -> Vec<PathBuf> {
 fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     let folder = scratch("ported");
     let files = recorded(&folder);
-    assert_eq!(files.len(), 16, "{files:?}");
+    assert_eq!(files.len(), 19, "{files:?}");
     share_build(&folder);
     let workspace = folder.join("workspace");
     fs::create_dir(&workspace).unwrap();
@@ -122,6 +122,19 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     assert!(
         source("both-modes/tests/parity.rs").contains("model.forward_t(&inputs[\"x\"], train)")
     );
+
+    // Each module reads the sizes of its own tensors.
+    let sizes = source("sizes/src/sizes.rs");
+    assert!(sizes.contains("pub layers: Vec<Scaled>,"), "{sizes}");
+    let scaled = source("sizes/src/scaled.rs");
+    assert!(scaled.contains("pub fn forward(&self, x: &Tensor)"), "{scaled}");
+    assert!(scaled.contains("let (b, t, _) = x.size3()?;"), "{scaled}");
+    assert!(scaled.contains("f_mul_scalar(n + 1)?"), "{scaled}");
+    // Names that cargo or the test has taken.
+    let names = source("names/src/lib.rs");
+    assert!(names.contains("pub use lib_module::Lib;"), "{names}");
+    assert!(names.contains("pub use main_module::Main;"), "{names}");
+    assert!(source("names/src/case_module.rs").contains("pub p_2: Tensor,"));
 
     // A port with a mistake does not pass.
     for (package, path, right, wrong, says) in [

@@ -2,7 +2,7 @@
 
 use super::flat::{self, From, Id, Results};
 use super::forward::Writer;
-use super::identifier::snake;
+use super::identifier::{snake, unique};
 use super::names::{self, read_by, with_word};
 use super::python;
 use super::rust::{Expression, Kind};
@@ -19,7 +19,8 @@ impl Writer<'_> {
             return vec![format!("{name}: &[Tensor]")];
         }
         for (name, id) in &self.body.inputs {
-            let is_int = self.port.flat.values[*id].kind == flat::Kind::Int;
+            let of_value = self.port.flat.values[*id].kind;
+            let is_number = of_value != flat::Kind::Tensor;
             let name = match &self.port.flat.values[*id].from {
                 _ if !name.is_empty() && !name.ends_with(|c: char| c.is_ascii_digit()) => {
                     snake(name)
@@ -29,16 +30,20 @@ impl Writer<'_> {
                 }
                 _ if !name.is_empty() => snake(name),
                 From::Variable(name) => snake(name.rsplit('.').next().unwrap_or(name)),
-                _ if is_int => self.port.int_name(*id),
+                _ if is_number => self.port.number_name(*id),
                 _ => {
                     let name = names::in_body(&self.port.tree, self.body, &self.port.flat, *id);
                     name.map_or_else(|| self.usual_name(), |name| snake(&name))
                 }
             };
             let name = self.unused(&name);
-            let (kind, of) = if is_int { (Kind::Int, "i64") } else { (Kind::Reference, "&Tensor") };
+            let (kind, of) = match of_value {
+                flat::Kind::Tensor => (Kind::Reference, "&Tensor"),
+                flat::Kind::Int => (Kind::Int, "i64"),
+                flat::Kind::Float => (Kind::Float, "f64"),
+            };
             arguments.push(format!("{name}: {of}"));
-            if !is_int && self.device.is_none() {
+            if !is_number && self.device.is_none() {
                 self.device = Some(name.clone());
             }
             self.locals.insert(*id, Expression::new(name, kind, false));
@@ -60,8 +65,7 @@ impl Writer<'_> {
                 let name = self.name(id, &mut value);
                 let mutable = if self.written.contains(&id) { "mut " } else { "" };
                 self.lines += &format!("let {mutable}{name} = {value};\n");
-                let kind = if expression.kind == Kind::Int { Kind::Int } else { Kind::Place };
-                self.locals.insert(id, Expression::new(name, kind, false));
+                self.locals.insert(id, Expression::new(name, self.kind_of_local(id), false));
             }
             Results::Tuple(ids) => {
                 let mut names = Vec::new();
@@ -70,7 +74,8 @@ impl Writer<'_> {
                         let name = self.name(id, &mut value);
                         let mutable = if self.written.contains(&id) { "mut " } else { "" };
                         names.push(format!("{mutable}{name}"));
-                        self.locals.insert(id, Expression::new(name, Kind::Place, false));
+                        let kind = self.kind_of_local(id);
+                        self.locals.insert(id, Expression::new(name, kind, false));
                     } else {
                         names.push("_".to_owned());
                     }
@@ -154,7 +159,7 @@ impl Writer<'_> {
         let value = &self.port.flat.values[id];
         let name = match (self.wanted.get(&id), value.kind) {
             (Some(name), _) => name.clone(),
-            (None, flat::Kind::Int) => self.port.int_name(id),
+            (None, flat::Kind::Int | flat::Kind::Float) => self.port.number_name(id),
             (None, flat::Kind::Tensor) => self.port.name_anywhere(id).unwrap_or_else(|| {
                 let counted = |c: char| c.is_ascii_digit() || c == '_';
                 snake(value.name.trim_end_matches(counted))
@@ -162,6 +167,15 @@ impl Writer<'_> {
         };
         self.rename(&name, expression);
         self.unused(&name)
+    }
+
+    /// Returns what a variable is that has a value.
+    fn kind_of_local(&self, id: Id) -> Kind {
+        match self.port.flat.values[id].kind {
+            flat::Kind::Tensor => Kind::Place,
+            flat::Kind::Int => Kind::Int,
+            flat::Kind::Float => Kind::Float,
+        }
     }
 
     fn operator_name(&self) -> String {
@@ -187,12 +201,6 @@ impl Writer<'_> {
                     base == name && self.reads.get(id).is_some_and(|reads| *reads > 0)
                 })
         };
-        let mut unused = name.to_owned();
-        let mut number = 2;
-        while is_read(&unused) {
-            unused = format!("{name}_{number}");
-            number += 1;
-        }
-        unused
+        unique(name, is_read)
     }
 }

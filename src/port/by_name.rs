@@ -18,6 +18,9 @@ impl Written {
             let value = match argument {
                 Argument::Value(id) => match scope.read(*id) {
                     int if int.kind == Kind::Int => format!("Value::Int({})", int.value()),
+                    float if float.kind == Kind::Float => {
+                        format!("Value::Float({})", float.value())
+                    }
                     tensor => format!("Value::Tensor({})", tensor.owned()),
                 },
                 Argument::List(list) => {

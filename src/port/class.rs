@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::Port;
 use super::fields::{self, RustField};
 use super::flat::{Flat, From};
-use super::identifier::{snake, type_name};
+use super::identifier::{snake, type_name, unique};
 use super::layers::Layer;
 use super::optional::{self, Groups};
 use super::outline::Shape;
@@ -199,14 +199,8 @@ impl Classes {
             for hole in &mut arguments {
                 // `p` is the path.
                 let hint = if hole.hint == "p" { "probability" } else { &hole.hint };
-                let base = snake(hint);
-                let mut name = base.clone();
-                let mut number = 2;
-                while !taken.insert(name.clone()) {
-                    name = format!("{base}_{number}");
-                    number += 1;
-                }
-                hole.hint = name;
+                hole.hint = unique(&snake(hint), |name| taken.contains(name));
+                taken.insert(hole.hint.clone());
             }
         }
         let base = if layer.is_some() { String::new() } else { base_name(tree, first) };

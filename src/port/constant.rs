@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use super::identifier::snake;
-use super::rust::float;
+use super::rust::{float, named};
 
 /// The largest constant that is written into the source.
 const MAX_ELEMENTS: usize = 256;
@@ -96,7 +96,10 @@ fn single(value: f32) -> String {
         value if value.is_nan() => "f32::NAN".to_owned(),
         f32::INFINITY => "f32::INFINITY".to_owned(),
         f32::NEG_INFINITY => "f32::NEG_INFINITY".to_owned(),
-        value => format!("{value:?}f32"),
+        value => match named(f64::from(value), |constant| f64::from(constant as f32)) {
+            Some(name) => name.replace("f64::", "f32::"),
+            None => format!("{value:?}f32"),
+        },
     }
 }
 

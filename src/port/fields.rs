@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::class::{Class, Classes, Field, FieldOf};
-use super::identifier::snake;
+use super::identifier::{snake, unique};
 
 /// A field in Rust: one part of a module, or the modules `h.0`, `h.1` and so on as a `Vec`.
 pub(super) struct RustField {
@@ -37,12 +37,8 @@ pub(super) fn find(class: &Class, classes: &Classes) -> Vec<RustField> {
             }
             _ => snake(path),
         };
-        let mut name = base.clone();
-        let mut number = 2;
-        while !names.insert(name.clone()) {
-            name = format!("{base}_{number}");
-            number += 1;
-        }
+        let name = unique(&base, |name| names.contains(name));
+        names.insert(name.clone());
         fields.push(RustField { name, parts, is_list: list.is_some() });
     }
     fields

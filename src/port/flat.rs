@@ -32,6 +32,8 @@ pub(super) struct Value {
     pub(super) from: From,
     pub(super) kind: Kind,
     pub(super) meta: Option<Meta>,
+    /// What the program says of a number that is computed from sizes: those that are equal say the same.
+    pub(super) symbol: String,
 }
 
 /// Where a value comes from.
@@ -49,6 +51,7 @@ pub(super) enum From {
 pub(super) enum Kind {
     Tensor,
     Int,
+    Float,
 }
 
 /// The dtype and the sizes of a tensor; `None` stands for a size that is not known before the program runs.
@@ -56,6 +59,10 @@ pub(super) enum Kind {
 pub(super) struct Meta {
     pub(super) dtype: i64,
     pub(super) sizes: Vec<Option<i64>>,
+    /// What the program says of each size that is not known; it is empty for the others.
+    pub(super) symbols: Vec<String>,
+    /// The sizes that it was exported with.
+    pub(super) exported: Vec<i64>,
 }
 
 /// A parameter or a buffer.

@@ -111,7 +111,7 @@ impl Writer<'_> {
             if let What::Step(step) = &item.what {
                 let receiver = step.arguments.first().and_then(|(_, a)| a.ids().first().copied());
                 let by_method = || {
-                    let written = Written::new(step, &self.port.methods);
+                    let written = Written::new(step, &self.port.flat, &self.port.methods);
                     written.is_ok_and(|written| written.is_method())
                 };
                 self.written.extend(receiver.filter(|_| Written::writes(step) && by_method()));
@@ -240,7 +240,7 @@ impl Writer<'_> {
         let written;
         match &item.what {
             What::Step(step) => {
-                let new = Written::new(step, &self.port.methods)?;
+                let new = Written::new(step, &self.port.flat, &self.port.methods)?;
                 order = new.order();
                 written = Some(new);
             }
@@ -292,8 +292,9 @@ impl Writer<'_> {
             let reads = self.reads.get(&id).copied().unwrap_or(0);
             let is_expression = !expression.text.starts_with("match ");
             let short = is_expression && expression.text.len() <= MAX_NESTED || is_result;
-            let is_tensor = expression.kind == Kind::New;
-            if reads == 1 && (in_line || is_result) && short && is_tensor {
+            let is_arithmetic = matches!(&item.what, What::Step(step) if is_arithmetic(step));
+            let can_nest = expression.kind == Kind::New || is_arithmetic;
+            if reads == 1 && (in_line || is_result) && short && can_nest {
                 self.pending.push((id, expression));
                 return Ok(());
             }
@@ -399,8 +400,8 @@ impl Writer<'_> {
             let local = self.read(*id);
             let is_last = self.reads.get(id) == Some(&0);
             let own = local.kind == Kind::Place && is_last && !local.text.contains(['.', '[']);
-            let is_int = port.flat.values[*id].kind == flat::Kind::Int;
-            values.push(if own || is_int { local.value() } else { local.owned() });
+            let is_number = port.flat.values[*id].kind != flat::Kind::Tensor;
+            values.push(if own || is_number { local.value() } else { local.owned() });
         }
         match &values[..] {
             [one] => self.lines += &format!("Ok({one})"),

@@ -1,20 +1,41 @@
 //! Names of Python as identifiers of Rust.
 
-/// The words that are no identifiers in Rust, and the names that the source of a port uses itself.
-const TAKEN: [&str; 57] = [
+/// The words that are no identifiers in Rust.
+const KEYWORDS: [&str; 51] = [
     "as", "async", "await", "break", "const", "continue", "crate", "dyn", "else", "enum", "extern",
     "false", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "match", "mod", "move", "mut",
     "pub", "ref", "return", "self", "static", "struct", "super", "trait", "true", "type", "unsafe",
     "use", "where", "while", "abstract", "become", "box", "do", "final", "macro", "override",
-    "priv", "typeof", "unsized", "virtual", "yield", "try", "nn", "tch", "p", "vec", "call",
-    "operator",
+    "priv", "typeof", "unsized", "virtual", "yield", "try",
 ];
 
-/// The names of types that the source of a port uses itself.
-const TYPES: [&str; 14] = [
+/// The names that the source of a port uses itself.
+const TAKEN: [&str; 6] = ["nn", "tch", "p", "vec", "call", "operator"];
+
+/// The names of types that the source of a port uses itself, or its test.
+const TYPES: [&str; 21] = [
     "Tensor", "Kind", "Device", "Result", "Option", "Vec", "String", "Box", "Self", "TchError",
-    "Module", "Some", "None", "Value",
+    "Module", "Some", "None", "Value", "Ok", "Err", "Default", "Case", "Program", "Numerics",
+    "VarStore",
 ];
+
+/// Returns whether a word is none that Rust takes as a name.
+pub(super) fn is_keyword(word: &str) -> bool {
+    KEYWORDS.contains(&word)
+}
+
+/// Returns the name, or if that is taken the name with the first number from 2 on that is free.
+pub(super) fn unique(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    // Rust wants no two underscores in a row.
+    let base = name.trim_end_matches('_');
+    let mut unique = name.to_owned();
+    let mut number = 2;
+    while is_taken(&unique) {
+        unique = format!("{base}_{number}");
+        number += 1;
+    }
+    unique
+}
 
 /// Returns a name for a variable, a field or a function, such as `ln_1` for `LN.1`.
 pub(super) fn snake(name: &str) -> String {
@@ -39,7 +60,7 @@ pub(super) fn snake(name: &str) -> String {
     match snake.chars().next() {
         None => "value".to_owned(),
         Some(first) if first.is_ascii_digit() => format!("m{snake}"),
-        Some(_) if TAKEN.contains(&snake) => format!("{snake}_"),
+        Some(_) if is_keyword(snake) || TAKEN.contains(&snake) => format!("{snake}_"),
         Some(_) => snake.to_owned(),
     }
 }

@@ -4,6 +4,7 @@
 //! does not know recorded values: what a case adds is the names of its tensors.
 
 mod alignment;
+mod arguments;
 mod arithmetic;
 mod bind;
 mod branch;
@@ -12,6 +13,7 @@ mod choices;
 mod class;
 mod constant;
 mod defaults;
+mod example;
 mod fields;
 mod flat;
 mod forward;
@@ -30,6 +32,7 @@ mod runs;
 mod rust;
 mod rustfmt;
 mod scope;
+mod sizes;
 mod source;
 mod tree;
 
@@ -62,6 +65,8 @@ pub struct Port {
     /// The constants by their names.
     constants: HashMap<String, Constant>,
     mode: Mode,
+    /// The sizes of the inputs in the test of a program.
+    example_sizes: Vec<Vec<i64>>,
 }
 
 /// The mode that a program was exported in.
@@ -98,9 +103,12 @@ impl Port {
         let constants = program.constants().collect::<HashMap<_, _>>();
         let constant = |name: &str| constants.get(name).map(|tensor| tensor.shallow_clone());
         let constant = |name: &str| constant(name).context("the archive does not have it");
-        let program = Exported { json: &json, training: None, constant: &constant };
-        Port::new(&program, |name| first.get(name).cloned())
-            .with_context(|| path.display().to_string())
+        let exported = Exported { json: &json, training: None, constant: &constant };
+        let port = Port::new(&exported, |name| first.get(name).cloned()).and_then(|mut port| {
+            port.choose_sizes(&program)?;
+            Ok(port)
+        });
+        port.with_context(|| path.display().to_string())
     }
 
     /// Reads a program. `tied` returns the first name of a parameter or a buffer that has several.
@@ -155,7 +163,18 @@ impl Port {
                 Ok(classes) => {
                     let names = tree.bodies.iter().map(|body| names::assigned(&tree, body));
                     let names = names.collect();
-                    return Ok(Port { flat, tree, classes, methods, names, tch, constants, mode });
+                    let example_sizes = Vec::new();
+                    return Ok(Port {
+                        flat,
+                        tree,
+                        classes,
+                        methods,
+                        names,
+                        tch,
+                        constants,
+                        mode,
+                        example_sizes,
+                    });
                 }
                 Err(better_inline) => {
                     let before = inlined.len();
@@ -183,12 +202,13 @@ impl Port {
     }
 
     /// Returns a name for a number that is computed from sizes.
-    fn int_name(&self, id: Id) -> String {
+    fn number_name(&self, id: Id) -> String {
         let step = self.flat.steps.iter().find(|step| step.results.ids().contains(&id));
         let dimension = step.filter(|step| step.operator == "sym_size.int");
         match dimension.map(|step| &step.arguments[1].1) {
             Some(Argument::Int(0)) => "batch".to_owned(),
             Some(Argument::Int(dimension)) => format!("size_{}", dimension.unsigned_abs()),
+            _ if self.flat.values[id].kind == flat::Kind::Float => "factor".to_owned(),
             _ => "n".to_owned(),
         }
     }

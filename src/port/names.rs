@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use super::flat::{Flat, From, Id};
+use super::flat::{Argument, Flat, From, Id, Int, Step};
 use super::identifier::snake;
 use super::python;
 use super::tree::{Body, Item, Tree, What};
@@ -94,6 +94,12 @@ pub(super) fn assigned(tree: &Tree, body: &Body) -> HashMap<Id, String> {
         }
     }
     for item in &body.items {
+        let What::Step(step) = &item.what else { continue };
+        for (id, name) in sizes_of(step, item) {
+            wanted.entry(id).or_insert(name);
+        }
+    }
+    for item in &body.items {
         if let What::Step(step) = &item.what
             && is_choice(item)
         {
@@ -106,6 +112,23 @@ pub(super) fn assigned(tree: &Tree, body: &Body) -> HashMap<Id, String> {
         }
     }
     wanted
+}
+
+/// Finds the names that a line has for sizes, such as `b` and `t` in `x.view(b, t, 4)`.
+fn sizes_of(step: &Step, item: &Item) -> Vec<(Id, String)> {
+    let base = step.operator.split('.').next().unwrap_or_default();
+    let ints = step.arguments.iter().find_map(|(_, argument)| match argument {
+        Argument::Ints(ints) => Some(ints),
+        _ => None,
+    });
+    let (Some(ints), Some(given)) = (ints, python::given_to(item.source(), base)) else {
+        return Vec::new();
+    };
+    let pairs = ints.iter().zip(&given).filter_map(|(int, text)| match int {
+        Int::Value(id) if python::is_identifier(text) => Some((*id, snake(text))),
+        _ => None,
+    });
+    if ints.len() <= given.len() { pairs.collect() } else { Vec::new() }
 }
 
 fn is_choice(item: &Item) -> bool {

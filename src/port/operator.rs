@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 
 use super::defaults::Defaults;
-use super::flat::{Argument, Flat, Id, Int, Step};
+use super::flat::{self, Argument, Flat, Id, Int, Step};
 use super::methods::{Method, Methods};
 use super::rust::{Expression, Kind, float, kind};
 
@@ -43,7 +43,7 @@ const OF_PLACE: [&str; 4] = ["layout", "device", "pin_memory", "non_blocking"];
 
 impl Written {
     /// Finds how an operator is written.
-    pub(super) fn new(step: &Step, methods: &Methods) -> Result<Written> {
+    pub(super) fn new(step: &Step, flat: &Flat, methods: &Methods) -> Result<Written> {
         let mut step = step.clone();
         if let Some((_, same)) = SAME.iter().find(|(name, _)| *name == step.operator) {
             (*same).clone_into(&mut step.operator);
@@ -51,8 +51,21 @@ impl Written {
         let given = |step: &Step, name: &str| {
             step.arguments.iter().find(|(known, _)| known == name).map(|(_, a)| a.clone())
         };
+        // tch needs factors where an operator takes either these or sizes, and has another one for sizes.
+        if let (Some(base), None | Some(Argument::None), Some(Argument::Ints(_))) = (
+            step.operator.strip_suffix(".vec"),
+            given(&step, "scale_factors"),
+            given(&step, "output_size"),
+        ) && methods.find(base).is_some()
+        {
+            step.operator = base.to_owned();
+            step.arguments.retain(|(name, _)| name != "scale_factors");
+            for (name, _) in step.arguments.iter_mut().filter(|(name, _)| name == "input") {
+                "self".clone_into(name);
+            }
+        }
         // `x + 1` is an addition of a tensor in a program, and of a number in tch.
-        if given(&step, "other").is_some_and(|other| is_number(&other)) {
+        if given(&step, "other").is_some_and(|other| is_number(&other, flat)) {
             let (base, overload) = step.operator.split_once('.').unwrap_or((&step.operator, ""));
             let scalar = match overload {
                 "Tensor" => format!("{base}.Scalar"),
@@ -82,7 +95,7 @@ impl Written {
                     }
                 },
             };
-            fits &= has_type(&argument, code);
+            fits &= has_type(&argument, code, flat);
             arguments.push((name.to_owned(), code, argument));
         }
         let options = arguments.iter().any(|(_, code, _)| *code == 'q');
@@ -142,10 +155,15 @@ impl Written {
             .arguments
             .iter()
             .any(|(_, code, argument)| "olp".contains(*code) && !argument.ids().is_empty());
+        // All numbers of a method have one type.
+        let has_float =
+            self.arguments.iter().any(|(_, code, number)| *code == 's' && is_float(number, flat));
         let mut texts = Vec::new();
         for (name, code, argument) in &self.arguments {
             let text = self.argument(name, *code, argument, has_tensor, flat, scope);
-            texts.push(text.with_context(|| format!("{name} of {}", self.step.operator))?);
+            let text = text.with_context(|| format!("{name} of {}", self.step.operator))?;
+            let is_int = has_float && *code == 's' && !is_float(argument, flat);
+            texts.push(if is_int { as_float(&text) } else { text });
         }
         let kind = if method.returns == "tensor" { Kind::New } else { Kind::Several };
         let text = format!("{receiver}{}({})", method.name, texts.join(", "));
@@ -226,7 +244,11 @@ impl Written {
                 _ => self.argument(name, code, side, has_tensor, flat, scope),
             };
             let (train, eval) = (side(0, &sides.0)?, side(1, &sides.1)?);
-            return Ok(by_mode(&train, &eval));
+            let one_type = |text: String, side: &Argument| {
+                let is_int = is_float(argument, flat) && !is_float(side, flat);
+                if is_int { as_float(&text) } else { text }
+            };
+            return Ok(by_mode(&one_type(train, &sides.0), &one_type(eval, &sides.1)));
         }
         Ok(match (code, argument) {
             ('q', _) => {
@@ -261,6 +283,7 @@ impl Written {
             ('f' | 'F', Argument::Int(int)) => scope.number(name, 0, float(*int as f64)),
             ('i' | 'I' | 's', Argument::Int(int)) => scope.number(name, 0, int.to_string()),
             ('i' | 'I' | 's', Argument::Value(id)) => scope.read(*id).value(),
+            ('f' | 'F', Argument::Value(id)) => scope.read(*id).as_float(),
             ('f' | 'F' | 's', Argument::Float(value)) => scope.number(name, 0, float(*value)),
             ('b' | 's', Argument::Bool(bool)) if code == 'b' => bool.to_string(),
             ('s', Argument::Bool(bool)) => i64::from(*bool).to_string(),
@@ -282,17 +305,36 @@ impl Written {
             ('k' | 'K', Argument::Dtype(dtype)) => {
                 kind(*dtype).with_context(|| format!("dtype {dtype}"))?
             }
-            ('I' | 'F' | 'K' | 'd', Argument::None) => "None".to_owned(),
+            ('I' | 'F' | 'K', Argument::None) => "None".to_owned(),
             ('D', _) => scope.device(),
             _ => bail!("{argument:?} cannot be written"),
         })
     }
 }
 
-fn is_number(argument: &Argument) -> bool {
+fn is_number(argument: &Argument, flat: &Flat) -> bool {
     match argument {
-        Argument::ByMode(sides) => is_number(&sides.0) && is_number(&sides.1),
+        Argument::ByMode(sides) => is_number(&sides.0, flat) && is_number(&sides.1, flat),
+        Argument::Value(id) => flat.values[*id].kind != flat::Kind::Tensor,
         other => matches!(other, Argument::Int(_) | Argument::Float(_)),
+    }
+}
+
+/// Returns whether an argument is a float, in either mode.
+fn is_float(argument: &Argument, flat: &Flat) -> bool {
+    match argument {
+        Argument::ByMode(sides) => is_float(&sides.0, flat) || is_float(&sides.1, flat),
+        Argument::Value(id) => flat.values[*id].kind == flat::Kind::Float,
+        other => matches!(other, Argument::Float(_)),
+    }
+}
+
+/// Writes an integer as a float.
+fn as_float(text: &str) -> String {
+    match text.parse::<i64>() {
+        Ok(int) => float(int as f64),
+        Err(_) if text.contains(' ') => format!("({text}) as f64"),
+        Err(_) => format!("{text} as f64"),
     }
 }
 
@@ -306,18 +348,21 @@ pub(super) fn by_mode(train: &str, eval: &str) -> String {
 }
 
 /// Returns whether a method's argument can be what a program has.
-fn has_type(argument: &Argument, code: char) -> bool {
+fn has_type(argument: &Argument, code: char, flat: &Flat) -> bool {
     if let Argument::ByMode(sides) = argument {
-        return has_type(&sides.0, code) && has_type(&sides.1, code);
+        return has_type(&sides.0, code, flat) && has_type(&sides.1, code, flat);
     }
+    let is = |kind| matches!(argument, Argument::Value(id) if flat.values[*id].kind == kind);
     match code {
-        't' => matches!(argument, Argument::Value(_)),
-        'o' => matches!(argument, Argument::Value(_) | Argument::None),
+        't' => is(flat::Kind::Tensor),
+        'o' => is(flat::Kind::Tensor) || *argument == Argument::None,
+        's' => is_number(argument, flat) || matches!(argument, Argument::Bool(_)),
+        'd' => matches!(argument, Argument::Floats(_)),
         'l' | 'p' => matches!(argument, Argument::List(_)),
         'n' => matches!(argument, Argument::Ints(_)),
         'N' => matches!(argument, Argument::Ints(_) | Argument::None),
-        'f' => matches!(argument, Argument::Float(_) | Argument::Int(_)),
-        'i' => matches!(argument, Argument::Int(_) | Argument::Value(_)),
+        'f' => is_number(argument, flat),
+        'i' => matches!(argument, Argument::Int(_)) || is(flat::Kind::Int),
         'b' => matches!(argument, Argument::Bool(_)),
         'z' => matches!(argument, Argument::Text(_)),
         'k' => matches!(argument, Argument::Dtype(_)),

@@ -6,9 +6,7 @@ use std::{env, fs};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-use super::flat::{Kind, Value};
-use super::identifier::snake;
-use super::rust::kind;
+use super::identifier::{is_keyword, snake};
 use super::rustfmt::formatted;
 use super::source::Source;
 use super::{Mode, Port};
@@ -29,6 +27,10 @@ pub enum Proof {
     /// The program's own run, of the file that `torch.export.save` wrote.
     Program(PathBuf),
 }
+
+/// The crates that a port and its test use, and those that are always there.
+const CRATES: [&str; 9] =
+    ["test", "core", "std", "alloc", "proc_macro", "tch", "tch_parity", "anyhow", "parity"];
 
 /// The function that calls what tch does not bind.
 const CALL: &str = include_str!("operator.txt");
@@ -207,7 +209,6 @@ impl Port {
         let model = &self.root().name;
         let library = name.replace('-', "_");
         let body = &self.tree.bodies[self.tree.bodies.len() - 1];
-        let value = |id: &usize| &self.flat.values[*id];
         let places =
             body.inputs.iter().map(|(_, id)| self.flat.inputs.iter().position(|i| i == id));
         let places =
@@ -265,8 +266,7 @@ impl Port {
                 )
             }
             Proof::Program(_) => {
-                let given = self.flat.inputs.iter().map(|id| example(value(id)));
-                let given = given.collect::<Result<Vec<_>>>()?.join(", ");
+                let given = self.examples()?;
                 let arguments = places.iter().map(|at| format!("&inputs[{at}]"));
                 let arguments = arguments.collect::<Vec<_>>().join(", ");
                 let returned = returned.join(", ");
@@ -304,21 +304,6 @@ impl Port {
     }
 }
 
-/// Writes an input of the sizes that the program was exported for; a size that is not fixed is 3.
-fn example(value: &Value) -> Result<String> {
-    ensure!(value.kind == Kind::Tensor, "an input is no tensor");
-    let meta = value.meta.as_ref().context("an input of unknown shape")?;
-    let sizes = meta.sizes.iter().map(|size| size.unwrap_or(3).to_string());
-    let sizes = sizes.collect::<Vec<_>>().join(", ");
-    let kind = kind(meta.dtype).context("an input of unknown dtype")?;
-    Ok(match kind.as_str() {
-        "Kind::Float" | "Kind::Double" | "Kind::Half" | "Kind::BFloat16" => {
-            format!("Tensor::f_randn([{sizes}], ({kind}, Device::Cpu))?")
-        }
-        _ => format!("Tensor::f_randint(2, [{sizes}], ({kind}, Device::Cpu))?"),
-    })
-}
-
 /// The name of the case or the program in the crate.
 fn file_name(proof: &Proof) -> &'static str {
     match proof {
@@ -332,8 +317,11 @@ fn package_name(name: &str) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     let name = name.to_lowercase().chars().map(allowed).collect::<String>();
     let name = name.trim_matches(['-', '_']);
-    let usable = name.chars().next().is_some_and(|first| first.is_ascii_alphabetic());
-    if usable && name != "test" { name.to_owned() } else { format!("model-{name}") }
+    let library = name.replace('-', "_");
+    let usable = name.chars().next().is_some_and(|first| first.is_ascii_alphabetic())
+        && !is_keyword(&library)
+        && !CRATES.contains(&library.as_str());
+    if usable { name.to_owned() } else { format!("model-{name}") }
 }
 
 /// Writes the `use` lines of what a source names.
@@ -371,4 +359,24 @@ fn imports(text: &str, others: &[&str]) -> String {
         lines += &format!("\nuse crate::{{{}}};\n", others.join(", "));
     }
     lines + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_package_is_called_like_a_keyword_or_a_crate() {
+        let names = ["my-mlp", "gen", "self", "tch-parity", "core", "2d", "Net"].map(package_name);
+        let given = [
+            "my-mlp",
+            "model-gen",
+            "model-self",
+            "model-tch-parity",
+            "model-core",
+            "model-2d",
+            "net",
+        ];
+        assert_eq!(names, given);
+    }
 }

@@ -101,6 +101,47 @@ fn expression(source: &str) -> &str {
     right.strip_prefix("return ").unwrap_or(right).trim()
 }
 
+/// Lists what a line gives to a method or function of a name, such as `b` and `2 * t` of `x.view(b, 2 * t)` to `view`,
+/// also where it is a list; none where the line calls it several times.
+pub(super) fn given_to<'a>(source: &'a str, name: &str) -> Option<Vec<&'a str>> {
+    let call = format!(".{name}(");
+    let (_, after) = source.split_once(&call).filter(|(_, after)| !after.contains(&call))?;
+    let arguments = &after[..end_of_brackets(after)?];
+    let inner = arguments.trim();
+    let list = [('(', ')'), ('[', ']')].iter().find_map(|brackets| {
+        let inner = inner.strip_prefix(brackets.0)?;
+        Some(&inner[..end_of_brackets(inner)?])
+    });
+    Some(parts(list.unwrap_or(arguments)).into_iter().map(str::trim).collect())
+}
+
+/// Returns where the bracket closes that is open at the start.
+fn end_of_brackets(text: &str) -> Option<usize> {
+    let mut depth = 0;
+    text.find(|c| {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            _ => {}
+        }
+        depth < 0
+    })
+}
+
+/// Splits at the commas outside of brackets.
+fn parts(text: &str) -> Vec<&str> {
+    let mut depth = 0;
+    text.split(|c| {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            _ => {}
+        }
+        c == ',' && depth == 0
+    })
+    .collect()
+}
+
 /// Returns the name of the one argument of a call such as `self.fc1(x)`, or of the receiver of `x.relu()`.
 pub(super) fn only_operand(source: &str) -> Option<&str> {
     let (called, arguments) = expression(source).strip_suffix(')')?.split_once('(')?;

@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::flat::{
-    Argument, Flat, From, Id, Int, Kind, Meta, ModuleOf, Results, Signature, Step, Value, Variable,
-};
+use super::arguments::{meta_of, symbol};
+use super::arithmetic::is_arithmetic_operator;
+use super::flat::{Argument, Flat, From, Id, Kind, Meta, ModuleOf, Results, Step, Value, Variable};
 use super::python::frames;
-use crate::program::schema::{self, Argument as Json, InputSpec, Size, Symbolic};
+use crate::program::schema::{self, Argument as Json, InputSpec, Symbolic};
 
 /// Operators that compute nothing.
 const ASSERTIONS: [&str; 6] = [
@@ -69,7 +69,8 @@ impl Flat {
                 InputSpec::UserInput { .. } | InputSpec::ConstantInput {} => {}
             }
         }
-        reader.graph(graph.nodes, &graph.tensor_values, true)?;
+        let known = Known { tensors: &graph.tensor_values, numbers: &graph.sym_int_values };
+        reader.graph(graph.nodes, known, true)?;
         let root = module_call_graph.iter().find(|call| call.fqn.is_empty());
         let root = root.and_then(|call| call.signature.as_ref());
         let names =
@@ -80,7 +81,9 @@ impl Flat {
             } else {
                 String::new()
             };
-            if let Argument::Value(id) = reader.argument(output).context("the outputs")? {
+            if let Argument::Value(id) = reader.argument(output).context("the outputs")?
+                && reader.flat.values[id].kind == Kind::Tensor
+            {
                 reader.flat.output_values.push(value);
                 reader.flat.outputs.push(id);
                 reader.flat.output_names.extend(names.get(at).cloned());
@@ -93,6 +96,7 @@ impl Flat {
             }
         }
         let mut flat = reader.flat;
+        flat.unite_sizes();
         flat.drop_dead();
         Ok(flat)
     }
@@ -119,16 +123,24 @@ impl Flat {
     }
 }
 
-struct Reader {
-    flat: Flat,
+/// What a graph says of its values, by their names.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    tensors: &'a HashMap<String, schema::TensorMeta>,
+    numbers: &'a HashMap<String, schema::Size>,
+}
+
+pub(super) struct Reader {
+    pub(super) flat: Flat,
     /// The values by their names: several names are one value where an operator returns what it is given.
-    names: HashMap<String, Id>,
+    pub(super) names: HashMap<String, Id>,
 }
 
 impl Reader {
     fn define(&mut self, name: &str, from: From, kind: Kind, meta: Option<Meta>) -> Id {
         let id = self.flat.values.len();
-        self.flat.values.push(Value { name: name.to_owned(), from, kind, meta });
+        let symbol = String::new();
+        self.flat.values.push(Value { name: name.to_owned(), from, kind, meta, symbol });
         self.names.insert(name.to_owned(), id);
         id
     }
@@ -152,15 +164,10 @@ impl Reader {
         self.flat.variables.push(variable);
     }
 
-    fn graph(
-        &mut self,
-        nodes: Vec<schema::Node>,
-        metas: &HashMap<String, schema::TensorMeta>,
-        grad: bool,
-    ) -> Result<()> {
+    fn graph(&mut self, nodes: Vec<schema::Node>, known: Known<'_>, grad: bool) -> Result<()> {
         for mut node in nodes {
             let (target, metadata) = (node.target.clone(), std::mem::take(&mut node.metadata));
-            self.node(node, &metadata, metas, grad)
+            self.node(node, &metadata, known, grad)
                 .with_context(|| format!("the operator {target}{}", place(&metadata)))?;
         }
         Ok(())
@@ -170,7 +177,7 @@ impl Reader {
         &mut self,
         node: schema::Node,
         metadata: &HashMap<String, String>,
-        metas: &HashMap<String, schema::TensorMeta>,
+        known: Known<'_>,
         grad: bool,
     ) -> Result<()> {
         let schema::Node { target, inputs, outputs, .. } = node;
@@ -182,9 +189,7 @@ impl Reader {
         }
         let operator = match target.strip_prefix("torch.ops.aten.") {
             Some(operator) => operator.strip_suffix(".default").unwrap_or(operator).to_owned(),
-            None if target.starts_with("_operator.") || target.starts_with("torch.sym_") => {
-                target.clone()
-            }
+            None if is_arithmetic_operator(&target) => target.clone(),
             None => bail!("it cannot be written in Rust: tch and libtorch do not have it"),
         };
         if ASSERTIONS.contains(&operator.as_str()) {
@@ -205,17 +210,23 @@ impl Reader {
         for output in outputs {
             match output {
                 Json::AsTensor(tensor) => {
-                    let meta = metas.get(&tensor.name).map(meta_of);
+                    let meta = known.tensors.get(&tensor.name).map(meta_of);
                     ids.push(self.define(&tensor.name, From::Computed, Kind::Tensor, meta));
                 }
                 Json::AsTensors(tensors) => {
                     for tensor in tensors {
-                        let meta = metas.get(&tensor.name).map(meta_of);
+                        let meta = known.tensors.get(&tensor.name).map(meta_of);
                         ids.push(self.define(&tensor.name, From::Computed, Kind::Tensor, meta));
                     }
                 }
                 Json::AsSymInt(Symbolic::AsName(name)) => {
-                    ids.push(self.define(&name, From::Computed, Kind::Int, None));
+                    let id = self.define(&name, From::Computed, Kind::Int, None);
+                    self.flat.values[id].symbol =
+                        known.numbers.get(&name).map(symbol).unwrap_or_default();
+                    ids.push(id);
+                }
+                Json::AsSymFloat(Symbolic::AsName(name)) => {
+                    ids.push(self.define(&name, From::Computed, Kind::Float, None));
                 }
                 // A condition on sizes, which only assertions read.
                 Json::AsSymBool(Symbolic::AsName(_)) => return Ok(()),
@@ -282,13 +293,19 @@ impl Reader {
         // The names of a graph are its own.
         let outer = std::mem::take(&mut self.names);
         for (given, taken) in inputs.zip(inner.inputs) {
-            let (Json::AsTensor(given), Json::AsTensor(taken)) = (given.arg, taken) else {
-                bail!("it takes what is no tensor");
+            let name = |value: Json| match value {
+                Json::AsTensor(tensor) => Some(tensor.name),
+                Json::AsSymInt(Symbolic::AsName(name))
+                | Json::AsSymFloat(Symbolic::AsName(name)) => Some(name),
+                _ => None,
             };
-            let id = outer.get(&given.name).copied();
-            self.names.insert(taken.name, id.context("a value that is not known")?);
+            let names = name(given.arg).zip(name(taken));
+            let (given, taken) = names.context("it takes what is neither a tensor nor a size")?;
+            let id = outer.get(&given).copied();
+            self.names.insert(taken, id.context("a value that is not known")?);
         }
-        self.graph(inner.nodes, &inner.tensor_values, enabled)?;
+        let known = Known { tensors: &inner.tensor_values, numbers: &inner.sym_int_values };
+        self.graph(inner.nodes, known, enabled)?;
         let mut returned = Vec::new();
         for output in inner.outputs {
             returned.push(self.argument(output)?);
@@ -309,81 +326,6 @@ impl Reader {
         }
         Ok(())
     }
-
-    fn find(&self, name: &str) -> Result<Id> {
-        self.names.get(name).copied().with_context(|| format!("no value is named {name}"))
-    }
-
-    fn argument(&self, argument: Json) -> Result<Argument> {
-        let optional = |tensor: schema::OptionalTensor| match tensor {
-            schema::OptionalTensor::AsTensor(tensor) => self.find(&tensor.name).map(Some),
-            schema::OptionalTensor::AsNone(_) => Ok(None),
-        };
-        Ok(match argument {
-            Json::AsTensor(tensor) => Argument::Value(self.find(&tensor.name)?),
-            Json::AsTensors(tensors) => {
-                let ids = tensors.iter().map(|tensor| self.find(&tensor.name).map(Some));
-                Argument::List(ids.collect::<Result<_>>()?)
-            }
-            Json::AsOptionalTensor(tensor) => match optional(tensor)? {
-                Some(id) => Argument::Value(id),
-                None => Argument::None,
-            },
-            Json::AsOptionalTensors(tensors) => {
-                let ids = tensors.into_iter().map(optional);
-                Argument::List(ids.collect::<Result<_>>()?)
-            }
-            Json::AsSymInt(Symbolic::AsName(name)) => Argument::Value(self.find(&name)?),
-            Json::AsSymBool(Symbolic::AsName(_)) | Json::AsSymFloat(Symbolic::AsName(_)) => {
-                bail!("a number that is computed from sizes, and is no integer, is not supported")
-            }
-            Json::AsSymInts(ints) => {
-                let int = |int| match int {
-                    Symbolic::AsName(name) => self.find(&name).map(Int::Value),
-                    Symbolic::AsValue(value) => Ok(Int::Known(value)),
-                };
-                Argument::Ints(ints.into_iter().map(int).collect::<Result<_>>()?)
-            }
-            Json::AsNone(_) => Argument::None,
-            Json::AsInt(int) | Json::AsSymInt(Symbolic::AsValue(int)) => Argument::Int(int),
-            Json::AsInts(ints) => Argument::Ints(ints.into_iter().map(Int::Known).collect()),
-            Json::AsFloat(float) | Json::AsSymFloat(Symbolic::AsValue(float)) => {
-                Argument::Float(float.0)
-            }
-            Json::AsFloats(floats) => Argument::Floats(floats.iter().map(|f| f.0).collect()),
-            Json::AsBool(bool) | Json::AsSymBool(Symbolic::AsValue(bool)) => Argument::Bool(bool),
-            Json::AsBools(bools) => Argument::Bools(bools),
-            Json::AsString(text) => Argument::Text(text),
-            Json::AsScalarType(dtype) => Argument::Dtype(dtype),
-            Json::AsMemoryFormat(format) => Argument::MemoryFormat(format),
-            Json::AsLayout(_) => Argument::Layout,
-            Json::AsDevice(device) => Argument::Device(device.r#type),
-            Json::AsComplex(value) => Argument::Complex(value.real.0, value.imag.0),
-            Json::AsGraph(_) => bail!("control flow cannot be written in Rust"),
-            other => bail!("an argument of the type {} cannot be written", other.refused()),
-        })
-    }
-
-    /// Reads what a call takes and returns, as far as it is values.
-    fn signature(&self, signature: schema::ModuleCallSignature) -> Signature {
-        let names = super::python::argument_names(
-            &signature.in_spec,
-            signature.forward_arg_names.as_deref().unwrap_or_default(),
-        );
-        let named = names.into_iter().chain(std::iter::repeat(String::new()));
-        let value = |argument| match self.argument(argument) {
-            Ok(Argument::Value(id)) => Some(id),
-            _ => None,
-        };
-        let inputs = named.zip(signature.inputs);
-        let inputs = inputs.filter_map(|(name, input)| Some((name, value(input)?))).collect();
-        Signature { inputs, outputs: signature.outputs.into_iter().filter_map(value).collect() }
-    }
-}
-
-fn meta_of(meta: &schema::TensorMeta) -> Meta {
-    let known = |size: &Size| if let Size::AsInt(size) = size { Some(*size) } else { None };
-    Meta { dtype: meta.dtype, sizes: meta.sizes.iter().map(known).collect() }
 }
 
 /// Returns the calls of modules that an operator is within, the outermost first.

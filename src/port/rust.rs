@@ -23,6 +23,8 @@ pub(super) enum Kind {
     Reference,
     /// An integer.
     Int,
+    /// A float.
+    Float,
     /// A `Vec` or a tuple of tensors.
     Several,
     /// An array of tensors.
@@ -42,8 +44,8 @@ impl Expression {
     /// As a `&Tensor`.
     pub(super) fn reference(&self) -> String {
         match self.kind {
-            Kind::Reference | Kind::Int | Kind::Several | Kind::Array => self.value(),
             Kind::New | Kind::Place => format!("&{}", self.value()),
+            _ => self.value(),
         }
     }
 
@@ -51,7 +53,17 @@ impl Expression {
     pub(super) fn owned(&self) -> String {
         match self.kind {
             Kind::Reference | Kind::Place => format!("{}.shallow_clone()", self.value()),
-            Kind::New | Kind::Int | Kind::Several | Kind::Array => self.value(),
+            _ => self.value(),
+        }
+    }
+
+    /// As a float, if it is a number.
+    pub(super) fn as_float(&self) -> String {
+        let value = self.value();
+        match self.kind {
+            Kind::Int if value.contains(' ') => format!("({value}) as f64"),
+            Kind::Int => format!("{value} as f64"),
+            _ => value,
         }
     }
 
@@ -62,7 +74,7 @@ impl Expression {
 }
 
 /// Numbers that Rust has names for; clippy asks for these.
-const CONSTANTS: [(&str, f64); 16] = [
+const CONSTANTS: [(&str, f64); 19] = [
     ("E", consts::E),
     ("FRAC_1_PI", consts::FRAC_1_PI),
     ("FRAC_1_SQRT_2", consts::FRAC_1_SQRT_2),
@@ -76,10 +88,27 @@ const CONSTANTS: [(&str, f64); 16] = [
     ("LN_2", consts::LN_2),
     ("LN_10", consts::LN_10),
     ("LOG2_E", consts::LOG2_E),
+    ("LOG2_10", consts::LOG2_10),
+    ("LOG10_E", consts::LOG10_E),
+    ("LOG10_2", consts::LOG10_2),
     ("PI", consts::PI),
     ("SQRT_2", consts::SQRT_2),
     ("TAU", consts::TAU),
 ];
+
+/// Returns whether a source has a number that is nearly one that Rust has a name for, of which clippy asks whether it is
+/// that one.
+pub(super) fn has_near_constant(source: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '_';
+    source.split(|c| !is_part(c)).any(|word| {
+        let number = word.trim_end_matches("f32").trim_end_matches("f64");
+        let digits = number.split_once('.').map_or(0, |(_, digits)| digits.len());
+        let is_near = |(_, constant): &(&str, f64)| {
+            format!("{constant:.digits$}") == number || constant.to_string().starts_with(number)
+        };
+        digits >= 2 && number.parse::<f64>().is_ok() && CONSTANTS.iter().any(is_near)
+    })
+}
 
 /// Writes a float as a person does, such as `1e-5` and `0.1`.
 pub(super) fn float(value: f64) -> String {
@@ -89,13 +118,18 @@ pub(super) fn float(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0. { "f64::INFINITY" } else { "f64::NEG_INFINITY" }.to_owned();
     }
-    let named = CONSTANTS.iter().find(|(_, constant)| *constant == value.abs());
-    if let Some((name, _)) = named {
-        let sign = if value < 0. { "-" } else { "" };
-        return format!("{sign}std::f64::consts::{name}");
+    if let Some(name) = named(value, |constant| constant) {
+        return name;
     }
     let text = format!("{value:?}");
     text.strip_suffix(".0").map_or(text.clone(), |whole| format!("{whole}."))
+}
+
+/// Returns Rust's name for a number; `rounded` is a constant as a number of its type has it.
+pub(super) fn named(value: f64, rounded: impl Fn(f64) -> f64) -> Option<String> {
+    let (name, _) = CONSTANTS.iter().find(|(_, constant)| rounded(*constant) == value.abs())?;
+    let sign = if value < 0. { "-" } else { "" };
+    Some(format!("{sign}std::f64::consts::{name}"))
 }
 
 /// Returns tch's word for a dtype, by its number in PyTorch's schema of programs.
@@ -113,5 +147,7 @@ mod tests {
         assert_eq!(float(-consts::PI), "-std::f64::consts::PI");
         assert_eq!([1e-5, 2.0, 0.1].map(float), ["1e-5", "2.", "0.1"]);
         assert_eq!(float(f64::NEG_INFINITY), "f64::NEG_INFINITY");
+        assert!(has_near_constant("f_from_slice(&[2.71828f32])") && has_near_constant("x + 3.14"));
+        assert!(!has_near_constant("f_mul_scalar(0.5)?.f_add_scalar(3.)? + 31.415 + a.3"));
     }
 }

@@ -7,15 +7,20 @@ use super::fields::RustField;
 use super::flat::{self, Variable};
 use super::forward::{Forward, forward};
 use super::identifier::snake;
-use super::rust::{float, kind};
+use super::rust::{float, has_near_constant, kind};
 use super::{Mode, Port};
 
 /// The dtype of the variables that tch makes by itself, by its number in PyTorch's schema of programs.
 const FLOAT: i64 = 7;
 /// The most arguments that clippy takes without a word.
 const MAX_ARGUMENTS: usize = 7;
+/// What lets clippy accept a number that is nearly a known one.
+const NEAR_CONSTANT: &str = "#[allow(clippy::approx_constant)]\n";
 /// The longest tuple that clippy takes without a word.
 const MAX_RESULTS: usize = 4;
+
+/// The files that have a meaning to cargo, or are of the port itself.
+const FILES: [&str; 4] = ["lib", "main", "mod", "operator"];
 
 /// The source of one class.
 pub(super) struct Source {
@@ -36,6 +41,7 @@ impl Port {
             Ok((class, forward))
         });
         let written = written.collect::<Result<Vec<_>>>()?;
+        let mut files = FILES.map(str::to_owned).to_vec();
         let sources = written.iter().map(|(class, forward)| {
             let is_function = self.is_function(class);
             let text = if is_function {
@@ -43,8 +49,12 @@ impl Port {
             } else {
                 self.structure(class, forward)
             };
-            let file = snake(&class.name);
-            let name = if is_function { file.clone() } else { class.name.clone() };
+            let name = if is_function { snake(&class.name) } else { class.name.clone() };
+            let mut file = snake(&class.name);
+            while files.contains(&file) {
+                file += "_module";
+            }
+            files.push(file.clone());
             Ok(Source { name, file, text: text?, needs_call: forward.needs_call })
         });
         sources.collect()
@@ -60,7 +70,11 @@ impl Port {
         let returns = self.returns(class);
         let arguments = forward.arguments.join(", ");
         let about = self.about(class);
-        Ok(format!("{about}pub fn {name}({arguments}) -> {returns} {{\n{}\n}}\n", forward.body))
+        let allows = allows(forward);
+        Ok(format!(
+            "{about}{allows}pub fn {name}({arguments}) -> {returns} {{\n{}\n}}\n",
+            forward.body
+        ))
     }
 
     /// Returns the lines of documentation, and what clippy has to accept.
@@ -73,6 +87,7 @@ impl Port {
         let kinds = outputs.map(|id| match self.flat.values[*id].kind {
             flat::Kind::Tensor => "Tensor",
             flat::Kind::Int => "i64",
+            flat::Kind::Float => "f64",
         });
         let kinds = kinds.collect::<Vec<_>>();
         let of = match kinds[..] {
@@ -115,6 +130,7 @@ impl Port {
         if arguments.len() > MAX_ARGUMENTS {
             text += "#[allow(clippy::too_many_arguments)]\n";
         }
+        let before_new = text.len();
         text += &format!("pub fn new({}) -> {name} {{\n", arguments.join(", "));
         let values = fields.iter().map(|field| self.constructor(class, field));
         let mut values = values.collect::<Result<Vec<_>>>()?;
@@ -127,6 +143,9 @@ impl Port {
             text += &format!("{},\n", class.arguments[*number].hint);
         }
         text += "}\n}\n\n";
+        if has_near_constant(&text[before_new..]) {
+            text.insert_str(before_new, NEAR_CONSTANT);
+        }
         if is_root {
             text += &self.about_outputs();
         }
@@ -136,6 +155,7 @@ impl Port {
         if forward.arguments.len() >= MAX_ARGUMENTS {
             text += "#[allow(clippy::too_many_arguments)]\n";
         }
+        text += allows(forward);
         let mut arguments = vec!["&self".to_owned()];
         arguments.extend(forward.arguments.iter().cloned());
         let returns = self.returns(class);
@@ -323,6 +343,11 @@ fn shared_configs(values: &mut [String]) -> String {
         named.push(text.clone());
     }
     lines
+}
+
+/// Returns what clippy has to accept of a `forward`.
+fn allows(forward: &Forward) -> &'static str {
+    if has_near_constant(&forward.body) { NEAR_CONSTANT } else { "" }
 }
 
 fn literal(number: Number) -> String {

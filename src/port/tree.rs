@@ -3,8 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use super::flat::{Argument, Flat, From, Id, ModuleOf, Step};
+use super::flat::{Argument, Flat, From, Id, Kind, ModuleOf, Signature, Step};
+use super::names::read_by;
 use super::python::Frame;
+use super::sizes::Sizes;
 
 /// What one call of a module computes.
 pub(super) struct Body {
@@ -69,13 +71,15 @@ const MAX_INLINED: usize = 2;
 impl Tree {
     /// Builds the tree. The calls of the modules in `inlined` are written where they are called.
     pub(super) fn build(flat: &Flat, inlined: &HashSet<String>) -> Tree {
-        let mut builder = Builder { flat, inlined, last_uses: last_uses(flat), bodies: Vec::new() };
+        let sizes = Sizes::new(flat);
+        let mut builder =
+            Builder { flat, inlined, last_uses: last_uses(flat), sizes, bodies: Vec::new() };
         let root = ModuleOf { key: String::new(), name: String::new(), class: root_class(flat) };
-        let items = builder.items(0..flat.steps.len(), 0, "", false);
-        let is_used = |id: &&Id| builder.last_uses.contains_key(id);
-        let inputs = flat.inputs.iter().filter(is_used);
-        let inputs = inputs.map(|id| (flat.values[*id].name.clone(), *id)).collect();
+        let mut items = builder.items(0..flat.steps.len(), 0, "", false);
         let outputs = flat.outputs.clone();
+        builder.sizes.within(&flat.inputs, &outputs, &mut items, &builder.bodies);
+        let inputs = flat.inputs.iter().map(|id| (flat.values[*id].name.clone(), *id));
+        let inputs = read(inputs.collect(), &outputs, &items, &builder.bodies);
         let (module, class, list) = (root.name, root.class, None);
         let depends_on_mode = builder.depends_on_mode(&items);
         let root = Body { module, class, inputs, list, items, outputs, depends_on_mode };
@@ -87,6 +91,19 @@ impl Tree {
 fn root_class(flat: &Flat) -> String {
     let first = flat.steps.iter().find_map(|step| step.modules.first());
     first.map_or("Model".to_owned(), |module| module.class.clone())
+}
+
+/// Returns the inputs of a body that it reads or returns.
+fn read(
+    mut inputs: Vec<(String, Id)>,
+    outputs: &[Id],
+    items: &[Item],
+    bodies: &[Body],
+) -> Vec<(String, Id)> {
+    let read = items.iter().flat_map(|item| read_by(item, bodies)).chain(outputs.iter().copied());
+    let read = read.collect::<HashSet<_>>();
+    inputs.retain(|(_, id)| read.contains(id));
+    inputs
 }
 
 /// Returns where each value is read last; an output of the program is read after all.
@@ -123,6 +140,7 @@ struct Builder<'a> {
     flat: &'a Flat,
     inlined: &'a HashSet<String>,
     last_uses: HashMap<Id, usize>,
+    sizes: Sizes<'a>,
     bodies: Vec<Body>,
 }
 
@@ -230,16 +248,21 @@ impl Builder<'_> {
         depth: usize,
         of_mode: bool,
     ) -> usize {
-        let items = self.items(range.clone(), depth, &module.name, of_mode);
+        let mut items = self.items(range.clone(), depth, &module.name, of_mode);
         let within = format!("{}.", module.name);
-        let mut free = self.free(range.clone());
+        let outputs = self.outputs(module, range.clone());
+        let mut free = self.free(range);
+        let is_tensor = |id: &&Id| self.flat.values[**id].kind == Kind::Tensor;
+        let tensors = free.iter().filter(is_tensor).copied().collect::<Vec<_>>();
+        let numbers = self.sizes.within(&tensors, &outputs, &mut items, &self.bodies);
         free.retain(|id| match &self.flat.values[*id].from {
             From::Variable(name) => !name.starts_with(&within),
             From::Constant(_) => false,
             From::Computed => true,
         });
-        let call = module.key.strip_prefix("L__self__").unwrap_or(&module.key);
-        let signature = self.flat.signatures.get(call);
+        free.retain(|id| tensors.contains(id));
+        free.extend(numbers);
+        let signature = self.signature(module);
         let mut inputs = Vec::<(String, Id)>::new();
         for (name, id) in signature.map(|s| &s.inputs[..]).unwrap_or_default() {
             if free.contains(id) && !inputs.iter().any(|(_, known)| known == id) {
@@ -251,22 +274,35 @@ impl Builder<'_> {
                 inputs.push((String::new(), id));
             }
         }
-        let computed = self.flat.steps[range.clone()].iter().flat_map(|step| step.results.ids());
-        let is_read_after = |id: &Id| self.last_uses.get(id).is_some_and(|last| *last >= range.end);
-        let returned = computed.filter(is_read_after).collect::<Vec<_>>();
-        let mut outputs = Vec::new();
-        let signed = signature.map(|s| &s.outputs[..]).unwrap_or_default();
-        for id in signed.iter().chain(&returned) {
-            if returned.contains(id) && !outputs.contains(id) {
-                outputs.push(*id);
-            }
-        }
+        let inputs = read(inputs, &outputs, &items, &self.bodies);
         let (name, class) = (module.name.clone(), module.class.clone());
         let list = list_of(&inputs, &items, &self.bodies);
         let depends_on_mode = self.depends_on_mode(&items);
         let body = Body { module: name, class, inputs, list, items, outputs, depends_on_mode };
         self.bodies.push(body);
         self.bodies.len() - 1
+    }
+
+    fn signature(&self, module: &ModuleOf) -> Option<&Signature> {
+        let call = module.key.strip_prefix("L__self__").unwrap_or(&module.key);
+        self.flat.signatures.get(call)
+    }
+
+    /// Lists what a call of a module returns: the values that are read behind it, beside sizes that others compute
+    /// themselves.
+    fn outputs(&self, module: &ModuleOf, range: Range<usize>) -> Vec<Id> {
+        let computed = self.flat.steps[range.clone()].iter().flat_map(|step| step.results.ids());
+        let is_read_after = |id: &Id| self.last_uses.get(id).is_some_and(|last| *last >= range.end);
+        let returned = computed.filter(|id| is_read_after(id) && !self.sizes.is_known(*id));
+        let returned = returned.collect::<Vec<_>>();
+        let mut outputs = Vec::new();
+        let signed = self.signature(module).map(|s| &s.outputs[..]).unwrap_or_default();
+        for id in signed.iter().chain(&returned) {
+            if returned.contains(id) && !outputs.contains(id) {
+                outputs.push(*id);
+            }
+        }
+        outputs
     }
 
     fn depends_on_mode(&self, items: &[Item]) -> bool {

@@ -261,9 +261,17 @@ impl Program {
         Ok(Taps { after })
     }
 
-    fn run_graph(&self, given: &[Tensor], watch: &mut interpreter::Watch) -> Result<Vec<Tensor>> {
+    /// Checks the dtypes and sizes of what it is given.
+    ///
+    /// # Errors
+    /// Returns an error that names the first input that is not as the program asks for.
+    pub(crate) fn takes(&self, given: &[Tensor]) -> Result<()> {
         inputs::check(&self.user_inputs, given)?;
-        self.guards.iter().try_for_each(|guard| guard.check(given))?;
+        self.guards.iter().try_for_each(|guard| guard.check(given))
+    }
+
+    fn run_graph(&self, given: &[Tensor], watch: &mut interpreter::Watch) -> Result<Vec<Tensor>> {
+        self.takes(given)?;
         let inputs = self.inputs.iter().map(|input| {
             let tensor = match input {
                 Input::Parameter(name) => self.parameters.get(name),

@@ -88,6 +88,9 @@ pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     #[serde(default)]
     pub(crate) tensor_values: HashMap<String, TensorMeta>,
+    /// What each number is that is computed from sizes.
+    #[serde(default)]
+    pub(crate) sym_int_values: HashMap<String, Size>,
 }
 
 #[derive(Deserialize)]
@@ -105,16 +108,21 @@ pub(crate) struct CalledModule<'a> {
     pub(crate) named: Option<(&'a str, &'a str)>,
 }
 
+/// The key of an entry that stands for no module.
+const NO_MODULE: &str = "_empty_nn_module_stack_from_metadata_hook";
+
 /// Returns the calls of modules that a node is within, the outermost first, of a text such as
 /// `L__self__,,Net;L__self___act@1,act,torch.nn.ReLU`.
 pub(crate) fn module_calls(
     metadata: &HashMap<String, String>,
 ) -> impl Iterator<Item = CalledModule<'_>> {
     let entries = metadata.get("nn_module_stack").into_iter().flat_map(|stack| stack.split(';'));
-    entries.map(|entry| match entry.split_once(',') {
+    let calls = entries.map(|entry| match entry.split_once(',') {
         Some((key, rest)) => CalledModule { key, named: rest.split_once(',') },
         None => CalledModule { key: entry, named: None },
-    })
+    });
+    // What torch.export adds itself, such as the sizes of inputs, stands in no module.
+    calls.filter(|call| call.key != NO_MODULE)
 }
 
 #[derive(Deserialize)]
@@ -261,6 +269,15 @@ pub(crate) enum Size {
 #[derive(Deserialize)]
 pub(crate) struct Expression {
     pub(crate) expr_str: String,
+    /// What it was where the program was exported.
+    #[serde(default)]
+    pub(crate) hint: Option<Hint>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Hint {
+    #[serde(default)]
+    pub(crate) as_int: Option<i64>,
 }
 
 #[derive(Deserialize)]

@@ -26,10 +26,13 @@ pub(super) enum Arithmetic {
     Gt,
     Ge,
     Trunc,
+    Float,
+    Pow,
+    Sqrt,
 }
 
 /// The operations by the names that programs have for them.
-const NAMES: [(&str, Arithmetic); 19] = [
+const NAMES: [(&str, Arithmetic); 22] = [
     ("_operator.add", Arithmetic::Add),
     ("_operator.sub", Arithmetic::Sub),
     ("_operator.mul", Arithmetic::Mul),
@@ -49,6 +52,9 @@ const NAMES: [(&str, Arithmetic); 19] = [
     ("_operator.gt", Arithmetic::Gt),
     ("_operator.ge", Arithmetic::Ge),
     ("math.trunc", Arithmetic::Trunc),
+    ("torch.sym_float", Arithmetic::Float),
+    ("_operator.pow", Arithmetic::Pow),
+    ("torch.sym_sqrt", Arithmetic::Sqrt),
 ];
 
 impl Arithmetic {
@@ -72,6 +78,11 @@ impl Arithmetic {
                 (Arithmetic::Not, Value::Bool(a)) => Value::Bool(!a),
                 (Arithmetic::Trunc, Value::Float(a)) if a.is_finite() => Value::Int(*a as i64),
                 (Arithmetic::Trunc, Value::Int(a)) => Value::Int(*a),
+                (Arithmetic::Neg, Value::Float(a)) => Value::Float(-a),
+                (Arithmetic::Float, Value::Int(a)) => Value::Float(*a as f64),
+                (Arithmetic::Float, Value::Float(a)) => Value::Float(*a),
+                (Arithmetic::Sqrt, Value::Int(a)) if *a >= 0 => Value::Float((*a as f64).sqrt()),
+                (Arithmetic::Sqrt, Value::Float(a)) if *a >= 0. => Value::Float(a.sqrt()),
                 _ => bail!(wrong()),
             },
             [Value::Bool(a), Value::Bool(b)] => match self {
@@ -109,6 +120,8 @@ impl Arithmetic {
             }
             Arithmetic::Max => a.max(b),
             Arithmetic::Min => a.min(b),
+            Arithmetic::Pow if b >= 0 => a.checked_pow(b.try_into().ok()?)?,
+            Arithmetic::Pow if a != 0 => return Some(Value::Float((a as f64).powf(b as f64))),
             Arithmetic::TrueDiv if b != 0 => return Some(Value::Float(a as f64 / b as f64)),
             _ => return self.compared(a, b),
         }))
@@ -120,6 +133,10 @@ impl Arithmetic {
             Arithmetic::Sub => a - b,
             Arithmetic::Mul => a * b,
             Arithmetic::TrueDiv if b != 0. => a / b,
+            Arithmetic::Max => a.max(b),
+            Arithmetic::Min => a.min(b),
+            // Of a negative number Python computes a complex one.
+            Arithmetic::Pow if a > 0. || a == 0. && b >= 0. => a.powf(b),
             _ => return self.compared(a, b),
         }))
     }
