@@ -38,9 +38,11 @@ class Program:
     constants  the tensors that are neither parameters nor buffers, by name
     names      the recorded names of the inputs of the call that it was exported at, by id
     training   whether the model was in train() then
+    settings   the attributes of its modules then
     """
 
-    def __init__(self, model, args, kwargs):
+    def __init__(self, model, args, kwargs, settings=None):
+        self.settings = settings
         device = next((p.device.type for p in model.parameters()), "cpu")
         if torch.is_autocast_enabled(device):
             raise CannotExport("torch.export leaves out the casts of autocast")
@@ -63,6 +65,12 @@ class Program:
         self.twice = {of_module(name) for name, module in model.named_modules() if every.count(module) > 1}
         self.names = {}
         self.calls = {}  # the names of the recorded tensors that a call of a module returned, by module and number
+
+    def computes(self, other):
+        """Whether it computes what another one does."""
+        own, others = self.constants, other.constants
+        alike = self.graph == other.graph and own.keys() == others.keys()
+        return alike and all(torch.equal(own[name], others[name]) for name in own)
 
     def returned(self, module, number, output, names):
         """Notes what a call of a module returned: `names` has the recorded name of each tensor by its id."""
@@ -95,14 +103,14 @@ class Program:
         return {**described, "counts": counts} if counts else described
 
 
-def signature(model, args, kwargs):
+def signature(model, args, kwargs, settings):
     """What decides the graph: calls of one signature have one program."""
     leaves, structure = pytree.tree_flatten((args, kwargs))
     about = [(tuple(leaf.shape), leaf.dtype) if isinstance(leaf, torch.Tensor) else plain(leaf) for leaf in leaves]
     modes = [module.training for module in model.modules()]
     device = next((p.device.type for p in model.parameters()), "cpu")
     frozen = tuple(not p.requires_grad for p in model.parameters())
-    return Signature(repr((about, str(structure), modes, torch.is_autocast_enabled(device))), frozen)
+    return Signature(repr((about, str(structure), modes, settings, torch.is_autocast_enabled(device))), frozen)
 
 
 class Signature(NamedTuple):

@@ -10,6 +10,7 @@ from .hooks import unknown_effect
 from .names import OPERATOR, OUTPUT, plain
 from .operators import run_operators
 from .program import CannotExport, Program, signature
+from .settings import Settings
 
 # The most programs of a case, each of which is exported and kept.
 MOST = 16
@@ -20,6 +21,7 @@ class Programs:
 
     wanted     whether there is one for every call so far
     exporting  whether torch.export runs the model now, which is no call of the loop
+    settings   the attributes of modules that the loop sets between calls
     of_call    that of the call of the model that has begun
     fresh      the same, if it was exported for this call
     kept       the names of the parameters whose gradients a step adds to, by step
@@ -30,7 +32,9 @@ class Programs:
     def __init__(self, model, case, wanted, operators):
         self.model, self.case, self.wanted, self.operators = model, case, wanted, operators
         self.exporting = False
+        self.settings = Settings(model)
         self.all = {}  # by the signature of the calls that they compute
+        self.alike = {}  # the signatures of calls that compute the same, although the loop has set something
         self.of_call = self.fresh = None
         self.of_calls = {}  # the numbers of the programs of the calls, by step
         self.kept, self.backwards, self.idle = {}, {}, []
@@ -44,6 +48,7 @@ class Programs:
         """Forgets a step."""
         self.wanted, self.all, self.idle = begun
         self.case.has_program = bool(self.all)
+        self.alike = {key: other for key, other in self.alike.items() if other in self.all}
         for by_step in (self.of_calls, self.kept, self.backwards):
             by_step.pop(str(step), None)
 
@@ -61,17 +66,18 @@ class Programs:
         if why_not is not None:
             return self.give_up(why_not)
         try:
-            key = signature(self.model, args, kwargs)
+            key = signature(self.model, args, kwargs, self.settings.begin_call())
         except RuntimeError as error:  # a nested tensor has no shape
             return self.give_up(" ".join(str(error).split()))
         if any(key.frozen != other.frozen for other in self.all):
             return self.give_up(f"other parameters require a gradient in step {step} than before")
         if any(p._backward_hooks for p in self.model.parameters()):
             return self.give_up("a parameter has a hook, which can change its gradient")
-        if key not in self.all:
+        if self.alike.get(key, key) not in self.all:
             if len(self.all) == MOST:
-                return self.give_up(f"the model was called in more than {MOST} ways, by sizes, arguments and modes")
+                return self.give_up(f"the model was called in more than {MOST} ways, by sizes, arguments, modes and settings")
             self._export(key, args, kwargs)
+        key = self.alike.get(key, key)
         self.of_call = self.all.get(key)
         if self.of_call is not None:
             self.of_calls.setdefault(str(step), []).append(list(self.all).index(key))
@@ -83,7 +89,11 @@ class Programs:
         self.exporting = True
         section = section_of(len(self.all))
         try:
-            self.fresh = Program(self.model, args, kwargs)
+            self.fresh = Program(self.model, args, kwargs, self.settings.now)
+            if alike := next((other for other, program in self.all.items() if program.computes(self.fresh)), None):
+                self.settings.decide_nothing(self.all[alike].settings)
+                self.alike[key], self.fresh = alike, None
+                return
             graph = torch.frombuffer(bytearray(self.fresh.graph), dtype=torch.uint8)
             self.case.trace.push(f"{section}/graph", graph)
             for name, constant in self.fresh.constants.items():

@@ -452,6 +452,8 @@ class Recorder:
     def _output(self, module, output):
         if not self.step_open or self.programs.exporting:
             return
+        if module == OUTPUT:
+            self.programs.settings.end_call()
         nodes, recomputes = checkpoints()
         if recomputes is None:
             number = self.calls[module] = self.calls.get(module, 0) + 1

@@ -579,6 +579,37 @@ class Faults(unittest.TestCase):
         _, run, _ = self.record(model, lambda rec: before(rec, model, torch.optim.SGD(model.parameters(), 0.1)))
         self.assertIn("0.weight has a gradient in step 1 that no recorded step left", self.no_program(run))
 
+    def test_settings_that_the_loop_changes_between_calls(self):
+        model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+
+        class Counts(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc, self.calls = nn.Linear(4, 1), 0
+
+            def forward(self, x):
+                self.calls += 1
+                return self.fc(x)
+
+        def calls(model, of, **values):
+            optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+            def loop(rec):
+                for now in zip(*values.values()):
+                    for key, value in zip(values, now):
+                        setattr(of, key, value)
+                    self.step(rec, model, optimizer)
+
+            _, run, _ = self.record(model, loop, optimizer=optimizer)
+            return list(run["program"].get("calls", {}).values())
+
+        self.assertEqual(calls(model, model[1], p=[0.5, 0.4, 0.5]), [[0], [1], [0]])
+        # What a forward counts is no setting, and neither is a number that it does not read.
+        counts = Counts()
+        self.assertEqual(calls(counts, counts, epoch=range(5)), [])
+        both = calls(model, model[1], p=[0.5, 0.4, 0.4, 0.3, 0.5], epoch=range(5))
+        self.assertEqual(both, [[0], [1], [1], [2], [0]])
+
     def test_gradients_that_a_replay_adds_to(self):
         model = nn.Embedding(7, 3, sparse=True)
         optimizer = torch.optim.SGD(model.parameters(), 0.1)

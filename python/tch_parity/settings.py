@@ -1,0 +1,46 @@
+"""The attributes of modules that a loop sets between calls, such as the probability of a dropout: they decide what a
+program computes. It knows modules alone."""
+
+PLAIN = bool, int, float, str, type(None)
+
+
+class Settings:
+    """The numbers, strings and None among the attributes of a model's modules.
+
+    What a forward changes by itself, such as a counter, is no setting of the loop's.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        self.first = self.now = self.after = None  # at the first call, at the latest one, and at the end of that
+        self.moved, self.idle = set(), set()
+
+    def begin_call(self):
+        """The settings of the loop's that are not those of the first call, with their values, as text."""
+        self.now = attributes(self.model)
+        self.first = self.first or self.now
+        self.moved |= unlike(self.now, self.after or self.now)
+        return repr([(key, self.now.get(key)) for key in sorted(self.moved & unlike(self.now, self.first) - self.idle)])
+
+    def end_call(self):
+        """Notes what the forward has left."""
+        self.after = attributes(self.model)
+
+    def decide_nothing(self, others):
+        """Notes that what now is not as in these attributes makes no other program."""
+        self.idle |= self.moved & unlike(self.now, others)
+
+
+def attributes(model):
+    """The plain attributes, as text, by the module's name and their own."""
+    return {
+        (name, key): repr(value)
+        for name, module in model.named_modules()
+        for key, value in vars(module).items()
+        if type(value) in PLAIN and key != "training" and not key.startswith("_")
+    }
+
+
+def unlike(some, others):
+    """The keys of attributes that are not the same."""
+    return {key for key in some.keys() | others.keys() if some.get(key) != others.get(key)}
