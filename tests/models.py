@@ -287,6 +287,12 @@ def states_and_outputs():
     return Of(function, lstm=nn.LSTM(6, 4, batch_first=True), cell=nn.LSTMCell(6, 4), head=nn.Linear(4, 2))
 
 
+@model((3, 5, 8), forward_alone=True)
+def called_with_and_without_gradients():
+    """A linear layer of rows that are not contiguous takes another kernel where gradients are off."""
+    return Of(lambda m, x: m.gru(m.fc(x.transpose(0, 1)))[0], fc=nn.Linear(8, 6), gru=nn.GRU(6, 4, batch_first=True))
+
+
 @model((2, 400))
 def large_layers():
     """The file is large enough to be mapped into memory."""

@@ -69,6 +69,10 @@ def record(path, name, number):
                     nn.utils.clip_grad_norm_(trained, 0.5)
                 optimizer.step()
                 schedule.step()
+        if options.get("forward_alone"):
+            recorder.forward(*inputs)
+            with recorder.watch():
+                net(*inputs)
 
 
 def record_added_up(path, net, draw):

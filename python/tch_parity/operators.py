@@ -78,8 +78,11 @@ def copies(exported, model, args, kwargs):
     for spec in exported.graph_signature.input_specs:
         value = named[spec.kind][spec.target] if spec.kind in named else next(given)
         if isinstance(value, torch.Tensor):
-            # With autograd as in the run, since operators choose their kernels by it.
+            # With autograd as in the run, since operators choose their kernels by it. Where it records, nobody may
+            # write to a leaf, so that the copy is none.
             copy = value.detach().requires_grad_(value.requires_grad).clone()
+            if value.requires_grad and not torch.is_grad_enabled():
+                copy.requires_grad_()
             value = copied.setdefault(id(value), copy)
         inputs.append(value)
     return inputs

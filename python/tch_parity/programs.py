@@ -38,6 +38,7 @@ class Programs:
         self.of_call = self.fresh = None
         self.of_calls = {}  # the numbers of the programs of the calls, by step
         self.kept, self.backwards, self.idle = {}, {}, []
+        self.without = {}  # the calls that were made without gradients, counted from 1, by step
         self.calls_parts = False
 
     def begin(self):
@@ -49,7 +50,7 @@ class Programs:
         self.wanted, self.all, self.idle = begun
         self.case.has_program = bool(self.all)
         self.alike = {key: other for key, other in self.alike.items() if other in self.all}
-        for by_step in (self.of_calls, self.kept, self.backwards):
+        for by_step in (self.of_calls, self.kept, self.backwards, self.without):
             by_step.pop(str(step), None)
 
     def find(self, step, args, kwargs, updated):
@@ -80,7 +81,10 @@ class Programs:
         key = self.alike.get(key, key)
         self.of_call = self.all.get(key)
         if self.of_call is not None:
-            self.of_calls.setdefault(str(step), []).append(list(self.all).index(key))
+            calls = self.of_calls.setdefault(str(step), [])
+            calls.append(list(self.all).index(key))
+            if not torch.is_grad_enabled():  # operators choose their kernels by it
+                self.without.setdefault(str(step), []).append(len(calls))
 
     def end_call(self):
         self.of_call = self.fresh = None
@@ -183,6 +187,8 @@ class Programs:
             about["calls"] = self.of_calls
         if self.backwards:
             about["backwards"] = self.backwards
+        if self.without:
+            about["without_gradients"] = self.without
         if self.kept:
             about["kept"] = self.kept
         if any(own != list(range(1, steps + 1)) for own in stepped):

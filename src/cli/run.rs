@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME")]
     backward: Option<String>,
     /// The seed of the random numbers, as torch.manual_seed sets it: dropout draws them
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<i64>,
     /// How to compute
     #[arg(long, value_enum, default_value_t = NumericsArg::Portable)]
@@ -100,6 +100,14 @@ fn read_inputs(program: &Program, file: &Trace, device: Device) -> Result<Vec<Te
         let names = [name.to_owned(), format!("input/{name}")];
         names.into_iter().find(|name| file.contains_parts(name))
     };
+    let twice = program
+        .inputs()
+        .find(|name| file.contains_parts(name) && file.contains_parts(&format!("input/{name}")));
+    if let Some(name) = twice {
+        bail!(
+            "it has {name} and input/{name}, which are one input of the program: keep one of them"
+        );
+    }
     let missing = program.inputs().filter(|name| of(name).is_none()).collect::<Vec<_>>();
     if !missing.is_empty() {
         let (missing, takes) =
@@ -129,6 +137,10 @@ fn run_backward(output: &Tensor, name: &str, file: &Trace, device: Device) -> Re
             ensure!(
                 gradient.size() == expected,
                 "{full} has shape {found:?}, and the output has {expected:?}"
+            );
+            ensure!(
+                gradient.f_kind()? == output.f_kind()?,
+                "{full} is of another dtype than the output"
             );
             // The gradient of this sum is the one that is given.
             backward(&[(output, Some(&gradient))])

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Comparison, TensorComparison};
+use crate::trace::split_step;
 
 /// A step of the computation, by which one tensor is computed from another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +38,10 @@ impl Comparison {
             let first = self.first(from);
             return Some(format!("{first}: the two runs start from different tensors"));
         }
+        // The dataflow may lack gradients and what the optimizer computes, of which those of earlier steps come first.
+        let is_first = |edge: &&Edge| differ.iter().all(|name| step_of(name) >= step_of(&edge.to));
         if let Some(Edge { from, to, operation }) =
-            dataflow.iter().find(|edge| differ.contains(edge.to.as_str()))
+            dataflow.iter().find(|edge| differ.contains(edge.to.as_str())).filter(is_first)
         {
             let agrees = match self.tensors.iter().any(|tensor| tensor.name == *from) {
                 true => format!("{from} agrees: "),
@@ -90,4 +93,9 @@ impl Comparison {
             None => format!("{name} is the first to differ"),
         }
     }
+}
+
+/// Returns the step of a tensor, counted from 1, as its name tells it.
+fn step_of(name: &str) -> u32 {
+    split_step(name).and_then(|(step, _)| step.parse().ok()).unwrap_or(1)
 }

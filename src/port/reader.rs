@@ -26,6 +26,10 @@ impl Flat {
     pub(super) fn read(json: &[u8], tied: impl Fn(&str) -> String) -> Result<Flat> {
         let exported = schema::Exported::read(json)?;
         let schema::GraphModule { graph, signature, module_call_graph } = exported.graph_module;
+        ensure!(
+            signature.output_specs.iter().all(schema::OutputSpec::is_returned),
+            "the program was decomposed, so that it returns what its buffers become: port it before run_decompositions()"
+        );
         let mut reader = Reader {
             flat: Flat {
                 values: Vec::new(),

@@ -21,7 +21,7 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
 use indexmap::IndexMap;
-use tch::{Device, Tensor};
+use tch::{Device, Tensor, no_grad};
 
 use crate::torch::Value;
 use graph::{Graph, Results, Slot};
@@ -29,7 +29,7 @@ use guards::Guard;
 use inputs::UserInput;
 use interpreter::run;
 pub(crate) use operators::Computed;
-use schema::{Exported, InputSpec};
+use schema::{Exported, InputSpec, OutputSpec};
 
 /// A program that `torch.export` wrote, with its parameters and buffers.
 ///
@@ -50,6 +50,8 @@ pub struct Program {
     graph: Graph,
     /// What stands in the place of each input of the graph.
     inputs: Vec<Input>,
+    /// What each output of the graph is.
+    outputs: Vec<Output>,
     user_inputs: Vec<UserInput>,
     guards: Vec<Guard>,
     parameters: IndexMap<String, Tensor>,
@@ -67,6 +69,16 @@ enum Input {
     User(usize),
     /// A number that the program was exported with, which nothing in the graph needs any more.
     Unused,
+}
+
+/// What an output of the graph is.
+#[derive(Debug)]
+enum Output {
+    Returned,
+    /// The new value of a buffer.
+    Buffer(String),
+    /// The new value of the n-th tensor that the user gives.
+    Input(usize),
 }
 
 /// A tensor of a program that a file has beside the graph.
@@ -115,6 +127,7 @@ impl Program {
         let mut program = Program {
             graph: Graph::empty(),
             inputs: Vec::new(),
+            outputs: Vec::new(),
             user_inputs: Vec::new(),
             guards: Vec::new(),
             parameters: IndexMap::new(),
@@ -160,6 +173,24 @@ impl Program {
             exported.guards_code.iter().filter_map(|code| Guard::read(code, &names).transpose());
         program.guards = guards.collect::<Result<_>>()?;
         program.graph = Graph::new(exported.graph_module.graph)?;
+        for spec in exported.graph_module.signature.output_specs {
+            program.outputs.push(match spec {
+                OutputSpec::UserOutput {} | OutputSpec::LossOutput {} => Output::Returned,
+                OutputSpec::BufferMutation { buffer_name: name } => {
+                    ensure!(program.buffers.contains_key(&name), "there is no buffer {name}");
+                    Output::Buffer(name)
+                }
+                OutputSpec::UserInputMutation { user_input_name: name } => {
+                    let at = program.user_inputs.iter().position(|input| input.name == name);
+                    Output::Input(at.with_context(|| format!("there is no input {name}"))?)
+                }
+            });
+        }
+        let (returns, listed) = (program.graph.outputs.len(), program.outputs.len());
+        ensure!(
+            returns == listed,
+            "the graph returns {returns} values, and its signature lists {listed}"
+        );
         let (takes, given) = (program.graph.inputs.len(), program.inputs.len());
         ensure!(takes == given, "the graph takes {takes} values, and its signature lists {given}");
         Ok(program)
@@ -283,11 +314,22 @@ impl Program {
             tensor.map_or(Value::None, |tensor| Value::Tensor(tensor.shallow_clone()))
         });
         let outputs = run(&self.graph, inputs.collect(), watch)?;
-        let tensor = |value| match value {
-            Value::Tensor(tensor) => Some(tensor),
-            _ => None,
-        };
-        Ok(outputs.into_iter().filter_map(tensor).collect())
+        let mut returned = Vec::new();
+        for (value, output) in outputs.into_iter().zip(&self.outputs) {
+            let Value::Tensor(tensor) = value else { continue };
+            let written = match output {
+                Output::Returned => {
+                    returned.push(tensor);
+                    continue;
+                }
+                Output::Buffer(name) => self.buffers.get(name),
+                Output::Input(at) => given.get(*at),
+            };
+            if let Some(written) = written {
+                no_grad(|| written.shallow_clone().f_copy_(&tensor).map(drop))?;
+            }
+        }
+        Ok(returned)
     }
 
     /// Lets the operators that make tensors make them on a device.

@@ -283,8 +283,7 @@ pub(crate) struct Hint {
 #[derive(Deserialize)]
 pub(crate) struct Signature {
     pub(crate) input_specs: Vec<InputSpec>,
-    #[serde(rename = "output_specs")]
-    _output_specs: Vec<OutputSpec>,
+    pub(crate) output_specs: Vec<OutputSpec>,
 }
 
 #[derive(Deserialize)]
@@ -297,11 +296,19 @@ pub(crate) enum InputSpec {
     ConstantInput {},
 }
 
-/// What the outputs are: nothing but what `forward` returns. A program whose buffers are outputs was decomposed for
-/// inference, and is refused.
+/// What the outputs are. Those of a program that was decomposed are also what its buffers and inputs become.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum OutputSpec {
+pub(crate) enum OutputSpec {
     UserOutput {},
     LossOutput {},
+    BufferMutation { buffer_name: String },
+    UserInputMutation { user_input_name: String },
+}
+
+impl OutputSpec {
+    /// Returns whether `forward` returns it.
+    pub(crate) fn is_returned(&self) -> bool {
+        matches!(self, OutputSpec::UserOutput {} | OutputSpec::LossOutput {})
+    }
 }

@@ -21,6 +21,8 @@ pub(super) struct Described {
     calls: HashMap<u32, Vec<usize>>,
     /// The calls of each backward pass, counted from 1, by the step; without an entry one pass begins at all.
     backwards: HashMap<u32, Vec<Vec<usize>>>,
+    /// The calls that were made without gradients, counted from 1, by the step.
+    without_gradients: HashMap<u32, Vec<usize>>,
     /// The names of parameters and buffers that are another one.
     pub(super) tied: HashMap<String, String>,
     pub(super) optimizers: Vec<RecordedOptimizer>,
@@ -91,6 +93,8 @@ struct Programs {
     calls: HashMap<u32, Vec<usize>>,
     #[serde(default)]
     backwards: HashMap<u32, Vec<Vec<usize>>>,
+    #[serde(default)]
+    without_gradients: HashMap<u32, Vec<usize>>,
     tied: HashMap<String, String>,
     #[serde(default)]
     kept: HashMap<u32, HashSet<String>>,
@@ -121,7 +125,8 @@ impl Described {
     pub(super) fn of(case: &Case) -> Result<Described> {
         let run = case.trace.run::<Run>()?.context("no metadata that says what was run")?;
         let optimizers = run.optimizer.into_iter().chain(run.optimizers.into_values()).collect();
-        let Programs { first, more, calls, backwards, tied, kept, stepped } = run.program;
+        let Programs { first, more, calls, backwards, without_gradients, tied, kept, stepped } =
+            run.program;
         let programs = [first].into_iter().chain(more).map(Written::read);
         let programs = programs.collect::<Result<Vec<_>>>()?;
         for steps in stepped.iter().flatten() {
@@ -139,6 +144,7 @@ impl Described {
             programs,
             calls,
             backwards,
+            without_gradients,
             tied,
             optimizers,
             kept,
@@ -205,6 +211,11 @@ impl Described {
     pub(super) fn backwards(&self, step: u32, calls: usize) -> Vec<Vec<usize>> {
         let one = || vec![(1..=calls).collect()];
         self.backwards.get(&step).cloned().unwrap_or_else(one)
+    }
+
+    /// Returns whether a call of the model was made where gradients are on.
+    pub(super) fn has_gradients(&self, step: u32, call: &Call) -> bool {
+        !self.without_gradients.get(&step).is_some_and(|calls| calls.contains(&call.number))
     }
 
     /// Returns whether a step adds to the gradient that a parameter has of earlier steps.

@@ -95,11 +95,10 @@ impl Training {
             }
             let full = |name: &str| format!("grad/{}", call.name(name));
             let names = described.programs[call.program].outputs().collect::<Vec<_>>();
-            let differentiates = names.iter().any(|name| recorded(&full(name)));
-            goes_backward |= differentiates;
+            goes_backward |= names.iter().any(|name| recorded(&full(name)));
             let mut begins = HashMap::new();
             let mut hand_over = |name: &str, output: &Tensor| -> Result<()> {
-                if differentiates && output.requires_grad() && recorded(&full(name)) {
+                if output.requires_grad() && recorded(&full(name)) {
                     let gradient = value(&full(name))?;
                     // Another output can be computed from this one. What the loss itself adds to what comes from there
                     // is not recorded, and the sum is.
@@ -109,7 +108,7 @@ impl Training {
                 recorder.tap(&call.output(name), output)
             };
             let mut run = || forward(call, &given, &mut hand_over);
-            if differentiates {
+            if described.has_gradients(step, call) {
                 run()?
             } else {
                 no_grad(run)?

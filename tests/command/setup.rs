@@ -1,9 +1,12 @@
 //! `scripts/setup` says in one line what is missing, and does nothing twice.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::common::{ROOT, scratch};
 
@@ -69,7 +72,16 @@ impl Machine {
     fn setup_with(&self, variables: &[(&str, &str)]) -> (Option<i32>, String) {
         let mut command = Command::new(self.root.join("scripts/setup"));
         command.env_clear().env("PATH", &self.bin).envs(variables.iter().copied());
-        let output = command.current_dir("/").output().unwrap();
+        command.current_dir("/");
+        // Another test can start a process while a file of this one is open to be written, and holds it for a moment.
+        let output = loop {
+            match command.output() {
+                Err(err) if err.kind() == ErrorKind::ExecutableFileBusy => {
+                    sleep(Duration::from_millis(10))
+                }
+                output => break output.unwrap(),
+            }
+        };
         assert!(output.stdout.is_empty());
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
