@@ -30,7 +30,11 @@ const DTYPES: [(i64, i64, Kind); 17] = [
 /// Returns the number of a dtype in `c10::ScalarType`, and tch's word for it.
 pub(crate) fn dtype(number: i64) -> Result<(i64, Kind)> {
     let found = DTYPES.iter().find(|(known, ..)| *known == number);
-    let &(_, number, kind) = found.with_context(|| format!("dtype {number} is not supported"))?;
+    let unknown = || match number {
+        28 => "torch.uint16 is not supported, which tch has no word for".to_owned(),
+        other => format!("the dtype with the number {other} is not supported"),
+    };
+    let &(_, number, kind) = found.with_context(unknown)?;
     Ok((number, kind))
 }
 
