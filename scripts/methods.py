@@ -28,7 +28,7 @@ TYPES = {
     "impl Into<Option<f64>>": ("F", {"Optional[float]"}),
     "impl DoubleList": ("d", {"List[float]", "Optional[List[float]]"}),
     "bool": ("b", {"bool"}),
-    "S": ("s", {"number"}),
+    "S": ("s", {"number", "Optional[number]"}),
     "&str": ("z", {"str"}),
     "Kind": ("k", {"int"}),
     "impl Into<Option<Kind>>": ("K", {"Optional[int]"}),
@@ -36,6 +36,7 @@ TYPES = {
     "crate::Reduction": ("r", {"int"}),
 }
 OPTIONS = "(Kind, Device)"  # dtype, layout, device and pin_memory
+RENAMED = {"t": "tr"}  # tch's names for operators that are no words in Rust or mean something else
 PLACE = ("dtype", "layout", "device", "pin_memory")
 RESULTS = {"Tensor": "tensor", "Vec<Tensor>": "list", "()": "nothing", "i64": "int", "f64": "float", "bool": "bool"}
 
@@ -105,6 +106,7 @@ def main(folder, path):
         overload = schema.overload_name.lower()
         base, inplace = (name[:-1], "_") if name.endswith("_") and not name.endswith("__") else (name, "")
         base = base.lower()
+        base = RENAMED.get(base, base) if not inplace else base
         names = [f"f_{base}_{overload}{inplace}"] if overload else []
         for candidate in [*names, f"f_{base}{inplace}"]:
             line = candidate in known and matched(schema, known[candidate])
@@ -112,6 +114,9 @@ def main(folder, path):
                 operator = name + ("." + schema.overload_name if overload else "")
                 lines.append(f"{operator}\t{candidate}\t{line}\n")
                 break
+    # It is written by hand in tch.
+    if "pub fn f_copy_(&mut self, src: &Tensor) -> Result<(), TchError>" in Path(folder, "src/wrappers/tensor.rs").read_text():
+        lines.append("copy_\tf_copy_\tself\tsrc:t\tnothing\n")
     Path(path).write_text("".join(sorted(set(lines))))
 
 

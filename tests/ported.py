@@ -268,6 +268,34 @@ class Case(nn.Module):
         return nn.functional.interpolate(self.lib(x)[None, None], size=(5, 7))[0, 0]
 
 
+class Written(nn.Module):
+    """Lines and names that are read with care, and operators of which tch has another method."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.alias = self.encoder
+        self.forward_ = nn.Linear(4, 4)
+        self.größe = nn.Parameter(torch.ones(4))
+        self.drop = nn.Dropout(0.0)
+        self.rnn = nn.GRU(4, 4)
+
+    def forward(self, _x, x):
+        z = self.encoder(_x); y = self.decoder(x)  # noqa: E702
+        parts = [torch.relu(z), torch.tanh(y)]
+        h = self.forward_(parts[0] + parts[1]) * self.größe
+        h = self.drop(h).clamp(-2, 2) - 1 / (h.abs() + 1)
+        h[:, 0] = 0.5
+        h[:, 1:] = x[:, 1:]
+        h = h @ self.größe.diag().t() + h.var() + 3 // (x.abs() + 1)
+        g, _ = self.rnn(h[None])
+        h = self.alias(
+            g[0].masked_fill(
+                x > 0, -1e9),
+        )  # the same layer
+        return {"z": z, "sum": h}
+
+
 class Scaled(nn.Module):
     """What depends on sizes, which two of these modules read."""
 
@@ -363,6 +391,7 @@ def main(folder):
         "tied-maybe": (TiedMaybe(), lambda: (torch.randn(3, 4),), square),
         "stages": (Stages(), lambda: (torch.randn(3, 4),), square),
         "names": (Case(), lambda: (torch.randn(3, 4),), square),
+        "written": (Written(), lambda: (torch.randn(3, 4), torch.randn(3, 4)), lambda y: square(y["z"]) + square(y["sum"])),
         "several": (Several(), lambda: (torch.randn(3, 4), torch.randn(3, 2)), lambda y: square(y["sum"]) + square(y["size"])),
     }
     for name, (model, make, loss_of) in models.items():

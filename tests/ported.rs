@@ -46,7 +46,7 @@ fn recorded(folder: &Path) -> Vec<PathBuf> {
 fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     let folder = scratch("ported");
     let files = recorded(&folder);
-    assert_eq!(files.len(), 19, "{files:?}");
+    assert_eq!(files.len(), 20, "{files:?}");
     share_build(&folder);
     let workspace = folder.join("workspace");
     fs::create_dir(&workspace).unwrap();
@@ -134,7 +134,29 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     let names = source("names/src/lib.rs");
     assert!(names.contains("pub use lib_module::Lib;"), "{names}");
     assert!(names.contains("pub use main_module::Main;"), "{names}");
-    assert!(source("names/src/case_module.rs").contains("pub p_2: Tensor,"));
+    assert!(source("names/src/case_module.rs").contains("pub _p: Tensor,"));
+
+    // Each statement of a line names its own value, and no list or dict names one of its parts.
+    let written = source("written/src/written.rs");
+    for line in [
+        "pub fn forward(&self, _x: &Tensor, x: &Tensor)",
+        "let z = self.encoder.forward(_x);",
+        "let y = self.decoder.forward(x);",
+        "pub encoder: nn::Linear,",
+        "pub forward_: nn::Linear,",
+        "pub größe: Tensor,",
+        ".f_clamp(-2, 2)?",
+        ".f_fill_(0.5)?",
+        ".f_copy_(&slice)?;",
+        ".f_var(true)?",
+        "let h = self.encoder.forward(&",
+        "-1e9",
+    ] {
+        assert!(written.contains(line), "{line} is not in {written}");
+    }
+    for text in ["let parts", "f_dropout", "f_mul_scalar(1)", "operator(", "pub alias", "# "] {
+        assert!(!written.contains(text), "{text} is in {written}");
+    }
 
     // A port with a mistake does not pass.
     for (package, path, right, wrong, says) in [

@@ -36,7 +36,7 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     let (port, proof) = read(&file)?;
     match output {
         None => print(&mut stdout(), format_args!("{}", port.single_file().context(shown)?))?,
-        Some(folder) => port.write_crate(&folder, &proof).context(shown)?,
+        Some(folder) => port.write_crate(&folder, &proof)?,
     }
     Ok(Outcome::Done)
 }

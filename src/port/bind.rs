@@ -1,5 +1,6 @@
 //! The variables of a `forward`: the names of its arguments and values, and the `let` of each.
 
+use super::defaults::Defaults;
 use super::flat::{self, From, Id, Results};
 use super::forward::Writer;
 use super::identifier::{snake, unique};
@@ -22,18 +23,16 @@ impl Writer<'_> {
             let of_value = self.port.flat.values[*id].kind;
             let is_number = of_value != flat::Kind::Tensor;
             let name = match &self.port.flat.values[*id].from {
-                _ if !name.is_empty() && !name.ends_with(|c: char| c.is_ascii_digit()) => {
-                    snake(name)
-                }
-                From::Computed if self.port.name_anywhere(*id).is_some() => {
-                    self.port.name_anywhere(*id).unwrap_or_default()
-                }
-                _ if !name.is_empty() => snake(name),
+                // A part of a list or a tuple has the name of the value, if that has one.
+                _ if !name.is_empty() && !name.contains('.') => snake(name),
                 From::Variable(name) => snake(name.rsplit('.').next().unwrap_or(name)),
                 _ if is_number => self.port.number_name(*id),
                 _ => {
-                    let name = names::in_body(&self.port.tree, self.body, &self.port.flat, *id);
-                    name.map_or_else(|| self.usual_name(), |name| snake(&name))
+                    let own = names::in_body(&self.port.tree, self.body, &self.port.flat, *id);
+                    let own = own.filter(|_| name.is_empty()).map(|name| snake(&name));
+                    let known = own.or_else(|| self.port.name_anywhere(*id));
+                    let part = || (!name.is_empty()).then(|| snake(name));
+                    known.or_else(part).unwrap_or_else(|| self.usual_name())
                 }
             };
             let name = self.unused(&name);
@@ -60,7 +59,13 @@ impl Writer<'_> {
         let mut value = expression.value();
         let is_read = |writer: &Self, id: Id| writer.reads.get(&id).is_some_and(|reads| *reads > 0);
         match results {
-            Results::One(id) if !is_read(self, id) => self.lines += &format!("let _ = {value};\n"),
+            Results::One(id) if expression.kind == Kind::Nothing => self.bind_changed(id, &value),
+            Results::One(id) if !is_read(self, id) => {
+                if value.starts_with("self.") && value.contains(".shallow_clone().f_") {
+                    self.lines += "// The clone is of the same storage.\n";
+                }
+                self.lines += &format!("let _ = {value};\n");
+            }
             Results::One(id) => {
                 let name = self.name(id, &mut value);
                 let mutable = if self.written.contains(&id) { "mut " } else { "" };
@@ -117,6 +122,20 @@ impl Writer<'_> {
         }
     }
 
+    /// Writes a method that changes a tensor and returns nothing: the value is that tensor.
+    fn bind_changed(&mut self, id: Id, value: &str) {
+        let is_read = self.reads.get(&id).is_some_and(|reads| *reads > 0);
+        match value.split_once(".f_copy_(") {
+            Some((tensor, call)) if is_read => {
+                let own = if tensor.ends_with(')') { "" } else { ".shallow_clone()" };
+                let name = self.name(id, &mut String::new());
+                self.lines += &format!("let mut {name} = {tensor}{own};\n{name}.f_copy_({call};\n");
+                self.locals.insert(id, Expression::new(name, Kind::Place, false));
+            }
+            _ => self.lines += &format!("{value};\n"),
+        }
+    }
+
     /// Lets a value have the other name that a later line has for it, as in `residual = x`, where a new value takes its
     /// name. `expression` is that of the new value.
     fn rename(&mut self, name: &str, expression: &mut String) {
@@ -161,12 +180,29 @@ impl Writer<'_> {
             (Some(name), _) => name.clone(),
             (None, flat::Kind::Int | flat::Kind::Float) => self.port.number_name(id),
             (None, flat::Kind::Tensor) => self.port.name_anywhere(id).unwrap_or_else(|| {
+                if let Some(part) = self.part_name(id) {
+                    return part;
+                }
                 let counted = |c: char| c.is_ascii_digit() || c == '_';
                 snake(value.name.trim_end_matches(counted))
             }),
         };
         self.rename(&name, expression);
         self.unused(&name)
+    }
+
+    /// Returns PyTorch's name for one of an operator's several results.
+    fn part_name(&self, id: Id) -> Option<String> {
+        let What::Step(step) = &self.body.items[self.item].what else { return None };
+        let Results::Tuple(ids) = &step.results else { return None };
+        let at = ids.iter().position(|part| *part == id)?;
+        let names = match step.operator.as_str() {
+            "lstm.input" | "gru.input" | "rnn_tanh.input" | "rnn_relu.input" => {
+                ["output", "h_n", "c_n"].map(str::to_owned).to_vec()
+            }
+            operator => Defaults::of(operator).ok()?.results(),
+        };
+        names.get(at).map(|name| snake(name))
     }
 
     /// Returns what a variable is that has a value.

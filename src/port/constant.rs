@@ -3,9 +3,11 @@
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
-use super::identifier::snake;
+use super::identifier::file_name;
 use super::rust::{float, named};
 
+/// The number of float32 in PyTorch's schema of programs.
+const FLOAT: i64 = 7;
 /// The largest constant that is written into the source.
 const MAX_ELEMENTS: usize = 256;
 
@@ -15,6 +17,8 @@ pub(super) struct Constant {
     pub(super) expression: String,
     /// The file beside the source that it reads, and what it holds.
     pub(super) file: Option<(String, Vec<u8>)>,
+    /// The number that it is, if it is one of float32.
+    single: Option<f32>,
 }
 
 /// Constants are the same whatever their files are called.
@@ -36,18 +40,28 @@ impl Constant {
     /// # Errors
     /// Returns an error if its dtype is not supported.
     pub(super) fn new(name: &str, tensor: &Tensor) -> Result<Constant> {
-        if tensor.numel() <= MAX_ELEMENTS {
-            return Ok(Constant { expression: expression(tensor)?, file: None });
-        }
         let (kind, sizes) = (tensor.f_kind()?, tensor.size());
+        if tensor.numel() <= MAX_ELEMENTS {
+            let is_one = kind == Kind::Float && sizes.is_empty();
+            let single = if is_one { Some(f32::try_from(tensor)?) } else { None };
+            return Ok(Constant { expression: expression(tensor)?, file: None, single });
+        }
         let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
         let mut bytes = vec![0; tensor.numel() * kind.elt_size_in_bytes()];
         tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-        let file = format!("{}.bin", snake(name));
+        let file = format!("{}.bin", file_name(name));
         let expression = format!(
             "Tensor::f_from_data_size(include_bytes!({file:?}), &{sizes:?}, Kind::{kind:?})"
         );
-        Ok(Constant { expression, file: Some((file, bytes)) })
+        Ok(Constant { expression, file: Some((file, bytes)), single: None })
+    }
+
+    /// Returns the number that fills a tensor with this constant, by the tensor's dtype in PyTorch's schema of programs.
+    pub(super) fn number(&self, dtype: Option<i64>) -> Option<f64> {
+        let single = self.single.filter(|single| single.is_finite())?;
+        // The shortest decimal number of a float32 is another double than it, and the same float32.
+        let short = format!("{single:?}").parse().ok();
+        if dtype == Some(FLOAT) { short } else { Some(f64::from(single)) }
     }
 }
 

@@ -17,6 +17,14 @@ impl Defaults {
         Ok(Defaults(schema(&name, &overload)?))
     }
 
+    /// Lists the names of what the operator returns, if it has several results with names.
+    pub(super) fn results(&self) -> Vec<String> {
+        let results = self.0.rsplit_once("-> (").map_or("", |(_, results)| results);
+        let name = |part: &str| part.trim().split_once(' ').map(|(_, name)| name.to_owned());
+        let names = results.trim_end_matches(')').split(',').map(name);
+        names.collect::<Option<Vec<_>>>().unwrap_or_default()
+    }
+
     /// Returns the default of an argument, which a schema has as in `int[2] stride=1`.
     pub(super) fn of_argument(&self, name: &str) -> Option<Argument> {
         let arguments = self.0.split(") ->").next()?.split_once('(')?.1;

@@ -230,6 +230,16 @@ impl Flat {
         })
     }
 
+    /// Returns the name of what the user gives: that of `forward`'s argument, or if that is not known the graph's.
+    pub(super) fn input_name(&self, id: Id) -> &str {
+        let arguments = self.signatures.get("").map(|of_root| &of_root.inputs[..]);
+        let argument = arguments.unwrap_or_default().iter().find(|(_, known)| *known == id);
+        let argument = argument.map(|(name, _)| name.as_str());
+        // The parts of a list or a dict have names in the graph that are no longer.
+        let argument = argument.filter(|name| !name.is_empty() && !name.contains('.'));
+        argument.unwrap_or(&self.values[id].name)
+    }
+
     /// Gives the constants other names.
     pub(super) fn rename_constants(&mut self, name: impl Fn(&str) -> String) {
         for value in &mut self.values {

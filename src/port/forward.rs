@@ -15,7 +15,7 @@ use super::class::Class;
 use super::fields;
 use super::flat::{self, Id, Results};
 use super::identifier::snake;
-use super::names::{self, computed_by, read_by};
+use super::names::{self, read_by};
 use super::operator::{Scope, Written};
 use super::python;
 use super::rust::{Expression, Kind};
@@ -48,6 +48,7 @@ pub(super) fn forward(port: &Port, class: &Class) -> Result<Forward> {
         pending: Vec::new(),
         unwritten: String::new(),
         lines: String::new(),
+        comments: String::new(),
         inserted: 0,
         begins: (0, 0),
         item: 0,
@@ -84,6 +85,8 @@ pub(super) struct Writer<'a> {
     /// An expression that is written after the values that are kept.
     pub(super) unwritten: String,
     pub(super) lines: String,
+    /// The comments that were written last.
+    comments: String,
     /// How much was written into lines that were there already.
     pub(super) inserted: usize,
     /// How long the lines were where the present one begins, and how much was inserted until then.
@@ -146,50 +149,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes items that autograd does not record as a block.
-    fn without_grad(&mut self, range: Range<usize>) -> Result<()> {
-        self.flush();
-        let before = std::mem::take(&mut self.lines);
-        self.lines(range.clone())?;
-        self.flush();
-        let inner = std::mem::replace(&mut self.lines, before);
-        let items = &self.body.items[range];
-        let computed = items.iter().flat_map(|item| computed_by(item, self.bodies()));
-        let returned = computed.filter(|id| self.reads.get(id).is_some_and(|reads| *reads > 0));
-        let returned = returned.collect::<Vec<_>>();
-        let mut values = Vec::new();
-        for id in &returned {
-            values.push(self.locals.get(id).map_or_else(String::new, |local| match local.kind {
-                Kind::Place if !local.text.contains(['[', '.']) => local.text.clone(),
-                _ => local.owned(),
-            }));
-        }
-        let mut names = Vec::new();
-        for id in returned {
-            let inner = self.locals.remove(&id).map(|local| local.text).unwrap_or_default();
-            let name = self.wanted.get(&id).cloned().unwrap_or(inner);
-            let name = self.unused(&name);
-            let mutable = if self.written.contains(&id) { "mut " } else { "" };
-            names.push(format!("{mutable}{name}"));
-            self.locals.insert(id, Expression::new(name, Kind::Place, false));
-        }
-        let tuple = |parts: &[String]| match parts {
-            [one] => one.clone(),
-            _ => format!("({})", parts.join(", ")),
-        };
-        let (names, values) = (tuple(&names), tuple(&values));
-        // The last value needs no name.
-        let last = format!("let {values} = ");
-        let inner = match inner.rfind(&last).filter(|at| inner[*at..].matches(";\n").count() == 1) {
-            Some(at) => inner[..at].to_owned() + inner[at + last.len()..].trim_end_matches(";\n"),
-            None => inner + &values,
-        };
-        self.lines +=
-            &format!("let {names} = {{\nlet _guard = tch::no_grad_guard();\n{inner}\n}};\n");
-        Ok(())
-    }
-
-    fn lines(&mut self, range: Range<usize>) -> Result<()> {
+    pub(super) fn lines(&mut self, range: Range<usize>) -> Result<()> {
         for names::Line { items: group, sources } in names::lines(self.body, range) {
             let (before, inserted) = (self.lines.len(), self.inserted);
             self.begins = (before, inserted);
@@ -226,8 +186,13 @@ impl Writer<'_> {
             let is_own = !self.body.class.starts_with("torch.");
             if is_own && (self.lines.len() > before || is_result) {
                 let comment = |source: &&str| format!("// {}\n", python::shown(source));
-                let comments = sources.iter().map(comment).collect::<String>();
-                self.lines.insert_str(before, &comments);
+                let statements = sources.iter().filter(|source| python::is_statement(source));
+                let comments = statements.map(comment).collect::<String>();
+                // The lines of one statement can have several parts of it between them.
+                if !comments.is_empty() && comments != self.comments {
+                    self.lines.insert_str(before, &comments);
+                    self.comments = comments;
+                }
             }
         }
         Ok(())
@@ -266,13 +231,14 @@ impl Writer<'_> {
             (_, Some(written)) => {
                 let port = self.port;
                 let expression = written.expression(&port.flat, self);
-                let module = &self.body.module;
+                let module = match &*self.body.module {
+                    "" => "the model".to_owned(),
+                    name => format!("the module {name:?}"),
+                };
                 expression.with_context(|| {
                     let operator = written.operator();
                     let line = item.source();
-                    format!(
-                        "the operator {operator} of the module {module:?}, in the line `{line}`"
-                    )
+                    format!("the operator {operator} of {module}, in the line `{line}`")
                 })?
             }
             (What::Call(call), None) => self.call(*call)?,

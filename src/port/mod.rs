@@ -22,6 +22,7 @@ mod layers;
 mod methods;
 mod modes;
 mod names;
+mod no_grad;
 mod operator;
 mod optional;
 mod outline;
@@ -32,6 +33,8 @@ mod runs;
 mod rust;
 mod rustfmt;
 mod scope;
+mod shared;
+mod simple;
 mod sizes;
 mod source;
 mod tree;
@@ -46,7 +49,7 @@ use crate::program::Program;
 use crate::torch::libtorch_version;
 use class::{Class, Classes};
 use constant::Constant;
-use flat::{Argument, Flat, Id};
+use flat::{Argument, Flat, From, Id};
 use methods::Methods;
 use modes::unite;
 pub use package::Proof;
@@ -154,7 +157,8 @@ impl Port {
         Port::of(flat, written, Mode::Both)
     }
 
-    fn of(flat: Flat, constants: HashMap<String, Constant>, mode: Mode) -> Result<Port> {
+    fn of(mut flat: Flat, constants: HashMap<String, Constant>, mode: Mode) -> Result<Port> {
+        fill_with_numbers(&mut flat, &constants);
         let (methods, tch) = Methods::of_libtorch(&libtorch_version()?)?;
         let mut inlined = HashSet::new();
         loop {
@@ -196,9 +200,11 @@ impl Port {
         &self.classes.classes[self.classes.of_body[last]]
     }
 
-    /// Returns the name that a value has in any of the bodies, the innermost first.
+    /// Returns the name that a value has in any of the bodies, the innermost first of those that are not PyTorch's own.
     fn name_anywhere(&self, id: Id) -> Option<String> {
-        self.names.iter().find_map(|names| names.get(&id).cloned())
+        let bodies = self.names.iter().zip(&self.tree.bodies);
+        let own = bodies.filter(|(_, body)| !body.class.starts_with("torch."));
+        own.map(|(names, _)| names).find_map(|names| names.get(&id).cloned())
     }
 
     /// Returns a name for a number that is computed from sizes.
@@ -210,6 +216,20 @@ impl Port {
             Some(Argument::Int(dimension)) => format!("size_{}", dimension.unsigned_abs()),
             _ if self.flat.values[id].kind == flat::Kind::Float => "factor".to_owned(),
             _ => "n".to_owned(),
+        }
+    }
+}
+
+/// Lets a tensor be filled with a number where the program has a constant of one element.
+fn fill_with_numbers(flat: &mut Flat, constants: &HashMap<String, Constant>) {
+    for step in flat.steps.iter_mut().filter(|step| step.operator == "fill_.Tensor") {
+        let [(_, Argument::Value(filled)), (_, value)] = &mut step.arguments[..] else { continue };
+        let [id] = value.ids()[..] else { continue };
+        let From::Constant(name) = &flat.values[id].from else { continue };
+        let dtype = flat.values[*filled].meta.as_ref().map(|meta| meta.dtype);
+        if let Some(number) = constants.get(name).and_then(|constant| constant.number(dtype)) {
+            *value = Argument::Float(number);
+            "fill_.Scalar".clone_into(&mut step.operator);
         }
     }
 }

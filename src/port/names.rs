@@ -135,8 +135,43 @@ fn is_choice(item: &Item) -> bool {
     matches!(&item.what, What::Step(step) if step.is_choice())
 }
 
+/// Finds the names that a line of several statements has for what its items compute: only the item that is the outermost
+/// call of a statement has its name.
+fn assigned_by_statements(
+    tree: &Tree,
+    body: &Body,
+    line: Range<usize>,
+    statements: &[&str],
+) -> Vec<(Id, String)> {
+    let mut found = Vec::new();
+    let mut rest = line;
+    for statement in statements {
+        let Some(called) = python::outermost(statement) else { continue };
+        let Some(at) = rest.clone().find(|at| is_called(tree, body, *at, called)) else { continue };
+        rest.start = at + 1;
+        let (names, ids) =
+            (python::assigned(statement), computed_by(&body.items[at], &tree.bodies));
+        if names.len() == ids.len() {
+            found.extend(ids.into_iter().zip(names.iter().map(|name| snake(name))));
+        }
+    }
+    found
+}
+
+/// Returns whether Python calls what an item computes by a name, such as `fc1` or `relu`.
+fn is_called(tree: &Tree, body: &Body, at: usize, name: &str) -> bool {
+    match &body.items[at].what {
+        What::Step(step) => step.operator.split('.').next() == Some(name),
+        What::Call(call) => tree.bodies[*call].module.rsplit('.').next() == Some(name),
+    }
+}
+
 /// Finds the names that a line has for what its items compute.
 fn assigned_by(tree: &Tree, body: &Body, line: Range<usize>, source: &str) -> Vec<(Id, String)> {
+    let statements = python::statements(source);
+    if statements.len() > 1 {
+        return assigned_by_statements(tree, body, line, &statements);
+    }
     let mut names = python::assigned(source);
     let items = &body.items[line.clone()];
     let later = body.items[line.end..].iter();
@@ -176,6 +211,11 @@ pub(super) fn in_body(tree: &Tree, body: &Body, flat: &Flat, id: Id) -> Option<S
         let mut read = read_by(item, &tree.bodies);
         read.retain(|id| !matches!(flat.values[*id].from, From::Variable(_)));
         read.dedup();
+        if let What::Step(step) = &item.what
+            && let Some(name) = in_list(step, item, id)
+        {
+            return Some(name);
+        }
         item.frames.iter().find_map(|frame| match read[..] {
             [one] if one == id => python::only_operand(&frame.source).map(str::to_owned),
             [a, b] if a == id || b == id => {
@@ -185,6 +225,17 @@ pub(super) fn in_body(tree: &Tree, body: &Body, flat: &Flat, id: Id) -> Option<S
             _ => None,
         })
     })
+}
+
+/// Returns the name that a line has for a part of a list, such as `b` in `torch.cat([a, b], 1)`.
+fn in_list(step: &Step, item: &Item, id: Id) -> Option<String> {
+    let (_, list) = step.arguments.iter().find(|(_, list)| matches!(list, Argument::List(_)))?;
+    let at = list.ids().iter().position(|part| *part == id)?;
+    let base = step.operator.split('.').next().unwrap_or_default();
+    let given = python::given_to(item.source(), base)?;
+    let name =
+        given.get(at).filter(|name| given.len() == list.ids().len() && python::is_identifier(name));
+    name.map(|name| (*name).to_owned())
 }
 
 /// Replaces a variable in an expression of Rust.

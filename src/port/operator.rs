@@ -6,6 +6,7 @@ use super::defaults::Defaults;
 use super::flat::{self, Argument, Flat, Id, Int, Step};
 use super::methods::{Method, Methods};
 use super::rust::{Expression, Kind, float, kind};
+use super::simple::simplify;
 
 /// What an operator's arguments are in the source that is being written.
 pub(super) trait Scope {
@@ -31,13 +32,6 @@ pub(super) struct Written {
     pub(super) step: Step,
 }
 
-/// PyTorch's name for an operator that it has under a better known one.
-const SAME: [(&str, &str); 4] = [
-    ("__and__.Tensor", "bitwise_and.Tensor"),
-    ("__or__.Tensor", "bitwise_or.Tensor"),
-    ("__xor__.Tensor", "bitwise_xor.Tensor"),
-    ("_unsafe_view", "reshape"),
-];
 /// Arguments that decide where a tensor lies, which its other arguments do as well.
 const OF_PLACE: [&str; 4] = ["layout", "device", "pin_memory", "non_blocking"];
 
@@ -45,30 +39,15 @@ impl Written {
     /// Finds how an operator is written.
     pub(super) fn new(step: &Step, flat: &Flat, methods: &Methods) -> Result<Written> {
         let mut step = step.clone();
-        if let Some((_, same)) = SAME.iter().find(|(name, _)| *name == step.operator) {
-            (*same).clone_into(&mut step.operator);
-        }
+        simplify(&mut step, methods);
         let given = |step: &Step, name: &str| {
             step.arguments.iter().find(|(known, _)| known == name).map(|(_, a)| a.clone())
         };
-        // tch needs factors where an operator takes either these or sizes, and has another one for sizes.
-        if let (Some(base), None | Some(Argument::None), Some(Argument::Ints(_))) = (
-            step.operator.strip_suffix(".vec"),
-            given(&step, "scale_factors"),
-            given(&step, "output_size"),
-        ) && methods.find(base).is_some()
-        {
-            step.operator = base.to_owned();
-            step.arguments.retain(|(name, _)| name != "scale_factors");
-            for (name, _) in step.arguments.iter_mut().filter(|(name, _)| name == "input") {
-                "self".clone_into(name);
-            }
-        }
         // `x + 1` is an addition of a tensor in a program, and of a number in tch.
         if given(&step, "other").is_some_and(|other| is_number(&other, flat)) {
             let (base, overload) = step.operator.split_once('.').unwrap_or((&step.operator, ""));
             let scalar = match overload {
-                "Tensor" => format!("{base}.Scalar"),
+                "Tensor" | "" => format!("{base}.Scalar"),
                 "Tensor_mode" => format!("{base}.Scalar_mode"),
                 "self" => format!("{base}.ScalarOther"),
                 _ => step.operator.clone(),
@@ -143,11 +122,17 @@ impl Written {
         let Some(method) = self.method else { return self.by_name(scope) };
         let mut receiver = "Tensor::".to_owned();
         if let Some(name) = method.receiver {
-            let id = self.value(name)?;
-            receiver = if Written::writes(&self.step) {
-                scope.receiver_to_write(id)
-            } else {
-                scope.read(id).value()
+            let number = self.step.arguments.iter().find(|(known, _)| known == name);
+            let number = number.map(|(_, number)| number).filter(|number| is_number(number, flat));
+            receiver = match number {
+                // Python makes a tensor of it.
+                Some(number) => {
+                    let text = self.argument(name, 's', number, false, flat, scope)?;
+                    let is_int = text.parse::<i64>().is_ok();
+                    format!("Tensor::from({text}{})", if is_int { "i64" } else { "" })
+                }
+                None if Written::writes(&self.step) => scope.receiver_to_write(self.value(name)?),
+                None => scope.read(self.value(name)?).value(),
             };
             receiver.push('.');
         }
@@ -165,7 +150,11 @@ impl Written {
             let is_int = has_float && *code == 's' && !is_float(argument, flat);
             texts.push(if is_int { as_float(&text) } else { text });
         }
-        let kind = if method.returns == "tensor" { Kind::New } else { Kind::Several };
+        let kind = match method.returns {
+            "tensor" => Kind::New,
+            "nothing" => Kind::Nothing,
+            _ => Kind::Several,
+        };
         let text = format!("{receiver}{}({})", method.name, texts.join(", "));
         Ok(Expression::new(text, kind, true))
     }

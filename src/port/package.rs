@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tempfile::TempDir;
 
 use super::identifier::{is_keyword, snake};
@@ -64,7 +64,8 @@ impl Port {
         if needs_call {
             text += &format!("\n{CALL}");
         }
-        formatted(&format!("{}{text}", imports(&text, &[])), Path::new("."))
+        let lints = lints(sources.iter());
+        formatted(&format!("{lints}{}{text}", imports(&text, &[])), Path::new("."))
     }
 
     /// Writes a crate into a new folder: the model, the test that proves it, and what they need.
@@ -83,15 +84,17 @@ impl Port {
         };
         ensure!(parent.is_dir(), "there is no folder {}", parent.display());
         let unfinished = TempDir::with_prefix_in(".tch-parity.", parent);
-        let unfinished =
-            unfinished.with_context(|| format!("cannot write into {}", parent.display()))?;
+        // Its own message names a folder that nobody knows.
+        let unfinished = unfinished
+            .map_err(|err| anyhow!("cannot write into {}: {}", parent.display(), err.kind()))?;
         let into = unfinished.path();
         let write = |path: &str, text: &str| {
             let path = into.join(path);
             fs::create_dir_all(path.parent().unwrap_or(into))?;
             fs::write(&path, text).with_context(|| path.display().to_string())
         };
-        let sources = self.sources()?;
+        let (Proof::Case { file, .. } | Proof::Program(file)) = proof;
+        let sources = self.sources().with_context(|| file.display().to_string())?;
         let needs_call = sources.iter().any(|source| source.needs_call);
         for (path, text) in self.source_files(&sources, needs_call) {
             write(&path, &formatted(&text, into)?)?;
@@ -113,7 +116,6 @@ impl Port {
         let config = format!("[env]\nLIBTORCH = {{ value = {libtorch:?}, relative = false }}\n");
         write(".cargo/config.toml", &config)?;
         write("README.md", &self.readme(&name, proof))?;
-        let (Proof::Case { file, .. } | Proof::Program(file)) = proof;
         let to = into.join(file_name(proof));
         fs::copy(file, to).with_context(|| file.display().to_string())?;
         let finished = unfinished.keep();
@@ -133,10 +135,10 @@ impl Port {
             if needs_call {
                 text += &format!("\n{CALL}");
             }
-            let imports = imports(&text, &[]);
-            return vec![("src/lib.rs".to_owned(), format!("{about}{imports}{text}"))];
+            let (lints, imports) = (lints([one].into_iter()), imports(&text, &[]));
+            return vec![("src/lib.rs".to_owned(), format!("{about}{lints}{imports}{text}"))];
         }
-        let mut lib = about;
+        let mut lib = about + lints(sources.iter());
         for Source { file, .. } in sources {
             lib += &format!("mod {file};\n");
         }
@@ -322,6 +324,16 @@ fn package_name(name: &str) -> String {
         && !is_keyword(&library)
         && !CRATES.contains(&library.as_str());
     if usable { name.to_owned() } else { format!("model-{name}") }
+}
+
+/// Lets names be of other letters than those of ASCII, where a source has such, without a warning that they look like
+/// these.
+fn lints<'a>(mut sources: impl Iterator<Item = &'a Source>) -> &'static str {
+    let is_code = |line: &&str| !line.trim_start().starts_with("//");
+    match sources.any(|source| source.text.lines().filter(is_code).any(|line| !line.is_ascii())) {
+        true => "#![allow(mixed_script_confusables, confusable_idents, uncommon_codepoints)]\n\n",
+        false => "",
+    }
 }
 
 /// Writes the `use` lines of what a source names.

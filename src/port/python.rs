@@ -34,17 +34,59 @@ pub(super) fn frames(trace: &str) -> Vec<Vec<Frame>> {
     forwards
 }
 
-/// Returns a line as a comment shows it, without what it says to tools: of a statement of several lines, a program has
+/// The longest line that is shown.
+const MAX_LINE: usize = 110;
+
+/// Returns a line, or its beginning if it is long.
+pub(super) fn cut(line: &str) -> String {
+    match line.char_indices().nth(MAX_LINE) {
+        Some((at, _)) => format!("{} …", line[..at].trim_end()),
+        None => line.to_owned(),
+    }
+}
+
+/// Returns whether a line is a statement, or the beginning of one, and not a part of a call that begins above it.
+pub(super) fn is_statement(source: &str) -> bool {
+    let source = without_comment(source);
+    let mut depth = 0_i32;
+    let closes = source.chars().any(|c| {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            _ => {}
+        }
+        depth < 0
+    });
+    // What has a comma outside of brackets and assigns or returns nothing is a list of arguments.
+    let is_list = !assigns(source) && !source.starts_with("return ") && parts(source).len() > 1;
+    let starts = ["for ", "with ", "def ", "lambda "];
+    !closes && (!is_list || starts.iter().any(|start| source.starts_with(start)))
+}
+
+/// Returns a line without the comment at its end.
+fn without_comment(source: &str) -> &str {
+    let mut quote = None;
+    let comment = source.char_indices().find(|(_, c)| {
+        match (quote, c) {
+            (Some(open), c) if open == *c => quote = None,
+            (None, '\'' | '"') => quote = Some(*c),
+            _ => {}
+        }
+        *c == '#' && quote.is_none()
+    });
+    source[..comment.map_or(source.len(), |(at, _)| at)].trim_end()
+}
+
+/// Returns a line as a comment shows it, without Python's own comment: of a statement of several lines, a program has
 /// the first.
 pub(super) fn shown(source: &str) -> String {
-    let for_tools = ["  # noqa", "  # type:"].iter().filter_map(|start| source.find(start)).min();
-    let source = &source[..for_tools.unwrap_or(source.len())];
+    let source = cut(without_comment(source));
     match source.chars().last() {
         Some('(') => format!("{source}…)"),
         Some('[') => format!("{source}…]"),
         Some('{') => format!("{source}…}}"),
         Some(',') => format!("{source} …"),
-        _ => source.to_owned(),
+        _ => source,
     }
 }
 
@@ -52,6 +94,11 @@ pub(super) fn shown(source: &str) -> String {
 /// none of what is no simple assignment.
 pub(super) fn assigned(source: &str) -> Vec<String> {
     let Some(at) = assignment(source) else { return Vec::new() };
+    // A list, a dict or a tuple of values is none of them.
+    let right = source[at + 1..].trim_start();
+    if right.starts_with(['[', '{']) || !source[..at].contains(',') && parts(right).len() > 1 {
+        return Vec::new();
+    }
     let left = source[..at].trim_end_matches(['+', '-', '*', '/', '@', '%', '&', '|', '^']);
     // The last of `a = b = c` is the first.
     let names = left.trim().trim_matches(['(', ')', '[', ']']).split(',');
@@ -62,6 +109,55 @@ pub(super) fn assigned(source: &str) -> Vec<String> {
     };
     let names = names.filter(|part| !part.trim().is_empty()).map(name).collect::<Option<Vec<_>>>();
     names.unwrap_or_default()
+}
+
+/// Lists the statements of a line.
+pub(super) fn statements(source: &str) -> Vec<&str> {
+    let mut quote = None;
+    let mut depth = 0;
+    let statements = without_comment(source).split(|c| {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '\'' | '"') => quote = Some(c),
+            (None, '(' | '[' | '{') => depth += 1,
+            (None, ')' | ']' | '}') => depth -= 1,
+            _ => {}
+        }
+        c == ';' && depth == 0 && quote.is_none()
+    });
+    statements.map(str::trim).filter(|statement| !statement.is_empty()).collect()
+}
+
+/// Returns the name of the outermost call that a statement assigns, such as `view` of `y = self.fc(x).view(2, 3)`, or
+/// the operator's that its arithmetic is.
+pub(super) fn outermost(statement: &str) -> Option<&str> {
+    let right = expression(statement);
+    let mut depth = 0;
+    let (mut last_call, mut sum, mut product) = (None, None, None);
+    let mut before = ' ';
+    for (at, c) in right.char_indices() {
+        // A sign is no operator.
+        let is_operand = before.is_alphanumeric() || matches!(before, '_' | ')' | ']');
+        match c {
+            '(' if depth == 0 => last_call = Some(at),
+            '+' if depth == 0 && is_operand => sum = Some("add"),
+            '-' if depth == 0 && is_operand => sum = Some("sub"),
+            '*' if depth == 0 && is_operand => product = Some("mul"),
+            '/' if depth == 0 && is_operand => product = Some("div"),
+            '@' if depth == 0 && is_operand => product = Some("matmul"),
+            _ => {}
+        }
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            _ => {}
+        }
+        before = if c == ' ' { before } else { c };
+    }
+    sum.or(product).or_else(|| {
+        let called = &right[..last_call.filter(|_| right.ends_with(')'))?];
+        called.rsplit('.').next().filter(|name| is_identifier(name))
+    })
 }
 
 /// Returns whether a line assigns to something.
@@ -144,6 +240,9 @@ fn parts(text: &str) -> Vec<&str> {
 
 /// Returns the name of the one argument of a call such as `self.fc1(x)`, or of the receiver of `x.relu()`.
 pub(super) fn only_operand(source: &str) -> Option<&str> {
+    if statements(source).len() > 1 {
+        return None;
+    }
     let (called, arguments) = expression(source).strip_suffix(')')?.split_once('(')?;
     if is_identifier(arguments) {
         return Some(arguments);
@@ -155,6 +254,9 @@ pub(super) fn only_operand(source: &str) -> Option<&str> {
 
 /// Returns the names of both operands of an expression such as `x + residual`.
 pub(super) fn operands(source: &str) -> Option<[&str; 2]> {
+    if statements(source).len() > 1 {
+        return None;
+    }
     let right = expression(source);
     let (a, b) =
         [" + ", " - ", " * ", " / ", " @ "].iter().find_map(|sign| right.split_once(sign))?;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::arguments::{meta_of, symbol};
 use super::arithmetic::is_arithmetic_operator;
 use super::flat::{Argument, Flat, From, Id, Kind, Meta, ModuleOf, Results, Step, Value, Variable};
-use super::python::frames;
+use super::python::{Frame, cut, frames};
 use crate::program::schema::{self, Argument as Json, InputSpec, Symbolic};
 
 /// Operators that compute nothing.
@@ -101,6 +101,7 @@ impl Flat {
         }
         let mut flat = reader.flat;
         flat.unite_sizes();
+        flat.unite_shared_modules();
         flat.drop_dead();
         Ok(flat)
     }
@@ -262,6 +263,16 @@ impl Reader {
         {
             return Some(id);
         }
+        // It draws nothing then, and returns what it is given.
+        if operator == "dropout" && given("p") == Some(&Argument::Float(0.)) {
+            return Some(id);
+        }
+        // `1 / x` is a reciprocal that is multiplied by 1.
+        let of_step = |step: &Step| step.results.ids() == [id] && step.operator == "reciprocal";
+        let times_one = base == "mul" && given("other") == Some(&Argument::Int(1));
+        if times_one && self.flat.steps.last().is_some_and(of_step) {
+            return Some(id);
+        }
         // `torch.arange(n) + 0` is what is left of a position that starts at 0.
         let adds_zero = base == "add" && given("other") == Some(&Argument::Int(0));
         let is_integer =
@@ -346,7 +357,13 @@ fn modules(metadata: &HashMap<String, String>) -> Vec<ModuleOf> {
 fn place(metadata: &HashMap<String, String>) -> String {
     let module = modules(metadata).pop().map(|module| module.name).filter(|name| !name.is_empty());
     let within = module.map(|name| format!(" of the module {name}")).unwrap_or_default();
-    let line = metadata.get("stack_trace").and_then(|trace| trace.lines().last());
-    let at = line.map(|line| format!(", in the line `{}`", line.trim())).unwrap_or_default();
+    let frames = metadata.get("stack_trace").map(|trace| frames(trace)).unwrap_or_default();
+    // The lines of PyTorch itself say nothing to its user, and are long.
+    let of_torch = |frame: &&Frame| {
+        ["torch/", "/torch/", "<eval_with_key>"].iter().any(|part| frame.file.contains(part))
+    };
+    let own = frames.iter().flatten().rev().find(|frame| !of_torch(frame));
+    let line = own.map(|frame| frame.source.as_str()).filter(|line| !line.is_empty());
+    let at = line.map(|line| format!(", in the line `{}`", cut(line))).unwrap_or_default();
     format!("{within}{at}")
 }

@@ -21,6 +21,8 @@ pub(super) enum Kind {
     Place,
     /// A `&Tensor`.
     Reference,
+    /// Nothing: what a method is called on is changed.
+    Nothing,
     /// An integer.
     Int,
     /// A float.
@@ -121,7 +123,10 @@ pub(super) fn float(value: f64) -> String {
     if let Some(name) = named(value, |constant| constant) {
         return name;
     }
-    let text = format!("{value:?}");
+    let (text, short) = (format!("{value:?}"), format!("{value:e}"));
+    if short.len() + 3 < text.len() {
+        return short;
+    }
     text.strip_suffix(".0").map_or(text.clone(), |whole| format!("{whole}."))
 }
 
@@ -146,6 +151,7 @@ mod tests {
         assert_eq!(float(0.5_f64.sqrt()), "std::f64::consts::FRAC_1_SQRT_2");
         assert_eq!(float(-consts::PI), "-std::f64::consts::PI");
         assert_eq!([1e-5, 2.0, 0.1].map(float), ["1e-5", "2.", "0.1"]);
+        assert_eq!([-1e9, 1000.0, 123456.0].map(float), ["-1e9", "1000.", "123456."]);
         assert_eq!(float(f64::NEG_INFINITY), "f64::NEG_INFINITY");
         assert!(has_near_constant("f_from_slice(&[2.71828f32])") && has_near_constant("x + 3.14"));
         assert!(!has_near_constant("f_mul_scalar(0.5)?.f_add_scalar(3.)? + 31.415 + a.3"));

@@ -6,7 +6,7 @@ use super::class::{Class, FieldOf, Hole, Number, Place};
 use super::fields::RustField;
 use super::flat::{self, Variable};
 use super::forward::{Forward, forward};
-use super::identifier::snake;
+use super::identifier::{file_name, snake};
 use super::rust::{float, has_near_constant, kind};
 use super::{Mode, Port};
 
@@ -50,7 +50,7 @@ impl Port {
                 self.structure(class, forward)
             };
             let name = if is_function { snake(&class.name) } else { class.name.clone() };
-            let mut file = snake(&class.name);
+            let mut file = file_name(&class.name);
             while files.contains(&file) {
                 file += "_module";
             }
@@ -172,7 +172,8 @@ impl Port {
             let value = &self.flat.values[*id];
             let sizes = value.meta.as_ref()?.sizes.iter();
             let sizes = sizes.map(|size| size.map_or("any".to_owned(), |size| size.to_string()));
-            Some(format!("`{}` is [{}]", value.name, sizes.collect::<Vec<_>>().join(", ")))
+            let name = self.flat.input_name(*id);
+            Some(format!("`{name}` is [{}]", sizes.collect::<Vec<_>>().join(", ")))
         });
         let fixed = fixed.collect::<Vec<_>>().join(", ");
         let depends_on_mode = self.tree.bodies[self.tree.bodies.len() - 1].depends_on_mode;
@@ -185,7 +186,9 @@ impl Port {
             Mode::Eval => "///\n/// It was exported in `eval()`.\n",
             Mode::Unknown => "",
         };
-        format!("///\n/// The sizes that it was exported for: {fixed}.\n{mode}")
+        format!(
+            "///\n/// The sizes that it was exported for, from which numbers in its code follow: {fixed}.\n{mode}"
+        )
     }
 
     fn about_outputs(&self) -> String {

@@ -78,7 +78,7 @@ impl Tree {
         let mut items = builder.items(0..flat.steps.len(), 0, "", false);
         let outputs = flat.outputs.clone();
         builder.sizes.within(&flat.inputs, &outputs, &mut items, &builder.bodies);
-        let inputs = flat.inputs.iter().map(|id| (flat.values[*id].name.clone(), *id));
+        let inputs = flat.inputs.iter().map(|id| (flat.input_name(*id).to_owned(), *id));
         let inputs = read(inputs.collect(), &outputs, &items, &builder.bodies);
         let (module, class, list) = (root.name, root.class, None);
         let depends_on_mode = builder.depends_on_mode(&items);

@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, Result, ensure};
 use indexmap::IndexSet;
+use serde_json::{Map, Value};
 use tch::{Device, Tensor};
 
 use crate::case::{Case, Recorder};
@@ -21,6 +22,9 @@ use crate::trace::{Trace, in_step, operator_value, split_step};
 use described::{Call, Described, recorded_name};
 pub use port::{assert_same_as_program, replay_port, replay_port_t};
 use training::{Training, Variables, recorded_in};
+
+const NO_PROGRAM: &str = "the case holds no program to run. Record it again with the Python package, which says why \
+                          when torch.export refuses the model";
 
 /// A case with the program of its model, which can be run again.
 #[derive(Debug)]
@@ -36,16 +40,24 @@ impl ProgramReplay {
         case.trace.contains(&graph(0))
     }
 
+    /// Returns why a case holds no program, as its recorder said.
+    pub fn why_not(case: &Case) -> String {
+        let run = case.trace.run::<Map<String, Value>>().ok().flatten().unwrap_or_default();
+        let lines = run.get("not_recorded").and_then(Value::as_array).into_iter().flatten();
+        let mut reasons = lines.filter_map(|line| line.as_str()?.strip_prefix("program: "));
+        match reasons.next() {
+            Some(reason) => format!("the case holds no program to run, since {reason}"),
+            None => NO_PROGRAM.to_owned(),
+        }
+    }
+
     /// Creates a replay of a case, and checks what the case says of its program's inputs. The program itself and the
     /// optimizer are read when they run.
     ///
     /// # Errors
     /// Returns an error if the case holds no program, and if it lacks an input that the program needs.
     pub fn new(case: Case) -> Result<ProgramReplay> {
-        ensure!(
-            ProgramReplay::is_of(&case),
-            "the case holds no program of its model: record it again"
-        );
+        ensure!(ProgramReplay::is_of(&case), ProgramReplay::why_not(&case));
         let described = Described::of(&case)?;
         Ok(ProgramReplay { case, described })
     }

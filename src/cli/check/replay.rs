@@ -97,19 +97,6 @@ const NOTEBOOK: &str = "ThreeLayerNet";
 
 const NOT_BY_PORT: &str = "the port of a ThreeLayerNet cannot replay it, and it holds no program";
 
-const NO_PROGRAM: &str = "the case holds no program to run. Record it again with the Python package, which says why \
-                          when torch.export refuses the model";
-
-/// Returns why a case holds no program, as its recorder said.
-fn no_program(run: &Map<String, Value>) -> String {
-    let lines = run.get("not_recorded").and_then(Value::as_array).into_iter().flatten();
-    let mut reasons = lines.filter_map(|line| line.as_str()?.strip_prefix("program: "));
-    match reasons.next() {
-        Some(reason) => format!("the case holds no program to run, since {reason}"),
-        None => NO_PROGRAM.to_owned(),
-    }
-}
-
 /// A case, and how it is run again.
 enum Recorded {
     /// By the port of the notebook.
@@ -125,10 +112,10 @@ impl Recorded {
         let model = run.get("model").and_then(Value::as_str).unwrap_or(NOTEBOOK).to_owned();
         let (of_notebook, has_program) = (model == NOTEBOOK, ProgramReplay::is_of(&case));
         if by_program || has_program && !of_notebook {
-            ensure!(has_program, "{}", no_program(&run));
+            ensure!(has_program, ProgramReplay::why_not(&case));
             return Ok(Recorded::Program(ProgramReplay::new(case)?));
         }
-        ensure!(of_notebook, "{}", no_program(&run));
+        ensure!(of_notebook, ProgramReplay::why_not(&case));
         match Replay::new(case) {
             // Another class of that name.
             Err(_) if has_program => Recorded::of(Case::load(file)?, file, true),
