@@ -277,6 +277,7 @@ class Written(nn.Module):
         self.alias = self.encoder
         self.forward_ = nn.Linear(4, 4)
         self.größe = nn.Parameter(torch.ones(4))
+        self.register_buffer("order", torch.tensor([2, 0, 1]), persistent=False)
         self.drop = nn.Dropout(0.0)
         self.rnn = nn.GRU(4, 4)
 
@@ -293,7 +294,7 @@ class Written(nn.Module):
             g[0].masked_fill(
                 x > 0, -1e9),
         )  # the same layer
-        return {"z": z, "sum": h}
+        return {"z": z[self.order], "sum": h}
 
 
 class Scaled(nn.Module):

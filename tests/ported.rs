@@ -144,6 +144,7 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
         "let y = self.decoder.forward(x);",
         "pub encoder: nn::Linear,",
         "pub forward_: nn::Linear,",
+        "Tensor::from_slice(&[2i64, 0i64, 1i64])",
         "pub größe: Tensor,",
         ".f_clamp(-2, 2)?",
         ".f_fill_(0.5)?",

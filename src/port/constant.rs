@@ -56,6 +56,19 @@ impl Constant {
         Ok(Constant { expression, file: Some((file, bytes)), single: None })
     }
 
+    /// Writes it as a tensor that is no `Result`, as tch's methods that panic return it.
+    pub(super) fn value(&self) -> String {
+        self.expression.replace("?.f_", ".").replace("Tensor::f_", "Tensor::")
+    }
+
+    /// Writes zeros of its sizes in its place, if it is in a file.
+    pub(super) fn zeros(&self) -> Option<String> {
+        self.file.as_ref()?;
+        let (_, rest) = self.expression.split_once("), &")?;
+        let (sizes, kind) = rest.trim_end_matches(')').rsplit_once(", ")?;
+        Some(format!("Tensor::zeros({sizes}, ({kind}, Device::Cpu))"))
+    }
+
     /// Returns the number that fills a tensor with this constant, by the tensor's dtype in PyTorch's schema of programs.
     pub(super) fn number(&self, dtype: Option<i64>) -> Option<f64> {
         let single = self.single.filter(|single| single.is_finite())?;

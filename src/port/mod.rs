@@ -49,10 +49,11 @@ use crate::program::Program;
 use crate::torch::libtorch_version;
 use class::{Class, Classes};
 use constant::Constant;
-use flat::{Argument, Flat, From, Id};
+use flat::{Argument, Flat, From, Id, Variable};
 use methods::Methods;
 use modes::unite;
 pub use package::Proof;
+use rust::is_float;
 use tree::Tree;
 
 /// The Rust source of an exported program.
@@ -67,6 +68,8 @@ pub struct Port {
     tch: &'static str,
     /// The constants by their names.
     constants: HashMap<String, Constant>,
+    /// The values of the buffers that a checkpoint does not have or that are no floats, by their names.
+    buffers: HashMap<String, Constant>,
     mode: Mode,
     /// The sizes of the inputs in the test of a program.
     example_sizes: Vec<Vec<i64>>,
@@ -90,6 +93,8 @@ pub(crate) struct Exported<'a> {
     pub(crate) training: Option<bool>,
     /// Returns a constant by its name.
     pub(crate) constant: &'a dyn Fn(&str) -> Result<Tensor>,
+    /// Returns the value of a buffer by its name.
+    pub(crate) buffer: &'a dyn Fn(&str) -> Result<Tensor>,
 }
 
 impl Port {
@@ -106,7 +111,13 @@ impl Port {
         let constants = program.constants().collect::<HashMap<_, _>>();
         let constant = |name: &str| constants.get(name).map(|tensor| tensor.shallow_clone());
         let constant = |name: &str| constant(name).context("the archive does not have it");
-        let exported = Exported { json: &json, training: None, constant: &constant };
+        let buffers = program.buffers().collect::<HashMap<_, _>>();
+        let buffer = |name: &str| {
+            let value = buffers.get(name).map(|tensor| tensor.shallow_clone());
+            value.context("the archive does not have it")
+        };
+        let exported =
+            Exported { json: &json, training: None, constant: &constant, buffer: &buffer };
         let port = Port::new(&exported, |name| first.get(name).cloned()).and_then(|mut port| {
             port.choose_sizes(&program)?;
             Ok(port)
@@ -126,7 +137,8 @@ impl Port {
             Some(false) => Mode::Eval,
             None => Mode::Unknown,
         };
-        Port::of(flat, constants, mode)
+        let buffers = buffers(&flat, program);
+        Port::of(flat, constants, buffers, mode)
     }
 
     /// Reads the programs of `train()` and of `eval()` of one model.
@@ -154,10 +166,16 @@ impl Port {
         let flat = unite(of_train, &of_eval)?;
         let read = flat.constants().collect::<HashSet<_>>();
         written.retain(|name, _| read.contains(name.as_str()));
-        Port::of(flat, written, Mode::Both)
+        let buffers = buffers(&flat, train);
+        Port::of(flat, written, buffers, Mode::Both)
     }
 
-    fn of(mut flat: Flat, constants: HashMap<String, Constant>, mode: Mode) -> Result<Port> {
+    fn of(
+        mut flat: Flat,
+        constants: HashMap<String, Constant>,
+        buffers: HashMap<String, Constant>,
+        mode: Mode,
+    ) -> Result<Port> {
         fill_with_numbers(&mut flat, &constants);
         let (methods, tch) = Methods::of_libtorch(&libtorch_version()?)?;
         let mut inlined = HashSet::new();
@@ -176,6 +194,7 @@ impl Port {
                         names,
                         tch,
                         constants,
+                        buffers,
                         mode,
                         example_sizes,
                     });
@@ -218,6 +237,22 @@ impl Port {
             _ => "n".to_owned(),
         }
     }
+}
+
+/// Writes the values of the buffers that a checkpoint does not have or that are no floats. A buffer of zeros is made as
+/// such, and one that is not known as well.
+fn buffers(flat: &Flat, program: &Exported<'_>) -> HashMap<String, Constant> {
+    let is_written = |variable: &&Variable| {
+        !variable.is_parameter && (!variable.persistent || !is_float(variable.meta.dtype))
+    };
+    let written = flat.variables.iter().filter(is_written).filter_map(|variable| {
+        let value = (program.buffer)(&variable.name).ok()?;
+        let is_zero = value.f_count_nonzero(None).ok()?.f_int64_value(&[]).ok()? == 0;
+        let own = format!("{}_values", variable.name);
+        let constant = if is_zero { None } else { Constant::new(&own, &value).ok() };
+        Some((variable.name.clone(), constant?))
+    });
+    written.collect()
 }
 
 /// Lets a tensor be filled with a number where the program has a constant of one element.

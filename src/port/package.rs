@@ -61,6 +61,12 @@ impl Port {
         let sources = self.sources()?;
         let needs_call = sources.iter().any(|source| source.needs_call);
         let mut text = sources.iter().map(|source| &*source.text).collect::<Vec<_>>().join("\n");
+        // The values of a large buffer are those that a checkpoint or the program has.
+        for buffer in self.buffers.values() {
+            if let Some(zeros) = buffer.zeros() {
+                text = text.replace(&buffer.value(), &zeros);
+            }
+        }
         if needs_call {
             text += &format!("\n{CALL}");
         }
@@ -99,7 +105,13 @@ impl Port {
         for (path, text) in self.source_files(&sources, needs_call) {
             write(&path, &formatted(&text, into)?)?;
         }
-        for (file, bytes) in self.constants.values().filter_map(|constant| constant.file.as_ref()) {
+        let is_read = |file: &str| {
+            let read = format!("include_bytes!({file:?})");
+            sources.iter().any(|source| source.text.contains(&read))
+        };
+        let constants = self.constants.values().chain(self.buffers.values());
+        let files = constants.filter_map(|constant| constant.file.as_ref());
+        for (file, bytes) in files.filter(|(file, _)| is_read(file)) {
             let path = into.join("src").join(file);
             fs::write(&path, bytes).with_context(|| path.display().to_string())?;
         }

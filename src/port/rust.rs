@@ -137,6 +137,13 @@ pub(super) fn named(value: f64, rounded: impl Fn(f64) -> f64) -> Option<String> 
     Some(format!("{sign}std::f64::consts::{name}"))
 }
 
+/// Returns whether a dtype is one of floats, by its number in PyTorch's schema of programs.
+pub(super) fn is_float(dtype: i64) -> bool {
+    numbers::dtype(dtype).is_ok_and(|(_, kind)| {
+        matches!(kind, tch::Kind::Half | tch::Kind::Float | tch::Kind::Double | tch::Kind::BFloat16)
+    })
+}
+
 /// Returns tch's word for a dtype, by its number in PyTorch's schema of programs.
 pub(super) fn kind(dtype: i64) -> Option<String> {
     numbers::dtype(dtype).ok().map(|(_, kind)| format!("Kind::{kind:?}"))

@@ -282,13 +282,30 @@ impl Port {
                 let variable = &self.flat.variables[*at];
                 let sizes = variable.meta.sizes.iter().enumerate();
                 let sizes = sizes.map(|(at, size)| number(at, Number::Int(size.unwrap_or(0))));
+                let full = path;
                 let (path, name) = match path.rsplit_once('.') {
                     Some((path, name)) => (format!("({})", place(path)), name),
                     None => ("p".to_owned(), path),
                 };
+                if let Some(value) = self.value_of(class, full) {
+                    let value = format!("{value}.to_device(p.device())");
+                    return Ok(format!("{path}.add({name:?}, {value}, false)"));
+                }
                 self.variable(variable, &path, name, &sizes.collect::<Vec<_>>().join(", "), class)
             }
         }
+    }
+
+    /// Returns the value that a buffer has in all modules of a class, if the source can have it.
+    fn value_of(&self, class: &Class, path: &str) -> Option<String> {
+        let bodies = self.tree.bodies.iter().zip(&self.classes.of_body);
+        let is_of_class = |of: usize| std::ptr::eq(&self.classes.classes[of], class);
+        let names = bodies.filter(|(_, of)| is_of_class(**of));
+        let names = names.map(|(body, _)| format!("{}{path}", body.prefix()));
+        let mut values = names.map(|name| self.buffers.get(&name));
+        let first = values.next()??;
+        let is_same = values.all(|value| value.is_some_and(|value| value == first));
+        is_same.then(|| first.value())
     }
 
     /// Writes what makes a parameter or a buffer, with a start that suits most: a checkpoint takes its place.

@@ -38,14 +38,17 @@ impl ProgramReplay {
         let json = trace.values(&graph(first))?;
         let training = described.programs[first].training;
         let constant = constant_of(first);
-        let program = Exported { json: json.data(), training, constant: &constant };
+        let buffer = |name: &str| trace.tensor(&format!("buffer/{}", recorded_name(name)));
+        let program =
+            Exported { json: json.data(), training, constant: &constant, buffer: &buffer };
         let port = match other {
             None => Port::new(&program, tied)?,
             Some(other) => {
                 let json = trace.values(&graph(other))?;
                 let constant = constant_of(other);
+                let training = Some(false);
                 let eval =
-                    Exported { json: json.data(), training: Some(false), constant: &constant };
+                    Exported { json: json.data(), training, constant: &constant, buffer: &buffer };
                 Port::of_both(&program, &eval, tied)?
             }
         };
