@@ -183,7 +183,7 @@ fn the_recorder_says_what_it_cannot_do_and_writes_nothing() {
         (
             "nothing",
             with("", "pass"),
-            "nothing was recorded into case.safetensors: call watch(), step() or forward()",
+            "nothing was recorded into case.safetensors: call step() or forward(), or within watch() the",
         ),
         ("no_loss", with("", "rec.step(x)"), "the loss is no tensor of one element"),
         ("no_target", with(", loss=nn.MSELoss()", "rec.step()"), "the target is missing"),
