@@ -25,7 +25,7 @@ pub struct TensorComparison {
     pub verdict: Verdict,
     /// Whether the actual tensor is as near as was required, or its difference is accepted.
     pub passes: bool,
-    /// The reason of the reader who accepts the difference ([`Comparison::accept`]).
+    /// The reason of the reader who accepts the difference ([`Comparison::accept`](super::Comparison::accept)).
     pub accepted: Option<String>,
     /// Whether any difference is accepted, so that nothing is required of the tensor.
     pub ignored: bool,
@@ -46,11 +46,12 @@ pub struct TensorComparison {
     /// What rounding may make of the difference, given what the tensor was computed from. It is there for a tensor
     /// of a case that is not close by its own tolerance.
     pub allowance: Option<Allowance>,
-    /// How far both tensors are from the same run in float64, where there is one ([`compare_with_truth`]).
+    /// How far both tensors are from the same run in float64, where there is one
+    /// ([`compare_with_truth`](super::compare_with_truth)).
     pub distances: Option<Distances>,
     /// The statistics of the values.
     pub statistics: Statistics,
-    /// How the values differ, if [`Comparison::detail`] was asked for it.
+    /// How the values differ, if [`Comparison::detail`](super::Comparison::detail) was asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
 }
