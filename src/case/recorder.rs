@@ -21,7 +21,7 @@ const OVERWRITTEN: &str =
 ///
 /// ```
 /// use tch::nn::{self, OptimizerConfig};
-/// use tch::{Device, Tensor};
+/// use tch::{Device, Kind, Tensor};
 /// use tch_parity::Recorder;
 ///
 /// let vs = nn::VarStore::new(Device::Cpu);
