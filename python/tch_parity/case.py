@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from .beside import Digester
-from .copies import DTYPES, CannotRecord, dense_parts, host_copy, host_view, shares, strides_to_keep, version
+from .copies import CannotRecord, dense_parts, host_copy, host_view, is_whole, shares, strides_to_keep, version
 from .digest import digest
 from .initial import Checkpoint
 from .names import is_given, is_taken, plain
@@ -95,7 +95,7 @@ class Case:
 
         Returns whether it could be recorded.
         """
-        if self.checkpoint is None or tensor.dtype not in DTYPES or tensor.layout != torch.strided:
+        if self.checkpoint is None or not is_whole(tensor):
             return self.push(full, tensor)
         copy, strides = host_copy(full, tensor), strides_to_keep(tensor)
         if self.checkpoint.holds(name, copy):

@@ -452,7 +452,7 @@ class Recorder:
     def _output(self, module, output):
         if not self.step_open or self.programs.exporting:
             return
-        if module == OUTPUT:
+        if module == OUTPUT and self.programs.wanted:
             self.programs.settings.end_call()
         nodes, recomputes = checkpoints()
         if recomputes is None:

@@ -48,15 +48,7 @@ pub(super) fn cut(line: &str) -> String {
 /// Returns whether a line is a statement, or the beginning of one, and not a part of a call that begins above it.
 pub(super) fn is_statement(source: &str) -> bool {
     let source = without_comment(source);
-    let mut depth = 0_i32;
-    let closes = source.chars().any(|c| {
-        match c {
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth -= 1,
-            _ => {}
-        }
-        depth < 0
-    });
+    let closes = end_of_brackets(source).is_some();
     // What has a comma outside of brackets and assigns or returns nothing is a list of arguments.
     let is_list = !assigns(source) && !source.starts_with("return ") && parts(source).len() > 1;
     let starts = ["for ", "with ", "def ", "lambda "];
@@ -119,8 +111,7 @@ pub(super) fn statements(source: &str) -> Vec<&str> {
         match (quote, c) {
             (Some(open), c) if c == open => quote = None,
             (None, '\'' | '"') => quote = Some(c),
-            (None, '(' | '[' | '{') => depth += 1,
-            (None, ')' | ']' | '}') => depth -= 1,
+            (None, c) => depth += deeper(c),
             _ => {}
         }
         c == ';' && depth == 0 && quote.is_none()
@@ -147,11 +138,7 @@ pub(super) fn outermost(statement: &str) -> Option<&str> {
             '@' if depth == 0 && is_operand => product = Some("matmul"),
             _ => {}
         }
-        match c {
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth -= 1,
-            _ => {}
-        }
+        depth += deeper(c);
         before = if c == ' ' { before } else { c };
     }
     sum.or(product).or_else(|| {
@@ -215,24 +202,25 @@ pub(super) fn given_to<'a>(source: &'a str, name: &str) -> Option<Vec<&'a str>> 
 fn end_of_brackets(text: &str) -> Option<usize> {
     let mut depth = 0;
     text.find(|c| {
-        match c {
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth -= 1,
-            _ => {}
-        }
+        depth += deeper(c);
         depth < 0
     })
+}
+
+/// Returns by how many brackets what follows a character is deeper.
+fn deeper(c: char) -> i32 {
+    match c {
+        '(' | '[' | '{' => 1,
+        ')' | ']' | '}' => -1,
+        _ => 0,
+    }
 }
 
 /// Splits at the commas outside of brackets.
 fn parts(text: &str) -> Vec<&str> {
     let mut depth = 0;
     text.split(|c| {
-        match c {
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth -= 1,
-            _ => {}
-        }
+        depth += deeper(c);
         c == ',' && depth == 0
     })
     .collect()
