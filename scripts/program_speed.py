@@ -102,7 +102,7 @@ fn main() -> Result<()> {{
     let inputs = program.inputs().map(|name| file.tensor(name)).collect::<Result<Vec<_>>>()?;
     let vs = VarStore::new(Device::Cpu);
     let model = {model}::new(vs.root());
-    let mut optimizer = AdamW::default().build_from(vs.variables())?;
+    let mut optimizer = AdamW::default().build(&vs)?;
     for line in std::io::stdin().lines() {{
         line?;
         let start = std::time::Instant::now();
@@ -130,9 +130,9 @@ def built(tch_parity, program, inputs, steps):
     (crate / "examples" / "speed.rs").write_text(source)
     target = Path(__file__).parent.parent / "target" / "zoo"
     cargo = {**os.environ, "CARGO_TARGET_DIR": str(target)}
-    command = ["cargo", "build", "--quiet", "--example", "speed"]
+    command = ["cargo", "build", "--quiet", "--release", "--example", "speed"]
     subprocess.run(command, cwd=crate, env=cargo, check=True, stderr=subprocess.DEVNULL)
-    return str(target / "debug" / "examples" / "speed"), crate
+    return str(target / "release" / "examples" / "speed"), crate
 
 
 def ported(example, tch_parity, what, model, steps, **inputs):
