@@ -10,9 +10,11 @@ import weakref
 
 import torch
 
+from .beyond import register_hook
 from .copies import CannotRecord, bits, host_parts, host_view_parts, same, version
+from .graph import mark_returned, reached_beside, running_pass
 from .names import OUTPUT
-from .standing import Standing, holds_gradient, is_of_some, put_first
+from .standing import Standing, holds_gradient, put_first
 
 
 class Gradients:
@@ -25,6 +27,7 @@ class Gradients:
     taken       those of parameters that are others in the optimizer's step than backward left them, by name
     failed      why a gradient cannot be recorded, by name
     trouble     why no program replays them, or None
+    changed_by_hook  whether a hook of a forward's has changed one
     """
 
     def __init__(self):
@@ -35,7 +38,7 @@ class Gradients:
 
     def begin(self, step, parameters):
         """Begins a step, in which these parameters, by name, are watched."""
-        self.step, self.arrived, self.kept, self.trouble = step, False, [], None
+        self.step, self.arrived, self.kept, self.trouble, self.changed_by_hook = step, False, [], None, False
         self.of_outputs, self.leaves, self.taken, self.as_left, self.failed = [], {}, {}, {}, {}
         self.given, self.returned = set(), set()  # the ids of inputs that require a gradient, and of the model's outputs
         self.latest, self.kind = None, (None, False)  # the backward pass, and whether it is one of some gradients alone
@@ -56,6 +59,8 @@ class Gradients:
         for name in self.taken:
             if name not in self.leaves and name not in self.kept:
                 self._fails(f"the optimizer takes a gradient of {name} in step {self.step} that backward did not leave")
+        if self.changed_by_hook:  # if it is known of which one, that was said
+            self._fails(f"a hook changes the gradient of a tensor within the model in step {self.step}")
 
     def rollback(self):
         """Forgets a step: what it left in `.grad` is none that a replay has."""
@@ -107,8 +112,10 @@ class Gradients:
         if call.module == OUTPUT:
             self.returned.add(id(tensor))
         if tensor.grad_fn is None:
-            tensor.register_hook(self._safe(name, functools.partial(self._arrived, self.step, call, name)))
+            register_hook(tensor, self._safe(name, functools.partial(self._arrived, self.step, call, name)))
             return
+        if call.module == OUTPUT:
+            mark_returned(tensor, self.step)
         step, own, at, first = self.step, id(tensor), tensor.output_nr, []
 
         def begins(gradient):
@@ -127,7 +134,7 @@ class Gradients:
             first.clear()
             self._arrived(step, call, name, gradient)
 
-        tensor.register_hook(self._safe(name, begins))
+        register_hook(tensor, self._safe(name, begins))
         tensor.grad_fn.register_prehook(self._safe(name, arrived))
 
     def _arrived(self, step, call, name, gradient):
@@ -177,6 +184,10 @@ class Gradients:
             return
         if self._is_of_some():
             self._fails(f"backward is asked for some gradients alone in step {self.step}")
+        leaves = {id(p): name for name, p in self.parameters if id(p) not in self.returned}
+        beside = reached_beside(running_pass()[0], self.step, leaves)
+        if beside is not None:
+            self._fails(f"the loss of step {self.step} depends on {beside} by another path than the outputs of the model")
         if self.latest is not None:
             for name, p in self.parameters:
                 if (name in self.leaves or name in self.kept) and not self.standing.is_known(name, p.grad):
@@ -187,8 +198,12 @@ class Gradients:
         """Whether the backward pass that runs was asked for some gradients alone."""
         now = torch._C._current_graph_task_id()
         if self.kind[0] != now:
-            self.kind = now, is_of_some()
+            self.kind = now, running_pass()[1]
         return self.kind[1]
+
+    def hook_changes(self):
+        """Notes that a hook on a tensor within the model has changed a gradient."""
+        self.changed_by_hook = True
 
     def _fails(self, why):
         self.trouble = self.trouble or why

@@ -17,6 +17,8 @@ import torch
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
+from .beyond import own_functions
+from .kept import Kept
 from .names import OUTPUT, of_module, plain
 from .unchanged import unchanged
 
@@ -39,17 +41,20 @@ class Program:
     names      the recorded names of the inputs of the call that it was exported at, by id
     training   whether the model was in train() then
     settings   the attributes of its modules then
+    kept       what its modules kept then, or None if it decides nothing
     """
 
     def __init__(self, model, args, kwargs, settings=None):
-        self.settings = settings
+        self.settings, self.kept = settings, Kept(model)
         device = next((p.device.type for p in model.parameters()), "cpu")
         if torch.is_autocast_enabled(device):
             raise CannotExport("torch.export leaves out the casts of autocast")
-        with unchanged(model) as drawn:
+        with unchanged(model) as drawn, own_functions() as functions:
             exported = export(model, args, kwargs)
         if drawn:
             raise CannotExport(f"the model draws random numbers from {drawn[0]}, and not from torch's generator")
+        if functions:
+            raise CannotExport(f"the model calls {functions[0]}, a torch.autograd.Function, whose backward torch.export leaves out")
         objects = [spec.target for spec in exported.graph_signature.input_specs if spec.kind is InputKind.CUSTOM_OBJ]
         if objects:
             kind = type(exported.constants[objects[0]]).__name__

@@ -78,11 +78,12 @@ class Programs:
             if len(self.all) == MOST:
                 return self.give_up(f"the model was called in more than {MOST} ways, by sizes, arguments, modes and settings")
             self._export(key, args, kwargs)
-        key = self.alike.get(key, key)
-        self.of_call = self.all.get(key)
+        self.of_call = self.all.get(self.alike.get(key, key))
+        if self.of_call is not None and self.fresh is None:
+            self._check_kept(args, kwargs)
         if self.of_call is not None:
             calls = self.of_calls.setdefault(str(step), [])
-            calls.append(list(self.all).index(key))
+            calls.append(list(self.all.values()).index(self.of_call))
             if not torch.is_grad_enabled():  # operators choose their kernels by it
                 self.without.setdefault(str(step), []).append(len(calls))
 
@@ -104,6 +105,23 @@ class Programs:
                 self.case.trace.push(f"{section}/constant/{name}", constant)
             self.all[key] = self.fresh
             self.case.has_program = True
+        except (CannotExport, CannotRecord) as error:
+            self.give_up(str(error))
+        finally:
+            self.exporting = False
+
+    def _check_kept(self, args, kwargs):
+        """Gives up if the model computes something else at its second call, by what it keeps from the first one."""
+        program = self.of_call
+        changed = program.kept.changed(self.model) if program.kept is not None else None
+        if changed is None:
+            return
+        self.exporting = True
+        try:
+            if program.computes(Program(self.model, args, kwargs)):
+                program.kept = None  # it was looked at
+            else:
+                self.give_up(f"the model computes by what it keeps from one call to the next, in {changed}, which is no buffer")
         except (CannotExport, CannotRecord) as error:
             self.give_up(str(error))
         finally:

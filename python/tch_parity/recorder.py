@@ -7,6 +7,7 @@ import functools
 import torch
 
 from .backward import push_gradients
+from .beyond import TensorHooks
 from .case import Case
 from .checked import check_choices, check_file, check_loss, check_model, check_name, optimizers
 from .checkpoints import checkpoints
@@ -65,6 +66,7 @@ class Recorder:
         self.hooks = contextlib.ExitStack()
         self.gradients = Gradients()
         self.hooks.callback(self.gradients.close)
+        self.tensor_hooks = TensorHooks(self.gradients.hook_changes)
         self.environment = environment(device=self.device)
 
     def __enter__(self):
@@ -358,6 +360,7 @@ class Recorder:
         if not self.step_open or self.programs.exporting or self.outermost is not None or checkpoints()[1] is not None:
             return
         self.outermost = module
+        self.tensor_hooks.begin()
         self.parameters = self._parameters()
         self.gradients.watch_parameters(self.parameters)
         if not self.called:
@@ -377,6 +380,7 @@ class Recorder:
         if module is not self.outermost or self.programs.exporting:
             return
         self.outermost = None
+        self.tensor_hooks.end()
         if self.programs.wanted:
             buffers = self._buffers()
             replaced = self.writes.replaced(buffers)

@@ -1,6 +1,5 @@
 """The gradients in `.grad` that a replay has as well, by the versions that PyTorch counts. It knows autograd, and no file."""
 
-import sys
 import weakref
 
 import torch
@@ -35,17 +34,6 @@ def holds_gradient(parameter):
     if gradient is None or gradient.layout not in (torch.strided, torch.sparse_coo):
         return gradient is not None
     return bool((gradient.detach()._values() if gradient.is_sparse else gradient).any())
-
-
-def is_of_some():
-    """Whether the backward pass that runs on this thread was asked for some gradients alone."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        code = frame.f_code
-        if code.co_filename == torch.autograd.__file__ and code.co_name in ("backward", "grad"):
-            return code.co_name == "grad" or bool(frame.f_locals.get("inputs"))
-        frame = frame.f_back
-    return False
 
 
 def put_first(hooks, number):

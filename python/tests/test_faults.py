@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import copy
+import functools
 import io
 import random
 import sys
@@ -732,6 +733,73 @@ class Faults(unittest.TestCase):
             optimizer = make(model.parameters())
             _, run, _ = self.record(model, lambda rec: self.step(rec, model, optimizer), optimizer=optimizer)
             self.assertIn(why, self.no_program(run))
+
+    def test_what_no_graph_has_is_seen_in_the_run(self):
+        class Reversed(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x.view_as(x)
+
+            @staticmethod
+            def backward(ctx, gradient):
+                return -gradient
+
+        class Net(nn.Module):
+            def __init__(self, within):
+                super().__init__()
+                self.a, self.b, self.within, self.h, self.calls = nn.Linear(4, 8), nn.Linear(8, 1), within, None, 0
+
+            def forward(self, x):
+                return self.b(self.within(self, torch.tanh(self.a(x))))
+
+        def hooked(hook):
+            def within(model, h):
+                h.register_hook(functools.partial(hook, model))
+                return h
+
+            return within
+
+        def remembers(model, h):
+            before, model.h = model.h, h.detach()
+            return h if before is None else h + before
+
+        def notes(model, h):
+            model.h = h.detach()
+            return h
+
+        def counts(model, h):
+            model.calls += 1
+            return h if model.calls < 2 else 2 * h
+
+        def looked_at(model, gradient):
+            model.h = gradient
+
+        path = "by another path than the outputs of the model"
+        for within, more, why in (
+            (lambda _, h: Reversed.apply(h), lambda _: 0, "calls Reversed, a torch.autograd.Function, whose backward"),
+            (hooked(lambda _, gradient: 2 * gradient), lambda _: 0, "a hook changes the gradient of a tensor within the model"),
+            (hooked(lambda _, gradient: [gradient.mul_(2), None][1]), lambda _: 0, "a hook changes the gradient of a tensor within"),
+            (hooked(looked_at), lambda _: 0, None),
+            (notes, lambda model: model.h.square().sum(), None),
+            (lambda model, h: setattr(model, "h", h) or h, lambda model: model.h.square().sum(), path),
+            (lambda _, h: h, lambda model: sum(p.abs().sum() for p in model.parameters()), path),
+            (lambda _, h: h, lambda model: 0 * model.a.weight.sum(), f"the loss of step 1 depends on a.weight {path}"),
+            (remembers, lambda _: 0, "by what it keeps from one call to the next, in h, which is no buffer"),
+            (counts, lambda _: 0, "by what it keeps from one call to the next, in calls, which is no buffer"),
+        ):
+            model = Net(within)
+
+            def loop(rec):
+                for _ in range(2):
+                    with rec.watch():
+                        (rec.loss(model(torch.randn(5, 4)).square().mean()) + more(model)).backward()
+
+            with self.subTest(why):
+                _, run, _ = self.record(model, loop)
+                if why is None:
+                    self.assertIn("program", run)
+                else:
+                    self.assertIn(why, self.no_program(run))
 
     def test_a_factor_of_zero_has_the_sign_of_the_gradients(self):
         model = net()
