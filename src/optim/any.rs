@@ -100,6 +100,9 @@ fn with<O: Options + Serialize + DeserializeOwned>(options: &O, others: &Argumen
     ensure!(iterations <= MAX_ITER, "max_iter is {iterations}: at most {MAX_ITER} are replayed");
     let mut all = serde_json::to_value(options)?;
     for (name, value) in formula_arguments::<O>(others) {
+        if let Some(number @ ("NaN" | "Infinity" | "-Infinity")) = value.as_str() {
+            bail!("{name} is {number}: only finite numbers are replayed");
+        }
         all[name] = value.clone();
     }
     let options: O = serde_json::from_value(all)?;

@@ -404,6 +404,8 @@ fn cases_that_are_whole_files_but_no_cases_are_named_for_what_is_wrong() {
     check(with("/optimizer/name", "Adam".into()), &same, "unknown field `dampening`");
     check(with("/optimizer/lr", Value::Null), &same, "invalid type: null, expected f64");
     check(with("/optimizer/lr", (-1.).into()), &same, "Invalid learning rate: -1.0");
+    let infinite = "lr is Infinity: only finite numbers are replayed";
+    check(with("/optimizer/lr", "Infinity".into()), &same, infinite);
     let endless = serde_json::json!({"name": "LBFGS", "lr": 1.0, "max_iter": 1i64 << 40});
     check(
         with("/optimizer", endless),
