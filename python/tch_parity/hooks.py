@@ -1,5 +1,7 @@
 """Hooks of modules: ours, which stay with the run and are not copied, and those of others. It knows no recorder."""
 
+import contextlib
+
 import torch
 from torch.nn.modules import module as of_all
 
@@ -19,16 +21,24 @@ class Hook:
         return self.function(*args, **kwargs)
 
     def __reduce__(self):
-        return no_hook, ()
+        return getattr, (NOTHING, "__exit__")
 
 
-def no_hook():
-    """What a copy of a module has in the place of a hook."""
-    return nothing
+# Takes any arguments and does nothing, as a copy of a module has it in the place of a hook: that copy is loaded without
+# this package.
+NOTHING = contextlib.nullcontext()
 
 
-def nothing(*_, **__):
-    return None
+def within_compiled(model):
+    """The names of the modules whose calls a compiled one takes over, and which no hook sees."""
+    own, called = [], []
+    for name, module in model.named_modules():
+        if type(module).__name__ == "OptimizedModule":  # what torch.compile() returns is called itself
+            called.append(name)
+        elif module._compiled_call_impl is not None and name:
+            own.append(name)
+    inner = [f"{name}.".removeprefix(".") for name in [*own, *called]]
+    return [n for n, _ in model.named_modules() if n in own or n not in called and any(n.startswith(p) for p in inner)]
 
 
 def unknown_effect(model):
@@ -49,7 +59,7 @@ def unknown_effect(model):
 
 def is_known(hook):
     """Whether a forward hook is ours, or one that a library has as a part of its modules."""
-    if isinstance(hook, Hook):
+    if isinstance(hook, Hook) or isinstance(getattr(hook, "__self__", None), contextlib.nullcontext):
         return True
     defined = getattr(getattr(hook, "func", hook), "__module__", None) or ""
     return defined.partition(".")[0] in LIBRARIES

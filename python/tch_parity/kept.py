@@ -1,4 +1,4 @@
-"""What a model's modules keep from one call to the next beside buffers. It knows modules alone."""
+"""What a model's modules keep beside parameters and buffers, which may decide what a call computes. It knows modules alone."""
 
 import weakref
 
@@ -7,26 +7,47 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from .copies import version
-from .settings import PLAIN
-
-# The attributes that every module has.
-OF_ALL = frozenset(vars(nn.Module()))
+from .settings import OF_ALL, PLAIN
 
 
 class Kept:
-    """The tensors and plain values in the attributes of a model's modules, and in the lists and dicts there."""
+    """The tensors and plain values in the attributes of a model's modules, in lists, dicts and objects there as well.
+
+    idle  the names of the attributes that were seen to decide nothing
+    """
 
     def __init__(self, model):
-        self.values = {}
-        for name, module in model.named_modules():
-            for key, value in vars(module).items():
-                if key not in OF_ALL:
-                    self.values[f"{name}.{key}".removeprefix(".")] = [noted(leaf) for leaf in pytree.tree_leaves(value)]
+        self.values, self.idle = values(model), set()
 
     def changed(self, model):
-        """The name of the first attribute that is another one now, or None."""
-        now = Kept(model).values
-        return next((name for name in now if self.values.get(name) != now[name]), None)
+        """The names of the attributes that are others now."""
+        now = values(model)
+        return [name for name in now if name not in self.idle and self.values.get(name) != now[name]]
+
+
+def values(model):
+    """What each attribute of the modules holds, by the module's name and its own."""
+    seen = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    return {
+        f"{name}.{key}".removeprefix("."): noted(value, seen)
+        for name, module in model.named_modules()
+        for key, value in vars(module).items()
+        if key not in OF_ALL
+    }
+
+
+def noted(value, seen):
+    """What is other when a value is, but for what was seen. Objects are looked at once, and not what objects in them hold."""
+    found = []
+    for leaf in pytree.tree_leaves(value):
+        if isinstance(leaf, torch.Tensor):
+            found += [Noted(leaf)] if id(leaf) not in seen else []
+        elif isinstance(leaf, PLAIN):
+            found.append(repr(leaf))
+        elif hasattr(leaf, "__dict__") and not isinstance(leaf, (nn.Module, type)) and id(leaf) not in seen:
+            seen.add(id(leaf))
+            found += [repr(own) for own in pytree.tree_leaves(vars(leaf)) if isinstance(own, PLAIN)]
+    return found
 
 
 class Noted:
@@ -38,10 +59,3 @@ class Noted:
     def __eq__(self, other):
         tensor = self.reference()
         return tensor is not None and isinstance(other, Noted) and other.reference() is tensor and other.version == self.version
-
-
-def noted(value):
-    """What is another one when a value changes."""
-    if isinstance(value, torch.Tensor):
-        return Noted(value)
-    return repr(value) if type(value) in PLAIN else None

@@ -6,6 +6,8 @@ import torch
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
+from .copies import strides_to_keep
+
 # What they return holds whatever the memory held before.
 UNWRITTEN = {
     torch.ops.aten.empty.memory_format, torch.ops.aten.empty_like.default, torch.ops.aten.empty_strided.default,
@@ -62,6 +64,15 @@ class Results(torch.fx.Interpreter):
         return True
 
 
+def copied_with_strides(tensor):
+    """A copy that lies in memory as a case says of the tensor."""
+    if tensor.layout != torch.strided or strides_to_keep(tensor) is None:
+        return tensor.clone(memory_format=torch.contiguous_format if tensor.layout == torch.strided else torch.preserve_format)
+    once = tensor[tuple(slice(1) if stride == 0 else slice(None) for stride in tensor.stride())]  # what expand() repeats
+    copy = torch.empty_strided(once.shape, once.stride(), dtype=tensor.dtype, device=tensor.device)
+    return copy.copy_(once).expand(tensor.shape)
+
+
 def copies(exported, model, args, kwargs):
     """The inputs of the graph, in its order; a tensor of several names is one copy."""
     example = exported.example_inputs[1]
@@ -80,7 +91,7 @@ def copies(exported, model, args, kwargs):
         if isinstance(value, torch.Tensor):
             # With autograd as in the run, since operators choose their kernels by it. Where it records, nobody may
             # write to a leaf, so that the copy is none.
-            copy = value.detach().requires_grad_(value.requires_grad).clone()
+            copy = copied_with_strides(value.detach().requires_grad_(value.requires_grad))
             if value.requires_grad and not torch.is_grad_enabled():
                 copy.requires_grad_()
             value = copied.setdefault(id(value), copy)

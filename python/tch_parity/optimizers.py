@@ -23,6 +23,7 @@ class Optimizer:
         self.groups = self._groups()
         self.latest = list(self.groups)
         self.begun = False
+        self.grew = None  # the step before which a group was added
         self.changes = []
         self.stepped = []  # the numbers of the steps in which it took one
         self.note_state()
@@ -31,6 +32,8 @@ class Optimizer:
         """Notes that it takes a step, and the hyper-parameters that are used now."""
         self.stepped.append(step)
         for at, now in enumerate(self._groups()):
+            if self.begun and at >= len(self.latest):
+                self.grew = step
             if not self.begun or at >= len(self.latest):
                 # A schedule may have changed them between the optimizer's making and its first step.
                 self.groups[at:at + 1], self.latest[at:at + 1] = [now], [now]
@@ -46,7 +49,7 @@ class Optimizer:
 
         `names` are those of the parameters, by id.
         """
-        about = {"name": type(self.optimizer).__name__, **self.groups[0]}
+        about = {"name": self.kind(), **self.groups[0]}
         held = [[names[id(p)] for p in group["params"] if id(p) in names] for group in self.optimizer.param_groups]
         if held != [all_names]:
             differing = [{k: v for k, v in group.items() if self.groups[0].get(k) != v} for group in self.groups]
@@ -55,13 +58,18 @@ class Optimizer:
             about["changes"] = self.changes
         return about
 
+    def kind(self):
+        """The name of its class, which is PyTorch's own name for PyTorch's classes alone."""
+        kind = type(self.optimizer)
+        return kind.__name__ if kind is getattr(torch.optim, kind.__name__, None) else f"{kind.__module__}.{kind.__qualname__}"
+
     def begin(self):
         """What rollback() takes."""
-        return list(self.groups), list(self.latest), self.begun, len(self.changes), len(self.stepped), self.left
+        return list(self.groups), list(self.latest), self.begun, len(self.changes), len(self.stepped), self.left, self.grew
 
     def rollback(self, begun):
         """Forgets a step."""
-        self.groups, self.latest, self.begun, changes, stepped, self.left = begun
+        self.groups, self.latest, self.begun, changes, stepped, self.left, self.grew = begun
         del self.changes[changes:], self.stepped[stepped:]
 
     def note_state(self):
@@ -70,6 +78,10 @@ class Optimizer:
 
     def not_replayed(self, names):
         """Why no program replays the step that it is about to take, or None. `names` are those of the parameters, by id."""
+        if "." in self.kind():
+            return f"the optimizer is a {self.kind()}, and none of torch.optim's"
+        if self.grew is not None:
+            return f"a group of parameters was added to the optimizer before its step in step {self.grew}"
         now = self.optimizer.state
         for p, state in now.items():
             if not same_state(entries(state), self.left.get(id(p), [])):

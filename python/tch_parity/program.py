@@ -41,7 +41,7 @@ class Program:
     names      the recorded names of the inputs of the call that it was exported at, by id
     training   whether the model was in train() then
     settings   the attributes of its modules then
-    kept       what its modules kept then, or None if it decides nothing
+    kept       what its modules kept then beside tensors of their own
     """
 
     def __init__(self, model, args, kwargs, settings=None):
@@ -61,7 +61,8 @@ class Program:
             raise CannotExport(f"the program takes {objects[0]}, a {kind} of the model, whose state is not recorded")
         self.exported, self.training = exported, model.training
         self.graph = without_folders(serialized(exported, model))
-        self.constants = {name: exported.constants[name] for name in exported.graph_signature.lifted_tensor_constants}
+        # As they are now: the loop may write to them.
+        self.constants = {name: exported.constants[name].clone() for name in exported.graph_signature.lifted_tensor_constants}
         self.inputs = [id(leaf) for leaf in tensors(exported.example_inputs)]
         self.tied = tied(model)
         self.modules = {name for name, _ in model.named_modules()}
@@ -172,6 +173,10 @@ def of_model(frames, forwards):
 def cannot(function, error):
     """The reason of a function of PyTorch, in its first line."""
     lines = str(error).strip().splitlines()
+    unknown = re.search(r"Found <class '([^']+)'> in (\w+), which is not a known type", lines[0] if lines else "")
+    if unknown:
+        hint = ": call it with use_cache=False" if ".cache_utils." in unknown[1] else ""
+        return CannotExport(f"{function}: the {unknown[2]} of the model has a {unknown[1]}, which is no tensor, list or dict{hint}")
     return CannotExport(f"{function}: {type(error).__name__}: {lines[0] if lines else ''}")
 
 

@@ -111,17 +111,17 @@ class Programs:
             self.exporting = False
 
     def _check_kept(self, args, kwargs):
-        """Gives up if the model computes something else at its second call, by what it keeps from the first one."""
+        """Gives up if the model computes something else, by what its modules keep, than at an earlier call."""
         program = self.of_call
-        changed = program.kept.changed(self.model) if program.kept is not None else None
-        if changed is None:
+        changed = program.kept.changed(self.model)
+        if not changed:
             return
         self.exporting = True
         try:
             if program.computes(Program(self.model, args, kwargs)):
-                program.kept = None  # it was looked at
+                program.kept.idle.update(changed)
             else:
-                self.give_up(f"the model computes by what it keeps from one call to the next, in {changed}, which is no buffer")
+                self.give_up(f"the model computes by {changed[0]}, which changes from call to call and is no buffer")
         except (CannotExport, CannotRecord) as error:
             self.give_up(str(error))
         finally:

@@ -13,7 +13,7 @@ from .checked import check_choices, check_file, check_loss, check_model, check_n
 from .checkpoints import checkpoints
 from .copies import is_whole
 from .gradients import Call, Gradients
-from .hooks import Hook
+from .hooks import Hook, within_compiled
 from .names import LOSS, OUTPUT, TARGET, arguments, escaped, of_module, parts
 from .numerics import environment
 from .programs import Programs
@@ -94,7 +94,7 @@ class Recorder:
         self.parameters = self._parameters()
         self._states("state/")
         self._leave_out_of_optimizers()
-        self.writes.note([*self.model.parameters(), *self.model.buffers()])
+        self.writes.note([*self.model.parameters(), *self.model.buffers()], by_bits=self.programs.wanted)
         for optimizer in self.optimizers:
             optimizer.note_state()
         self.known = dict(self.model.named_modules())
@@ -106,6 +106,8 @@ class Recorder:
             enter = Hook(functools.partial(self._entered, of_module(name)))
             self.hooks.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
             self.hooks.callback(module.register_forward_hook(Hook(self._left), always_call=True).remove)
+        within = [of_module(name) for name in within_compiled(self.model)]
+        self.case.leave_out(within, "it is within a compiled module, of which no hook sees the calls")
         first = Hook(self._before_call)  # hooks of the model's own may write to its buffers, as spectral_norm does
         self.hooks.callback(self.model.register_forward_pre_hook(first, prepend=True).remove)
         for name, module in self.modules.items():
@@ -259,10 +261,10 @@ class Recorder:
             self.case.trace.keep(self.case.prefix + name, state)
         self.parameters = self._parameters()
         tensors = [*self.parameters, *self._buffers()]
-        if self.programs.wanted and self.writes.changed(tensors) is not None:
+        if self.programs.wanted and self.writes.changed(tensors, by_bits=False) is not None:
             self._watch_modules()  # that is the better reason
             self._written(tensors, f"before step {self.steps}, outside of a recorded step")
-            self.writes.note(tensor for _, tensor in tensors)
+            self.writes.note([tensor for _, tensor in tensors], by_bits=False)
         self.gradients.begin(self.steps, self.parameters)
         return begun
 
@@ -287,10 +289,10 @@ class Recorder:
             self.case.push(after + name, loss, "")
         self.parameters = self._parameters()  # they may be others now
         buffers = self._buffers()
-        self._written(self.parameters, f"in step {self.steps}, and not by a recorded optimizer")
-        self._written(buffers, f"in step {self.steps}, and not by a call of the model")
+        self._written(self.parameters, f"in step {self.steps}, and not by a recorded optimizer", by_bits=True)
+        self._written(buffers, f"in step {self.steps}, and not by a call of the model", by_bits=True)
         tensors = [*self.parameters, *buffers]
-        self.writes.note(tensor for _, tensor in tensors)
+        self.writes.note([tensor for _, tensor in tensors], by_bits=False)
         for name, tensor in tensors:
             self.case.push(after + name, tensor, "")
         self._states(f"{after}state/")
@@ -309,17 +311,17 @@ class Recorder:
     def _did_something(self):
         """Whether there is anything to record of the step that is open."""
         named = self.called or self.losses or self.named_inputs or self.gradients.arrived or self._stepped_now()
-        return bool(named) or self.writes.changed([*self._parameters(), *self._buffers()]) is not None
+        return bool(named) or self.writes.changed([*self._parameters(), *self._buffers()], by_bits=False) is not None
 
     def _stepped_now(self):
         """Whether an optimizer has taken its step in the step that is open."""
         return any(o.stepped and o.stepped[-1] == self.steps for o in self.optimizers)
 
-    def _written(self, named, when):
+    def _written(self, named, when, by_bits=False):
         """Whether something has written to a tensor, which no program does."""
-        written = self.writes.changed(named) if self.programs.wanted else None
+        written = self.writes.changed(named, by_bits) if self.programs.wanted else None
         if written is not None:
-            self.programs.give_up(f"{written} was written to {when}")
+            self.programs.give_up(f"{written} {when}")
         return written is not None
 
     def _watch_modules(self):
@@ -350,7 +352,8 @@ class Recorder:
         """Looks for writes before a call of the model."""
         if self.step_open and not self.programs.exporting and self.outermost is None and self.programs.wanted:
             number = self.outer_calls.get(OUTPUT, 0) + 1
-            self._written([*self._parameters(), *self._buffers()], f"before call {number} of the model in step {self.steps}")
+            tensors = [*self._parameters(), *self._buffers()]
+            self._written(tensors, f"before call {number} of the model in step {self.steps}", by_bits=number > 1)
 
     def _entered(self, name, module, args, kwargs):
         """The call of a module, which may be within that of another one."""
@@ -386,7 +389,7 @@ class Recorder:
             replaced = self.writes.replaced(buffers)
             if replaced is not None:
                 self.programs.give_up(f"the model puts another tensor in the place of {replaced}")
-            self.writes.note(buffer for _, buffer in buffers)
+            self.writes.note([buffer for _, buffer in buffers], by_bits=True)
 
     def _arguments(self, args, kwargs):
         """What the model is called with."""
@@ -425,7 +428,7 @@ class Recorder:
         if not self.step_open:
             return
         optimizer.note(self.steps)
-        self._written(self.parameters, f"in step {self.steps} before the optimizer's step")
+        self._written(self.parameters, f"in step {self.steps} before the optimizer's step", by_bits=True)
         not_replayed = optimizer.not_replayed(self._names()) if self.programs.wanted else None
         if not_replayed is not None:
             self.programs.give_up(not_replayed)
@@ -437,7 +440,8 @@ class Recorder:
         """What an optimizer did is written by it; and where a closure computed the gradients, they are those now."""
         if not self.step_open:
             return
-        self.writes.note(p for group in optimizer.optimizer.param_groups for p in group["params"])
+        held = [p for group in optimizer.optimizer.param_groups for p in group["params"]]
+        self.writes.note(held, by_bits=self.programs.wanted)
         optimizer.note_state()
         if any(callable(given) for given in [*args[1:], *kwargs.values()]):
             self._take(optimizer)

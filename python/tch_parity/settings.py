@@ -1,7 +1,13 @@
 """The attributes of modules that a loop sets between calls, such as the probability of a dropout: they decide what a
 program computes. It knows modules alone."""
 
-PLAIN = bool, int, float, str, type(None)
+import numbers
+
+from torch import nn
+
+PLAIN = bool, int, float, str, type(None), numbers.Number
+# The attributes that every module has.
+OF_ALL = frozenset(vars(nn.Module()))
 
 
 class Settings:
@@ -37,7 +43,7 @@ def attributes(model):
         (name, key): repr(value)
         for name, module in model.named_modules()
         for key, value in vars(module).items()
-        if type(value) in PLAIN and key != "training" and not key.startswith("_")
+        if isinstance(value, PLAIN) and key not in OF_ALL
     }
 
 

@@ -1,13 +1,26 @@
-"""Whether parameters and buffers are as they were left, by the versions that PyTorch counts. It knows no names of a file.
+"""Whether parameters and buffers are as they were left: the versions that PyTorch counts, and sums of their bits.
 
-What is written through `.data` is not counted.
+It knows no names of a file.
 """
+
+import weakref
+from typing import NamedTuple
+
+import torch
 
 from .copies import version
 
 
+class Noted(NamedTuple):
+    """A tensor as it was left."""
+
+    tensor: weakref.ref
+    version: int
+    sum: int
+
+
 class Writes:
-    """The versions of tensors when they were last noted."""
+    """The versions of tensors when they were last noted, and sums of their bits, which show writes through `.data` too."""
 
     def __init__(self):
         self.noted = {}
@@ -20,17 +33,53 @@ class Writes:
         """Forgets a step: what it wrote is none that a replay writes."""
         self.noted = begun
 
-    def note(self, tensors):
-        self.noted.update({id(tensor): (tensor, version(tensor)) for tensor in tensors})
+    def note(self, tensors, by_bits):
+        """Notes what tensors are now. The sums of their bits are those that are known, unless they are taken `by_bits`."""
+        tensors = list(tensors)
+        sums = sums_of_bits(tensors) if by_bits else [self._known(tensor).sum for tensor in tensors]
+        self.noted = {key: noted for key, noted in self.noted.items() if noted.tensor() is not None}
+        for tensor, total in zip(tensors, sums):
+            self.noted[id(tensor)] = Noted(weakref.ref(tensor), version(tensor), total)
 
-    def changed(self, named):
-        """The name of the first tensor that was written to since, or that is another one; None if there is none."""
+    def changed(self, named, by_bits):
+        """In words, the first tensor that was written to since, or that is another one; None if there is none."""
+        named = list(named)
         for name, tensor in named:
-            noted, then = self.noted.get(id(tensor), (None, None))
-            if noted is not tensor or then != version(tensor):
-                return name
+            noted = self._known(tensor)
+            if noted.tensor is None:
+                return f"{name} was replaced by another tensor"
+            if noted.version != version(tensor):
+                return f"{name} was written to"
+        for (name, tensor), total in zip(named, sums_of_bits([tensor for _, tensor in named]) if by_bits else ()):
+            if self._known(tensor).sum not in (None, total):
+                return f"{name} was written to"
         return None
 
     def replaced(self, named):
         """The name of the first tensor that was never noted, as one that a forward puts in the place of another."""
-        return next((name for name, tensor in named if self.noted.get(id(tensor), (None,))[0] is not tensor), None)
+        return next((name for name, tensor in named if self._known(tensor).tensor is None), None)
+
+    def _known(self, tensor):
+        noted = self.noted.get(id(tensor))
+        return noted if noted is not None and noted.tensor() is tensor else Noted(None, None, None)
+
+
+# The integers that add up to a tensor of so many bytes, the widest first.
+WIDTHS = (8, torch.int64), (4, torch.int32), (2, torch.int16), (1, torch.uint8)
+
+
+def sums_of_bits(tensors):
+    """A number for each tensor, which is another one if its bits are others, but for one chance in very many."""
+    sums = [sum_of_bits(tensor.detach()) for tensor in tensors]
+    return torch.stack(sums).tolist() if sums else []
+
+
+def sum_of_bits(tensor):
+    if tensor.layout != torch.strided or tensor.device.type == "meta" or tensor.numel() == 0:
+        return torch.zeros((), dtype=torch.int64, device=tensor.device)
+    flat = tensor.contiguous().view(-1)
+    dtype = next(dtype for width, dtype in WIDTHS if flat.nbytes % width == 0)
+    try:
+        return flat.view(dtype).sum()
+    except RuntimeError:  # it does not begin where such an integer can
+        return flat.clone().view(dtype).sum()

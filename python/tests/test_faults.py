@@ -4,6 +4,7 @@ import collections
 import contextlib
 import copy
 import functools
+import gc
 import io
 import random
 import sys
@@ -11,11 +12,14 @@ import tempfile
 import types
 import unittest
 import unittest.mock
+import weakref
 from pathlib import Path
 
 import torch
 from test_recorder import bits, read
 from tch_parity import Recorder
+from tch_parity.beside import Buffers
+from tch_parity.operators import copied_with_strides
 from torch import nn
 
 
@@ -129,11 +133,13 @@ class Faults(unittest.TestCase):
 
         def loop(rec):
             copies.append(copy.deepcopy(model))
-            torch.save(model, io.BytesIO())
+            torch.save(model, self.path.with_name("model.pt"))
             rec.forward(torch.randn(5, 4))
 
         self.record(model, loop)
         copies[0](torch.randn(5, 4))
+        # A program without this package loads it.
+        self.assertNotIn(b"tch_parity", self.path.with_name("model.pt").read_bytes())
 
     def test_what_an_optimizer_holds_besides(self):
         model, other = net(), nn.Parameter(torch.ones(()))
@@ -784,8 +790,8 @@ class Faults(unittest.TestCase):
             (lambda model, h: setattr(model, "h", h) or h, lambda model: model.h.square().sum(), path),
             (lambda _, h: h, lambda model: sum(p.abs().sum() for p in model.parameters()), path),
             (lambda _, h: h, lambda model: 0 * model.a.weight.sum(), f"the loss of step 1 depends on a.weight {path}"),
-            (remembers, lambda _: 0, "by what it keeps from one call to the next, in h, which is no buffer"),
-            (counts, lambda _: 0, "by what it keeps from one call to the next, in calls, which is no buffer"),
+            (remembers, lambda _: 0, "the model computes by h, which changes from call to call and is no buffer"),
+            (counts, lambda _: 0, "the model computes by calls, which changes"),
         ):
             model = Net(within)
 
@@ -800,6 +806,151 @@ class Faults(unittest.TestCase):
                     self.assertIn("program", run)
                 else:
                     self.assertIn(why, self.no_program(run))
+
+    def test_what_decides_a_call_and_is_no_number_of_a_module(self):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc, self.tau, self._k, self.alpha, self.epoch = nn.Linear(4, 5), 1.0, 1.0, torch.tensor(1.0), 0
+                self.options, self.config, self.layers = {"a": 1.0}, types.SimpleNamespace(a=1.0), [0, 1]
+
+            def forward(self, x):
+                x = self.fc(x) / self.tau * self._k * self.alpha * self.options["a"] * self.config.a
+                return x * len(self.layers)
+
+        class Almost(float):
+            """As NumPy's numbers are, a float of another class."""
+
+        for name, change in (
+            (None, lambda model, i: setattr(model, "tau", Almost(1 + i))),
+            (None, lambda model, i: setattr(model, "_k", 1.0 + i)),
+            (None, lambda model, i: setattr(model, "epoch", i)),
+            ("alpha", lambda model, i: setattr(model, "alpha", torch.tensor(1.0 + i))),
+            ("alpha", lambda model, i: model.alpha.fill_(1.0 + i)),
+            ("options", lambda model, i: model.options.update(a=1.0 + i)),
+            ("config", lambda model, i: setattr(model.config, "a", 1.0 + i)),
+            ("layers", lambda model, i: model.layers.append(i)),
+        ):
+            model = Net()
+            optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+            def loop(rec):
+                for i in range(3):
+                    change(model, i)
+                    self.step(rec, model, optimizer)
+
+            with self.subTest(name):
+                _, run, _ = self.record(model, loop, optimizer=optimizer)
+                if name is None:
+                    self.assertIn("program", run)
+                else:
+                    self.assertIn(f"the model computes by {name}, which changes", self.no_program(run))
+
+    def test_writes_through_data(self):
+        for when, write in (
+            ("in step 1, and not by a recorded optimizer", "after"),
+            ("in step 1 before the optimizer's step", "within"),
+            ("in step 2 before the optimizer's step", "between"),
+        ):
+            model = net()
+            optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+            def clamp(now):
+                for p in model.parameters() if now == write else ():
+                    p.data.clamp_(-0.1, 0.1)
+
+            def loop(rec):
+                for _ in range(2):
+                    with rec.watch():
+                        self.forward_and_backward(rec, model, optimizer)
+                        clamp("within")
+                        optimizer.step()
+                        clamp("after")
+                    clamp("between")
+
+            with self.subTest(write):
+                _, run, _ = self.record(model, loop, optimizer=optimizer)
+                self.assertEqual(self.no_program(run), f"program: 0.weight was written to {when}")
+
+    def forward_and_backward(self, rec, model, optimizer):
+        optimizer.zero_grad()
+        rec.loss(model(torch.randn(5, 4)).square().mean()).backward()
+
+    def test_buffers_that_are_replaced_are_not_kept(self):
+        class Stateful(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.cell = nn.GRUCell(4, 4)
+                self.register_buffer("h", torch.zeros(5, 4))
+
+            def forward(self, x):
+                self.h = self.cell(x, self.h.detach())
+                return self.h
+
+        model, states = Stateful(), []
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+        def loop(rec):
+            for _ in range(5):
+                self.step(rec, model, optimizer)
+                states.append(weakref.ref(model.h))
+            gc.collect()
+            self.assertEqual([state() is None for state in states], [True] * 4 + [False])
+
+        self.record(model, loop, optimizer=optimizer)
+
+    def test_copies_for_digests_use_their_memory_again(self):
+        buffers = Buffers()
+        first, buffer = buffers.copy(torch.full((300, 100), 2.0))
+        self.assertEqual((first.shape, float(first.sum())), ((300, 100), 60_000.0))
+        buffers.free.append(buffer)
+        second, _ = buffers.copy(torch.ones(70_000, dtype=torch.bool))
+        self.assertEqual((second.data_ptr(), int(second.sum())), (first.data_ptr(), 70_000))
+        third, _ = buffers.copy(torch.ones(10))
+        self.assertNotEqual(third.data_ptr(), first.data_ptr())
+
+    def test_optimizers_that_are_not_those_of_torch(self):
+        class Adam(torch.optim.Adam):
+            def step(self, closure=None):
+                super().step(closure)
+                with torch.no_grad():
+                    for p in self.param_groups[0]["params"]:
+                        p.mul_(0.99)
+
+        model = net()
+        optimizer = Adam(model.parameters())
+        _, run, _ = self.record(model, lambda rec: self.step(rec, model, optimizer), optimizer=optimizer)
+        self.assertTrue(run["optimizer"]["name"].endswith("Adam") and "." in run["optimizer"]["name"])
+        self.assertIn("none of torch.optim's", self.no_program(run))
+
+    def test_a_group_that_is_added_to_the_optimizer(self):
+        model = net()
+        optimizer = torch.optim.SGD(model[2].parameters(), 0.1)
+
+        def loop(rec):
+            self.step(rec, model, optimizer)
+            optimizer.add_param_group({"params": model[0].parameters(), "lr": 0.01})
+            self.step(rec, model, optimizer)
+
+        _, run, _ = self.record(model, loop, optimizer=optimizer)
+        self.assertIn("a group of parameters was added to the optimizer before its step in step 2", self.no_program(run))
+
+    def test_modules_within_a_compiled_one(self):
+        for model, names in (
+            (torch.compile(net(), backend="eager"), ["_orig_mod", "_orig_mod.0", "_orig_mod.1", "_orig_mod.2"]),
+            (nn.Sequential(net(), nn.Tanh()), ["0", "0.0", "0.1", "0.2"]),
+        ):
+            if names[0] == "0":
+                model[0].compile(backend="eager")
+            _, run, _ = self.record(model, lambda rec: rec.forward(torch.randn(5, 4)))
+            why = "it is within a compiled module, of which no hook sees the calls"
+            self.assertEqual([line for line in run["not_recorded"] if why in line], [f"{name}: {why}" for name in names])
+
+    def test_operators_of_inputs_with_gaps_in_memory(self):
+        for given in (torch.randn(4, 10).t()[::2], torch.randn(1, 4).expand(5, 4), torch.randn(5, 12)[:, ::3]):
+            copy = copied_with_strides(given)
+            self.assertEqual((copy.stride(), bits(copy)), (given.stride(), bits(given)))
+            self.assertNotEqual(copy.data_ptr(), given.data_ptr())
 
     def test_a_factor_of_zero_has_the_sign_of_the_gradients(self):
         model = net()

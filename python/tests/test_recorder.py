@@ -780,7 +780,7 @@ class WhatIsSaid(unittest.TestCase):
             tensors, about = self.record(folder, loop, model)
         self.assertEqual(tensors["step/2/weight"].tolist(), [[5.0, 5.0]])
         self.assertEqual(tensors["step/2/grad/weight"].tolist(), [[20.0, 20.0]])
-        lacks = ["program: weight was written to before step 2, outside of a recorded step"]
+        lacks = ["program: weight was replaced by another tensor before step 2, outside of a recorded step"]
         self.assertEqual(about["run"]["not_recorded"], lacks)
 
     def test_an_exception_keeps_the_whole_steps_if_asked(self):
