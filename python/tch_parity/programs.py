@@ -63,6 +63,8 @@ class Programs:
             return
         if updated:
             return self.give_up(f"the model was called after an optimizer's step within step {step}")
+        if torch.get_default_dtype() is not torch.float32:  # of what is made without a dtype
+            return self.give_up(f"torch's default dtype is {torch.get_default_dtype()}, and that of a replay is torch.float32")
         why_not = not_given(args, kwargs) or unknown_effect(self.model)
         if why_not is not None:
             return self.give_up(why_not)

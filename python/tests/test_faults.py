@@ -923,6 +923,14 @@ class Faults(unittest.TestCase):
         self.assertTrue(run["optimizer"]["name"].endswith("Adam") and "." in run["optimizer"]["name"])
         self.assertIn("none of torch.optim's", self.no_program(run))
 
+    def test_another_default_dtype(self):
+        self.addCleanup(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float64)
+        model = net()
+        optimizer = torch.optim.Adam(model.parameters())
+        _, run, _ = self.record(model, lambda rec: self.step(rec, model, optimizer), optimizer=optimizer)
+        self.assertIn("torch's default dtype is torch.float64", self.no_program(run))
+
     def test_a_group_that_is_added_to_the_optimizer(self):
         model = net()
         optimizer = torch.optim.SGD(model[2].parameters(), 0.1)
