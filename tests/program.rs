@@ -243,7 +243,7 @@ image = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
 torch.export.save(torch.export.export(Writes(), (image.clone(),), strict=False), "writes.pt2")
 save_file({"x": image.contiguous()}, "image.safetensors")
 leaf = image.contiguous().requires_grad_()
-torch.manual_seed(7)
+torch.manual_seed(-1)
 y, z = Writes()(leaf.clone())
 y.sum().backward()
 parts = {"forward/output[1][real]": z.real, "forward/output[1][imag]": z.imag}
@@ -257,6 +257,16 @@ save_file({"input": rows}, "rows.safetensors")
 normed = {"forward/output": norm(rows).detach(), **{f"buffer/{name}": b for name, b in norm.named_buffers()}}
 save_file(normed, "normed.safetensors")
 
+class Nested(nn.Module):
+    def forward(self, batch, *rest):
+        return {"logits": batch["x"] * 2, "rest/": (batch["m"][0].relu(), 3, rest[0] + 1)}
+x, m, y = torch.randn(3, requires_grad=True), torch.randn(3), torch.randn(3)
+torch.export.save(torch.export.export(Nested(), ({"x": x.detach(), "m": [m]}, y), strict=False), "nested.pt2")
+save_file({"batch_x": x.detach(), "batch_m_0": m, "rest_0": y, "grad/output[logits]": m.clone()}, "nested.safetensors")
+(x * 2).backward(m)
+returned = {"forward/output[logits]": x.detach() * 2, "forward/output[rest%2F][0]": m.relu(), "forward/output[rest%2F][2]": y + 1}
+save_file({**returned, "grad/input/batch_x": x.grad}, "returned.safetensors")
+
 import zipfile
 with zipfile.ZipFile("model.pt2") as files:
     entries = [(name, files.read(name)) for name in files.namelist()]
@@ -268,6 +278,8 @@ def damaged(name, entries, compression=zipfile.ZIP_STORED):
 damaged("twice.pt2", [*entries, (json, b"{}")])
 damaged("outside.pt2", [*entries, ("../x", b"x")])
 damaged("without.pt2", [entry for entry in entries if entry[0] != json])
+damaged("other.pt2", [(name.replace("models/model.", "models/other."), content) for name, content in entries])
+damaged("format.pt2", [(name, b"zip" if name.endswith("archive_format") else content) for name, content in entries])
 zeros = bytes(50_000_000)
 damaged("bomb.pt2", [(name, zeros if name == json else content) for name, content in entries], zipfile.ZIP_DEFLATED)
 data = bytearray(open("model.pt2", "rb").read())
@@ -299,7 +311,10 @@ fn a_saved_program_runs_at_the_sizes_that_it_allows() {
     let ran = run("model.pt2", &["--backward", "output[0]"]);
     assert_eq!(ran, (Some(0), String::new()));
     stdout(&compare("expected.safetensors"));
-    for (seed, same) in [("7", true), ("8", false)] {
+    let ran = run_with("nested.pt2", "nested.safetensors", &["--backward", "output[logits]"]);
+    assert_eq!(ran, (Some(0), String::new()));
+    stdout(&compare("returned.safetensors"));
+    for (seed, same) in [("-1", true), ("18446744073709551615", true), ("8", false)] {
         let options = ["--backward", "output[0]", "--seed", seed];
         let ran = run_with("writes.pt2", "image.safetensors", &options);
         assert_eq!(ran, (Some(0), String::new()));
@@ -319,10 +334,41 @@ fn a_saved_program_runs_at_the_sizes_that_it_allows() {
     let (code, error) = run_with("model.pt2", "image.safetensors", &[]);
     assert_eq!(code, Some(2));
     assert!(error.contains("it lacks y of what the program takes (x, y)"), "{error}");
+    let (code, error) = run_with("writes.pt2", "image.safetensors", &["--seed", "1.5"]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("torch.manual_seed takes whole numbers from -0x8000"), "{error}");
+    // A name that is misspelt, and a gradient that is not taken.
+    let rows = Tensor::ones([5, 4], (Kind::Float, tch::Device::Cpu));
+    for (name, args, says) in [
+        ("rows", &[][..], "it has rows, which the program does not take: it takes input, each"),
+        (
+            "grad/output",
+            &[],
+            "it has grad/output, which is taken with --backward NAME alone: the program returns output\n",
+        ),
+        (
+            "grad/outptu",
+            &["--backward", "output"],
+            "it has grad/outptu, and --backward takes grad/output alone: the program returns output\n",
+        ),
+        (
+            "grad/output[0]",
+            &["--backward", "output"],
+            "it has grad/output[0], and --backward takes grad/output alone",
+        ),
+    ] {
+        let mut inputs = Trace::load(folder.join("rows.safetensors")).unwrap();
+        inputs.push(name, &rows).unwrap();
+        inputs.save(folder.join("misspelt.safetensors")).unwrap();
+        let (code, error) = run_with("decomposed.pt2", "misspelt.safetensors", args);
+        assert_eq!((code, error.lines().count()), (Some(2), 1), "{error}");
+        assert!(error.contains(says), "{error}");
+    }
 
     let (code, error) = run("model.pt2", &["--backward", "output"]);
     assert_eq!(code, Some(2));
-    assert!(error.contains(r#"the outputs are ["output[0]", "output[1]"]"#), "{error}");
+    let says = "--backward output: the program returns output[0], output[1]\n";
+    assert!(error.ends_with(says), "{error}");
     let program = Program::load(folder.join("model.pt2")).unwrap();
     assert_eq!(program.inputs().collect::<Vec<_>>(), ["x", "y"]);
     let ones = |shape: &[i64]| Tensor::ones(shape, (Kind::Float, tch::Device::Cpu));
@@ -364,6 +410,8 @@ fn a_saved_program_runs_at_the_sizes_that_it_allows() {
         ("twice.pt2", "two entries"),
         ("outside.pt2", "an entry is named \"../x\""),
         ("without.pt2", "models/model.json"),
+        ("other.pt2", "the archive has no models/model.json, and it has models/other.json"),
+        ("format.pt2", r#"its archive_format is "zip", and PyTorch reads "pt2" alone"#),
         ("bomb.pt2", "model.json"),
         ("sum.pt2", "its sum (CRC-32)"),
         ("cut.pt2", "it is not a program of torch.export.save"),

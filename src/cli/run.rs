@@ -1,5 +1,6 @@
 //! `tch-parity run`: runs a program that `torch.export` wrote, with its backward.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,9 +14,10 @@ use super::output::{Output, ensure_no_input};
 
 /// Run a program that torch.export wrote, and its backward
 ///
-/// The output file has the outputs as forward/output, or forward/output[0] and so on where there are several, and the
-/// buffers after the run. With --backward it also has the gradient of every parameter, and of every input that is of a
-/// float or complex dtype. A tensor of complex128 is two in a file, NAME[real] and NAME[imag].
+/// The output file has what the model returns as forward/output, or its parts by the names that a case has for them:
+/// forward/output[0] of a tuple, forward/output[logits] of a dict. It has the buffers after the run as buffer/NAME. With
+/// --backward it also has the gradient of every parameter as grad/NAME, and of every input that is of a float or complex
+/// dtype as grad/input/NAME. A tensor of complex128 is two in a file, NAME[real] and NAME[imag].
 #[derive(Args)]
 #[command(after_help = "Examples:
   tch-parity run model.pt2 --inputs inputs.safetensors --output outputs.safetensors
@@ -23,7 +25,8 @@ use super::output::{Output, ensure_no_input};
 pub(super) struct Arguments {
     /// The file that torch.export.save wrote
     model: PathBuf,
-    /// The safetensors file with the inputs, each under the name of its argument, alone or after input/
+    /// The safetensors file with the inputs, each under the name of its argument, alone or after input/. That of a
+    /// tensor within the argument batch is batch_x for batch["x"] and batch_0 for batch[0]
     #[arg(long, value_name = "FILE")]
     inputs: PathBuf,
     /// The safetensors file to write
@@ -34,8 +37,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME")]
     backward: Option<String>,
     /// The seed of the random numbers, as torch.manual_seed sets it: dropout draws them
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    seed: Option<i64>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = seed_of)]
+    seed: Option<u64>,
     /// How to compute
     #[arg(long, value_enum, default_value_t = NumericsArg::Portable)]
     numerics: NumericsArg,
@@ -50,7 +53,14 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     let mut program = Program::load(&model)?;
     program.to_device(device)?;
     let file = Trace::load(&inputs)?;
-    let leaves = read_inputs(&program, &file, device);
+    let names = program.outputs().collect::<Vec<_>>();
+    if let Some(from) = &backward
+        && !names.contains(&&**from)
+    {
+        bail!("--backward {from}: the program returns {}", listed(names.iter().copied()));
+    }
+    let leaves = ensure_all_known(&program, &file, backward.as_deref())
+        .and_then(|()| read_inputs(&program, &file, device));
     let leaves = leaves.with_context(|| inputs.display().to_string())?;
     let mut given = Vec::new();
     for leaf in &leaves {
@@ -62,20 +72,18 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
         });
     }
     if let Some(seed) = seed {
-        tch::manual_seed(seed);
+        tch::manual_seed(seed.cast_signed());
     }
     let outputs = program.run(&given).with_context(|| model.display().to_string())?;
-    let several = outputs.len() > 1;
-    let name = |at| if several { format!("output[{at}]") } else { "output".to_owned() };
+    let (returned, expected) = (outputs.len(), names.len());
+    ensure!(returned == expected, "the program returns {returned} tensors, not {expected}");
     let mut trace = Trace::new();
-    for (at, tensor) in outputs.iter().enumerate() {
-        trace.push_parts(&format!("forward/{}", name(at)), tensor)?;
+    for (name, tensor) in names.iter().zip(&outputs) {
+        trace.push_parts(&format!("forward/{name}"), tensor)?;
     }
-    if let Some(from) = &backward {
-        let names = (0..outputs.len()).map(name).collect::<Vec<_>>();
-        let at = names.iter().position(|name| name == from);
-        let at = at.with_context(|| format!("--backward {from}: the outputs are {names:?}"))?;
-        run_backward(&outputs[at], from, &file, device)?;
+    let root = names.iter().zip(&outputs).find(|(name, _)| Some(**name) == backward.as_deref());
+    if let Some((from, output)) = root {
+        run_backward(output, from, &file, device)?;
         let inputs = program.inputs().map(|name| format!("input/{name}")).zip(&leaves);
         let parameters = program.parameters().map(|(name, tensor)| (name.to_owned(), tensor));
         for (name, leaf) in parameters.chain(inputs) {
@@ -92,6 +100,46 @@ pub(super) fn run(arguments: Arguments) -> Result<Outcome> {
     out.write(|mut out| trace.write(&mut out))?;
     out.persist()?;
     Ok(Outcome::Done)
+}
+
+/// Returns the number that torch.manual_seed has for a seed: of a negative one, as of any int64 in a uint64.
+fn seed_of(text: &str) -> Result<u64, String> {
+    let negative = || text.parse::<i64>().map(i64::cast_unsigned);
+    text.parse().or_else(|_| negative()).map_err(|_| {
+        "torch.manual_seed takes whole numbers from -0x8000_0000_0000_0000 to 0xffff_ffff_ffff_ffff"
+            .to_owned()
+    })
+}
+
+/// Returns names in words.
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    match names.collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => "no tensor".to_owned(),
+        names => names,
+    }
+}
+
+/// Checks that the program takes all that the inputs file has: a name that is misspelt would have no effect.
+fn ensure_all_known(program: &Program, file: &Trace, backward: Option<&str>) -> Result<()> {
+    let inputs = program.inputs().flat_map(|name| [name.to_owned(), format!("input/{name}")]);
+    let gradient = backward.map(|from| format!("grad/{from}"));
+    let known = inputs.chain(gradient.clone());
+    let parts = |name: String| [format!("{name}[real]"), format!("{name}[imag]"), name];
+    let known = known.flat_map(parts).collect::<HashSet<_>>();
+    let Some(name) = file.names().find(|name| !known.contains(*name)) else { return Ok(()) };
+    let returns = listed(program.outputs());
+    match (name.strip_prefix("grad/"), gradient) {
+        (None, _) => bail!(
+            "it has {name}, which the program does not take: it takes {}, each alone or after input/",
+            listed(program.inputs())
+        ),
+        (Some(_), None) => bail!(
+            "it has {name}, which is taken with --backward NAME alone: the program returns {returns}"
+        ),
+        (Some(_), Some(gradient)) => bail!(
+            "it has {name}, and --backward takes {gradient} alone: the program returns {returns}"
+        ),
+    }
 }
 
 /// Returns the inputs of a program, each under its name in the file.

@@ -1,6 +1,6 @@
 //! What a program says of its Python: lines of source, and the names of arguments and variables in them.
 
-use serde::Deserialize;
+use crate::program::nested::Spec;
 
 /// A line of Python in a call's stack.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -251,40 +251,17 @@ pub(super) fn operands(source: &str) -> Option<[&str; 2]> {
     (is_identifier(a) && is_identifier(b)).then_some([a, b])
 }
 
-/// How values are nested, as pytree writes it.
-#[derive(Deserialize)]
-struct Spec {
-    r#type: Option<String>,
-    context: Option<String>,
-    #[serde(default)]
-    children_spec: Vec<Spec>,
-}
-
-impl Spec {
-    fn read(json: &str) -> Option<Spec> {
-        serde_json::from_str::<(u32, Spec)>(json).ok().map(|(_, spec)| spec)
+/// Lists a name for each leaf, such as `results.h`.
+fn leaves(spec: &Spec, name: &str, to: &mut Vec<String>) {
+    if spec.r#type.is_none() {
+        to.push(name.to_owned());
+        return;
     }
-
-    /// Returns the keys of a dict, or the names of a dataclass's fields.
-    fn keys(&self) -> Vec<String> {
-        let keys = self.context.as_deref().map(serde_json::from_str::<Vec<String>>);
-        keys.and_then(Result::ok)
-            .filter(|keys| keys.len() == self.children_spec.len())
-            .unwrap_or_default()
-    }
-
-    /// Lists a name for each leaf, such as `results.h`.
-    fn leaves(&self, name: &str, to: &mut Vec<String>) {
-        if self.r#type.is_none() {
-            to.push(name.to_owned());
-            return;
-        }
-        let keys = self.keys();
-        for (at, child) in self.children_spec.iter().enumerate() {
-            let part = keys.get(at).cloned().unwrap_or_else(|| at.to_string());
-            let full = if name.is_empty() { part } else { format!("{name}.{part}") };
-            child.leaves(&full, to);
-        }
+    let keys = spec.keys();
+    for (at, child) in spec.children_spec.iter().enumerate() {
+        let part = keys.get(at).cloned().unwrap_or_else(|| at.to_string());
+        let full = if name.is_empty() { part } else { format!("{name}.{part}") };
+        leaves(child, &full, to);
     }
 }
 
@@ -296,13 +273,13 @@ pub(super) fn argument_names(in_spec: &str, positional: &[String]) -> Vec<String
     let mut names = Vec::new();
     for (at, argument) in arguments.children_spec.iter().enumerate() {
         match positional.get(at) {
-            Some(name) => argument.leaves(name, &mut names),
+            Some(name) => leaves(argument, name, &mut names),
             None if argument.r#type.is_none() => names.push(String::new()),
-            None => argument.leaves("argument", &mut names),
+            None => leaves(argument, "argument", &mut names),
         }
     }
     for (key, keyword) in keywords.keys().iter().zip(&keywords.children_spec) {
-        keyword.leaves(key, &mut names);
+        leaves(keyword, key, &mut names);
     }
     names
 }
@@ -312,7 +289,7 @@ pub(super) fn argument_names(in_spec: &str, positional: &[String]) -> Vec<String
 pub(super) fn output_names(out_spec: &str) -> Vec<String> {
     let Some(spec) = Spec::read(out_spec) else { return Vec::new() };
     let mut names = Vec::new();
-    spec.leaves("", &mut names);
+    leaves(&spec, "", &mut names);
     let last = |name: &String| name.rsplit('.').next().unwrap_or(name).to_owned();
     let keys = names.iter().map(last).collect::<Vec<_>>();
     let is_number = |key: &String| key.parse::<u32>().is_ok();

@@ -9,6 +9,7 @@ mod graph;
 mod guards;
 mod inputs;
 mod interpreter;
+pub(crate) mod nested;
 pub(crate) mod numbers;
 mod operators;
 mod pt2;
@@ -52,6 +53,8 @@ pub struct Program {
     inputs: Vec<Input>,
     /// What each output of the graph is.
     outputs: Vec<Output>,
+    /// The names of the tensors that it returns.
+    output_names: Vec<String>,
     user_inputs: Vec<UserInput>,
     guards: Vec<Guard>,
     parameters: IndexMap<String, Tensor>,
@@ -128,6 +131,7 @@ impl Program {
             graph: Graph::empty(),
             inputs: Vec::new(),
             outputs: Vec::new(),
+            output_names: Vec::new(),
             user_inputs: Vec::new(),
             guards: Vec::new(),
             parameters: IndexMap::new(),
@@ -193,6 +197,15 @@ impl Program {
         );
         let (takes, given) = (program.graph.inputs.len(), program.inputs.len());
         ensure!(takes == given, "the graph takes {takes} values, and its signature lists {given}");
+        let root = exported.graph_module.module_call_graph.iter().find(|call| call.fqn.is_empty());
+        let out_spec = root.and_then(|call| Some(call.signature.as_ref()?.out_spec.as_str()));
+        let returned = program.graph.outputs.iter().zip(&program.outputs);
+        let returned = returned.filter(|(_, output)| matches!(output, Output::Returned));
+        let is_tensor = returned
+            .map(|(value, _)| matches!(value, graph::Argument::Tensor(_)))
+            .collect::<Vec<_>>();
+        let names = nested::output_names(out_spec, is_tensor.len()).into_iter().zip(is_tensor);
+        program.output_names = names.filter_map(|(name, is)| is.then_some(name)).collect();
         Ok(program)
     }
 
@@ -214,6 +227,12 @@ impl Program {
     /// Lists the names of the tensors that [`run`](Self::run) takes, in its order: those of the arguments of `forward`.
     pub fn inputs(&self) -> impl Iterator<Item = &str> {
         self.user_inputs.iter().map(|input| input.name.as_str())
+    }
+
+    /// Lists the names of the tensors that [`run`](Self::run) returns, in its order, as a case has them: `output`, or
+    /// `output[0]` and so on of a tuple, and `output[logits]` of a dict.
+    pub fn outputs(&self) -> impl Iterator<Item = &str> {
+        self.output_names.iter().map(String::as_str)
     }
 
     /// Lists the constants of the program by their names.

@@ -48,7 +48,7 @@ impl Program {
     fn read(path: &Path, check: impl FnOnce(&[u8]) -> Result<()>) -> Result<(Program, Vec<u8>)> {
         let bytes = Bytes::read(path)?;
         let files = Archive::open(bytes.as_slice()).and_then(Archive::without_folder);
-        let json = files.and_then(|files| Ok((files.stored("models/model.json")?, files)));
+        let json = files.and_then(|files| Ok((model(&files)?, files)));
         let (json, files) = json.context("it is not a program of torch.export.save")?;
         check(json)?;
         let order = files.stored("byteorder").unwrap_or(b"little");
@@ -83,6 +83,24 @@ impl Program {
         })?;
         Ok((program, json.to_vec()))
     }
+}
+
+/// Returns the JSON of the program, of the one format that PyTorch writes and reads.
+fn model<'a>(files: &Archive<'a>) -> Result<&'a [u8]> {
+    const MODEL: &str = "models/model.json";
+    let named = |name: &&str| name.starts_with("models/") && name.ends_with(".json");
+    let others = files.names().filter(named).collect::<Vec<_>>();
+    ensure!(
+        others.is_empty() || others.contains(&MODEL),
+        "the archive has no {MODEL}, and it has {}",
+        others.join(", ")
+    );
+    let json = files.stored(MODEL)?;
+    for (name, expected) in [("archive_format", "pt2"), ("archive_version", "0")] {
+        let found = String::from_utf8_lossy(files.stored(name)?);
+        ensure!(found == expected, "its {name} is {found:?}, and PyTorch reads {expected:?} alone");
+    }
+    Ok(json)
 }
 
 fn matches_meta(tensor: &Tensor, meta: &TensorMeta) -> bool {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::case::Case;
 use crate::optim::RecordedOptimizer;
+use crate::program::nested::escaped;
 use crate::trace::{in_step, split_call, split_step};
 
 /// What a case says of its programs and of its optimizers.
@@ -298,11 +299,7 @@ pub(super) fn recorded_name(name: &str) -> String {
     if name == "output" || name == "L" {
         return format!(".{name}");
     }
-    let escaped = |c: char| match c {
-        '/' | '@' | '[' | ']' | '%' => format!("%{:02X}", u32::from(c)),
-        other => other.into(),
-    };
-    name.chars().map(escaped).collect()
+    escaped(name)
 }
 
 /// Returns PyTorch's name for a parameter or a buffer, of [the one that a case has](recorded_name).
