@@ -207,8 +207,9 @@ fn every_type_of_argument_runs_or_is_refused() {
         let (code, text) = linear(&|_| json!({ *name: value }));
         assert_eq!(code, Some(2), "{text}");
         let says = format!("an argument of the type {name} is not supported");
-        let operator = "the operator torch.ops.aten.linear.default: input: ";
-        assert!(text.contains(operator) && text.contains(&says), "{text}");
+        let operator = "the operator torch.ops.aten.linear.default in 8 (linear.py:";
+        let argument = format!("): input: {says}");
+        assert!(text.contains(operator) && text.contains(&argument), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
     }
     let script =

@@ -15,10 +15,17 @@ use tch_parity::{Numerics, Program, Trace, Value, call};
 
 #[test]
 fn a_wrong_program_is_traced_to_its_operator() {
-    let models = ["convolutions", "encoder_layer", "in_place", "losses_and_distances"];
+    let models = [
+        "convolutions",
+        "encoder_layer",
+        "frozen_and_without_gradients",
+        "in_place",
+        "losses_and_distances",
+    ];
     let folder = recorded("programs_wrong", &models);
     // Of each: the model, what is the first to differ, and where to look.
-    let wrong: [(&str, &str, &str, &str, Edit); 12] = [
+    let part = "frozen_and_without_gradients";
+    let wrong: [(&str, &str, &str, &str, Edit); 13] = [
         ("another-operator", "convolutions", "operator/relu_", "aten::sigmoid_ in 2", |graph| {
             find(graph, "relu_.default")["target"] = "torch.ops.aten.sigmoid_.default".into();
         }),
@@ -58,6 +65,14 @@ fn a_wrong_program_is_traced_to_its_operator() {
         ("axes", "encoder_layer", "operator/permute", "aten::permute in self_attn", |graph| {
             argument(find(graph, "permute.default"), "dims")["as_ints"] = json!([2, 1, 0, 3]);
         }),
+        ("within", part, "operator/submod_1.abs_1", "aten::neg (models.py:", |graph| {
+            let runs = "torch.ops.higher_order.wrap_with_set_grad_enabled";
+            let node = nodes(graph).iter_mut().find(|node| node["target"] == runs).unwrap();
+            let part = node["inputs"][1]["arg"]["as_graph"]["graph"]["nodes"].as_array_mut();
+            let abs =
+                part.unwrap().iter_mut().find(|n| n["target"] == "torch.ops.aten.abs.default");
+            abs.unwrap()["target"] = "torch.ops.aten.neg.default".into();
+        }),
         ("probability", "encoder_layer", "operator/dropout", "aten::dropout in", |graph| {
             argument(find(graph, "dropout.default"), "p")["as_float"] = 0.2.into();
         }),
@@ -83,7 +98,7 @@ fn a_wrong_program_is_traced_to_its_operator() {
     assert_eq!(code, Some(1), "{text}");
     // With other kernels, the run in float64 is as wrong as the replay, and the recording is far from both.
     let (_, native) = check(&edited_folder, &["--numerics", "native"]);
-    assert!(native.contains("14 cases: 0 same, 14 differ, 0 could"), "{native}");
+    assert!(native.contains("15 cases: 0 same, 15 differ, 0 could"), "{native}");
     assert!(native.contains("From the run in float64, the actual is"), "{native}");
     let lines = text.lines().collect::<Vec<_>>();
     let origin = |what: &str| {
@@ -143,8 +158,15 @@ fn a_program_that_cannot_be_run_is_an_error_in_one_line() {
     let (code, text) = check(notebook, &["--program"]);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("the case holds no program to run"), "{text}");
-    let edits: [(&str, Edit); 11] = [
-        ("libtorch has no such operator", |graph| {
+    let edits: [(&str, Edit); 13] = [
+        (": return F.relu(input, inplace=self.inplace)): libtorch has no such operator", |graph| {
+            find(graph, "relu_.default")["target"] = "torch.ops.aten.relux.default".into();
+        }),
+        ("exported.run_decompositions() returns a program without it", |graph| {
+            find(graph, "relu_.default")["target"] =
+                "torch._functorch.predispatch.lazy_load_decompositions".into();
+        }),
+        ("the operator torch.ops.aten.relux.default in 2 (activation.py:", |graph| {
             find(graph, "relu_.default")["target"] = "torch.ops.aten.relux.default".into();
         }),
         ("it is not supported", |graph| {

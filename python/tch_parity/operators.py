@@ -27,12 +27,23 @@ def run_operators(exported, model, args, kwargs, take):
 
 
 class Results(torch.fx.Interpreter):
-    """Runs a graph, and passes on what each operator returned, before anything overwrites it."""
+    """Runs a graph, and passes on what each operator returned, before anything overwrites it.
 
-    def __init__(self, graph_module, take):
+    prefix  what the names begin with: that of an operator within a part of the graph is PART.NAME
+    """
+
+    def __init__(self, graph_module, take, prefix="", unwritten=None):
         super().__init__(graph_module)
-        self.take = take
-        self.unwritten = {}
+        self.take = lambda name, result: take(prefix + name, result)
+        self.unwritten = {} if unwritten is None else unwritten
+
+    def __call__(self, *args):
+        return self.run(*args, enable_io_processing=False)
+
+    def get_attr(self, target, args, kwargs):
+        value = super().get_attr(target, args, kwargs)
+        is_part = isinstance(value, torch.fx.GraphModule)
+        return Results(value, self.take, f"{target}.", self.unwritten) if is_part else value
 
     def run_node(self, node):
         result = super().run_node(node)

@@ -91,6 +91,9 @@ class Optimizer:
         for group in self.optimizer.param_groups:
             if group.get("fused"):
                 return "the optimizer has fused=True, which computes by another formula"
+            complex_one = next((p for p in group["params"] if p.is_complex()), None)
+            if complex_one is not None:
+                return f"the optimizer has {names.get(id(complex_one), 'a parameter')}, which is complex"
             tensors = [key for key, value in group.items() if key != "params" and holds_tensor(value)]
             if tensors:
                 return f"the optimizer's {tensors[0]} is a tensor, with which it computes otherwise than with a number"

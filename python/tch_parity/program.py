@@ -28,6 +28,9 @@ MODEL = "/models/model.json"
 TORCH = os.path.dirname(torch.__file__) + os.sep
 CALLS_FORWARD = os.path.join("nn", "modules", "module.py")
 
+# What runs a part of the graph, or marks one.
+RUN = {"wrap_with_set_grad_enabled", "_export_tracepoint"}
+
 
 class CannotExport(Exception):
     """torch.export refuses the model; the message is its reason, in one line."""
@@ -55,6 +58,8 @@ class Program:
             raise CannotExport(f"the model draws random numbers from {drawn[0]}, and not from torch's generator")
         if functions:
             raise CannotExport(f"the model calls {functions[0]}, a torch.autograd.Function, whose backward torch.export leaves out")
+        if (called := foreign(exported)) is not None:
+            raise CannotExport(f"the model calls {called}, which libtorch does not have")
         objects = [spec.target for spec in exported.graph_signature.input_specs if spec.kind is InputKind.CUSTOM_OBJ]
         if objects:
             kind = type(exported.constants[objects[0]]).__name__
@@ -168,6 +173,19 @@ def of_model(frames, forwards):
             within = within and not frame.filename.endswith(CALLS_FORWARD)
         elif within:
             yield frame
+
+
+def foreign(exported):
+    """What a program calls that is neither an operator of libtorch nor a part of the graph that is run, or None."""
+    graphs = [part.graph for part in exported.graph_module.modules() if isinstance(part, torch.fx.GraphModule)]
+    for target in (node.target for graph in graphs for node in graph.nodes if node.op == "call_function"):
+        if isinstance(target, torch._ops.OpOverload) and target.namespace != "aten":
+            return target.name()
+        if isinstance(target, torch._ops.HigherOrderOperator) and target.name() not in RUN:
+            return f"torch.ops.higher_order.{target.name()}"
+        if (target.__module__ or "").startswith("torch._functorch."):
+            return "torch.vmap"
+    return None
 
 
 def cannot(function, error):

@@ -717,6 +717,21 @@ class Faults(unittest.TestCase):
             def forward(self, x, value=None):
                 return x * 2
 
+        class Calling(nn.Module):
+            def __init__(self, function):
+                super().__init__()
+                self.function = function
+
+            def forward(self, x):
+                with torch.no_grad():
+                    return self.function(x) + 1
+
+        @torch.library.custom_op("tch_parity_test::twice", mutates_args=())
+        def twice(x: torch.Tensor) -> torch.Tensor:
+            return x * 2
+
+        twice.register_fake(torch.empty_like)
+
         def backward(rec, model):
             with rec.watch():
                 rec.loss(model(torch.ones(2, 2)).sum()).backward()
@@ -727,6 +742,8 @@ class Faults(unittest.TestCase):
             (Hooked(), backward, "a hook changes the gradient of what a returns in step 1"),
             (Taking(), lambda rec, model: rec.forward(torch.eye(2).to_sparse()), "an argument of the model is of torch.sparse_coo"),
             (Taking(), lambda rec, model: rec.forward(torch.ones(2), 10**400), "an integer that is too large"),
+            (Calling(twice), lambda rec, model: rec.forward(torch.ones(2)), "the model calls tch_parity_test::twice, which libtorch does not have"),
+            (Calling(torch.vmap(torch.sin)), lambda rec, model: rec.forward(torch.ones(2)), "the model calls torch.vmap, which libtorch"),
         ):
             with self.subTest(why):
                 _, run, _ = self.record(model, lambda rec: loop(rec, model))
@@ -739,6 +756,19 @@ class Faults(unittest.TestCase):
             optimizer = make(model.parameters())
             _, run, _ = self.record(model, lambda rec: self.step(rec, model, optimizer), optimizer=optimizer)
             self.assertIn(why, self.no_program(run))
+
+        class Complex(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.w = nn.Parameter(torch.ones(4, dtype=torch.complex64))
+
+            def forward(self, x):
+                return (x * self.w).abs()
+
+        model = Complex()
+        optimizer = torch.optim.SGD(model.parameters())
+        _, run, _ = self.record(model, lambda rec: self.step(rec, model, optimizer), optimizer=optimizer)
+        self.assertIn("the optimizer has w, which is complex", self.no_program(run))
 
     def test_what_no_graph_has_is_seen_in_the_run(self):
         class Reversed(torch.autograd.Function):

@@ -94,7 +94,10 @@ impl<O: Options> Optimizer<O> {
             let (name, tensor) = (name.into(), tensor.borrow().shallow_clone());
             ensure_dense(&tensor).with_context(|| name.clone())?;
             ensure!(tensor.f_is_leaf()?, "can't optimize a non-leaf Tensor: {name}");
-            ensure!(!tensor.f_is_complex()?, "{name} is complex, which is not supported");
+            ensure!(
+                !tensor.f_is_complex()?,
+                "the optimizer has {name}, which is complex: only real parameters are supported"
+            );
             let kind = tensor.f_kind()?;
             ensure!(FLOATS.contains(&kind), "{name} is {kind:?}, which is not supported");
             options.check_parameter(&tensor).with_context(|| name.clone())?;

@@ -44,8 +44,8 @@ pub(super) enum Operation {
     Operator { name: CString, overload: CString, prepared: Operator },
     /// Arithmetic on sizes.
     Arithmetic(Arithmetic),
-    /// A graph that runs with or without autograd.
-    SetGradEnabled { enabled: bool, graph: Box<Graph> },
+    /// A part of the graph that is one of its own, which runs with or without autograd.
+    SetGradEnabled { enabled: bool, name: String, graph: Box<Graph> },
     /// The mark of a module's inputs or outputs, which returns its arguments.
     Tracepoint,
 }
@@ -182,7 +182,8 @@ impl Operation {
                 format!("{name}{dot}{overload}")
             }
             Operation::Arithmetic(_) => "Arithmetic".to_owned(),
-            Operation::SetGradEnabled { .. } => "SetGradEnabled".to_owned(),
+            Operation::SetGradEnabled { enabled: true, .. } => "the part with gradients".to_owned(),
+            Operation::SetGradEnabled { .. } => "the part without gradients".to_owned(),
             Operation::Tracepoint => "Tracepoint".to_owned(),
         }
     }

@@ -4,33 +4,43 @@ use anyhow::{Context, Result, bail, ensure};
 use tch::{Tensor, no_grad, with_grad};
 
 use super::graph::{Argument, Graph, Node, Operation, Results, SizeOrSlot, Slot};
+use super::taps::{Take, Taps};
 use crate::torch::{Given, Value};
 
 /// The values of a graph that runs; a value is dropped after its last use.
 pub(super) type Values = [Option<Value>];
 
-/// Is called after each node, with its number and the values so far.
-pub(super) type Watch<'a> = dyn FnMut(usize, &Values) -> Result<()> + 'a;
-
-/// Runs a graph, and returns its outputs.
+/// Runs a graph, passes the values of `taps` to `take`, and returns its outputs.
 ///
 /// # Errors
 /// Returns PyTorch's errors, each with the operator, its module and the line of Python that it comes from.
-pub(super) fn run(graph: &Graph, inputs: Vec<Value>, watch: &mut Watch) -> Result<Vec<Value>> {
+pub(super) fn run(
+    graph: &Graph,
+    inputs: Vec<Value>,
+    taps: &Taps,
+    take: &mut Take,
+) -> Result<Vec<Value>> {
     let mut values = Vec::new();
     values.resize_with(graph.slots, || None);
     for (slot, input) in graph.inputs.iter().zip(inputs) {
         values[*slot] = Some(input);
     }
     for (at, node) in graph.nodes.iter().enumerate() {
-        run_node(node, &mut values).with_context(|| node.place())?;
-        watch(at, &values)?;
+        let within = taps.within(at);
+        run_node(node, &mut values, within, take).with_context(|| node.place())?;
+        taps.pass_on(at, &values, take)?;
         node.last_uses.iter().for_each(|slot| values[*slot] = None);
     }
     graph.outputs.iter().map(|output| resolved(output, &values)).collect()
 }
 
-fn run_node(node: &Node, values: &mut Values) -> Result<()> {
+/// Runs a node. `within` are the taps of the part of the graph that it runs.
+fn run_node(
+    node: &Node,
+    values: &mut Values,
+    within: Option<&Taps>,
+    take: &mut Take,
+) -> Result<()> {
     let results = match &node.operation {
         Operation::Operator { prepared, .. } => prepared.call(&given(node, values)?)?,
         other => {
@@ -38,7 +48,7 @@ fn run_node(node: &Node, values: &mut Values) -> Result<()> {
                 .arguments
                 .iter()
                 .map(|(name, argument)| resolved(argument, values).with_context(|| name.clone()));
-            run_other(other, arguments.collect::<Result<_>>()?)?
+            run_other(other, arguments.collect::<Result<_>>()?, within, take)?
         }
     };
     let (returned, expected) = (results.len(), node.results.len());
@@ -79,13 +89,19 @@ fn given<'a>(node: &'a Node, values: &'a Values) -> Result<Vec<Given<'a>>> {
 }
 
 /// Runs what is no operator of PyTorch's dispatcher.
-fn run_other(operation: &Operation, arguments: Vec<Value>) -> Result<Vec<Value>> {
+fn run_other(
+    operation: &Operation,
+    arguments: Vec<Value>,
+    within: Option<&Taps>,
+    take: &mut Take,
+) -> Result<Vec<Value>> {
     match operation {
         Operation::Operator { .. } => bail!("it is an operator of PyTorch"),
         Operation::Arithmetic(arithmetic) => Ok(vec![arithmetic.compute(&arguments)?]),
         Operation::Tracepoint => Ok(arguments),
-        Operation::SetGradEnabled { enabled, graph } => {
-            let run = || run(graph, arguments, &mut |_, _| Ok(()));
+        Operation::SetGradEnabled { enabled, graph, .. } => {
+            let none = Taps::default();
+            let run = || run(graph, arguments, within.unwrap_or(&none), take);
             if *enabled { with_grad(run) } else { no_grad(run) }
         }
     }
@@ -153,9 +169,26 @@ impl Node {
     /// Returns in words which operator it is, in which module, and from which line of Python.
     pub(super) fn place(&self) -> String {
         let operation = self.operation.name();
-        let module = self.modules.last().filter(|module| !module.is_empty());
-        let module = module.map_or(String::new(), |module| format!(" in {module}"));
-        let source = self.source.as_ref().map_or(String::new(), |line| format!(" ({line})"));
-        format!("{operation}{module}{source}")
+        let from = self.from();
+        format!("{operation}{}", place(&from.modules, from.source.as_deref()))
     }
+
+    /// Returns the node whose module and line of Python say where it comes from: of a part of the graph its first one.
+    fn from(&self) -> &Node {
+        match &self.operation {
+            Operation::SetGradEnabled { graph, .. } if self.source.is_none() => {
+                let mut nodes = graph.nodes.iter().map(Node::from);
+                nodes.find(|node| node.source.is_some()).unwrap_or(self)
+            }
+            _ => self,
+        }
+    }
+}
+
+/// Returns in words in which module an operator stands, and from which line of Python it comes.
+pub(super) fn place(modules: &[String], source: Option<&str>) -> String {
+    let module = modules.last().filter(|module| !module.is_empty());
+    let module = module.map_or(String::new(), |module| format!(" in {module}"));
+    let source = source.map_or(String::new(), |line| format!(" ({line})"));
+    module + &source
 }

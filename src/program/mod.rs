@@ -17,6 +17,7 @@ mod read;
 pub(crate) mod schema;
 mod source;
 mod symbolic;
+mod taps;
 
 use std::collections::{HashMap, HashSet};
 
@@ -25,12 +26,14 @@ use indexmap::IndexMap;
 use tch::{Device, Tensor, no_grad};
 
 use crate::torch::Value;
-use graph::{Graph, Results, Slot};
+use graph::{Graph, Slot};
 use guards::Guard;
 use inputs::UserInput;
 use interpreter::run;
 pub(crate) use operators::Computed;
 use schema::{Exported, InputSpec, OutputSpec};
+use taps::Take;
+pub(crate) use taps::{Tap, Taps};
 
 /// A program that `torch.export` wrote, with its parameters and buffers.
 ///
@@ -102,16 +105,6 @@ pub(crate) enum Precision {
     Own,
     /// In float64.
     Double,
-}
-
-/// A value of the graph that is passed on: the output of a module's call, or what an operator returned.
-pub(crate) struct Tap {
-    /// The name under which it is passed on.
-    pub(crate) name: String,
-    /// The call of the module, such as `layers.0.act@1` for the second. Without one it is passed on at once.
-    pub(crate) call: Option<String>,
-    /// The name of the value.
-    pub(crate) value: String,
 }
 
 impl Program {
@@ -265,50 +258,7 @@ impl Program {
     /// Returns an error if the inputs are others than the program takes, by number, dtype or shape, and PyTorch's
     /// errors, with the operator, the module and the line of Python.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        self.run_graph(inputs, &mut |_, _| Ok(()))
-    }
-
-    /// Runs the program, and passes the values of `taps` to `take` as they are returned.
-    pub(crate) fn run_tapped(
-        &self,
-        inputs: &[Tensor],
-        taps: &Taps,
-        take: &mut dyn FnMut(&str, &Tensor) -> Result<()>,
-    ) -> Result<()> {
-        let watch = &mut |at, values: &interpreter::Values| {
-            for (name, slot) in taps.after.get(&at).into_iter().flatten() {
-                if let Some(Value::Tensor(tensor)) = &values[*slot] {
-                    take(name, tensor)?;
-                }
-            }
-            Ok(())
-        };
-        self.run_graph(inputs, watch).map(drop)
-    }
-
-    /// Finds where modules and operators return. The graph keeps these values until then.
-    ///
-    /// # Errors
-    /// Returns an error if the graph has no value of that name.
-    pub(crate) fn tap(&mut self, taps: &[Tap]) -> Result<Taps> {
-        let (mut made_at, mut last_in) = (HashMap::new(), HashMap::<&str, usize>::new());
-        for (at, node) in self.graph.nodes.iter().enumerate() {
-            made_at.extend(node.results.iter().flat_map(Results::slots).map(|slot| (slot, at)));
-            last_in.extend(node.modules.iter().map(|module| (module.as_str(), at)));
-        }
-        let mut after = HashMap::<usize, Vec<(String, Slot)>>::new();
-        let mut kept = Vec::new();
-        for tap in taps {
-            let slot = self.graph.names.get(&tap.value).copied();
-            let slot = slot.with_context(|| format!("the program has no value {}", tap.value))?;
-            // A module without an operator returns what it is given.
-            let last = tap.call.as_ref().and_then(|call| last_in.get(call.as_str()));
-            let at = made_at.get(&slot).max(last).copied().unwrap_or(0);
-            after.entry(at).or_default().push((tap.name.clone(), slot));
-            kept.push((slot, at));
-        }
-        self.graph.find_last_uses(&kept);
-        Ok(Taps { after })
+        self.run_graph(inputs, &Taps::default(), &mut |_, _| Ok(()))
     }
 
     /// Checks the dtypes and sizes of what it is given.
@@ -320,7 +270,7 @@ impl Program {
         self.guards.iter().try_for_each(|guard| guard.check(given))
     }
 
-    fn run_graph(&self, given: &[Tensor], watch: &mut interpreter::Watch) -> Result<Vec<Tensor>> {
+    fn run_graph(&self, given: &[Tensor], taps: &Taps, take: &mut Take) -> Result<Vec<Tensor>> {
         self.takes(given)?;
         let inputs = self.inputs.iter().map(|input| {
             let tensor = match input {
@@ -332,7 +282,7 @@ impl Program {
             };
             tensor.map_or(Value::None, |tensor| Value::Tensor(tensor.shallow_clone()))
         });
-        let outputs = run(&self.graph, inputs.collect(), watch)?;
+        let outputs = run(&self.graph, inputs.collect(), taps, take)?;
         let mut returned = Vec::new();
         for (value, output) in outputs.into_iter().zip(&self.outputs) {
             let Value::Tensor(tensor) = value else { continue };
@@ -398,9 +348,4 @@ fn leaf(tensor: &Tensor) -> Option<Leaf> {
     let place = tensor.data_ptr() as usize;
     let identity = (place, tensor.size(), tensor.stride(), tensor.requires_grad());
     (place != 0 && tensor.numel() > 0).then_some(identity)
-}
-
-/// Where the values that are passed on are returned in a graph.
-pub(crate) struct Taps {
-    after: HashMap<usize, Vec<(String, Slot)>>,
 }

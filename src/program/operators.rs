@@ -1,6 +1,6 @@
 //! What a program says of its operators: which one computes a value, from which values, and where it comes from.
 
-use super::graph::{Node, Operation, Results};
+use super::graph::{Graph, Node, Operation};
 use super::{Input, Program, Slot};
 use crate::torch::schema;
 
@@ -15,12 +15,12 @@ pub(crate) struct Computed {
 impl Program {
     /// Returns whether an operator computes the value of that name.
     pub(crate) fn computes(&self, value: &str) -> bool {
-        self.node_of(value).is_some()
+        self.graph.computed(value).is_some()
     }
 
     /// Returns which operator computes the value of that name.
     pub(crate) fn computed(&self, value: &str) -> Option<Computed> {
-        Some(self.described(self.node_of(value)?))
+        self.graph.computed(value)
     }
 
     /// Returns of each buffer the last operator that takes it: if it changes in a run, that one changes it.
@@ -28,8 +28,9 @@ impl Program {
         let inputs = self.inputs.iter().zip(&self.graph.inputs);
         let last = inputs.filter_map(|(input, slot)| {
             let Input::Buffer(name) = input else { return None };
-            let takes = |node: &&Node| node.arguments.iter().any(|(_, a)| a.slots().contains(slot));
-            Some((name.as_str(), self.described(self.graph.nodes.iter().rev().find(takes)?)))
+            let (node, operator) = self.graph.last_that_takes(*slot)?;
+            let from = self.graph.taken_by(node);
+            Some((name.as_str(), Computed { operator: in_words(operator), from }))
         });
         last.collect()
     }
@@ -55,7 +56,11 @@ impl Program {
             let taken = node.arguments.iter().flat_map(|(_, argument)| argument.slots());
             taken.into_iter().any(|slot| slots.contains(&slot))
         };
-        let mut readers = self.graph.nodes.iter().filter(takes);
+        // What autograd does not record has no backward.
+        let is_recorded = |node: &&Node| {
+            !matches!(node.operation, Operation::SetGradEnabled { enabled: false, .. })
+        };
+        let mut readers = self.graph.nodes.iter().filter(takes).filter(is_recorded);
         let first = in_words(readers.next()?);
         let more = match readers.count() {
             0 => String::new(),
@@ -64,21 +69,54 @@ impl Program {
         };
         Some(format!("the backward of {first}{more}"))
     }
+}
 
-    fn described(&self, node: &Node) -> Computed {
-        let takes = node.arguments.iter().flat_map(|(_, argument)| argument.slots());
-        let name = |slot: Slot| {
-            let known = self.graph.names.iter().find(|(_, known)| **known == slot);
-            known.map(|(name, _)| name.clone())
-        };
-        Computed { operator: in_words(node), from: takes.filter_map(name).collect() }
+impl Graph {
+    fn computed(&self, value: &str) -> Option<Computed> {
+        if let Some((node, graph, within)) = self.in_part(value) {
+            let part = value.strip_suffix(within)?;
+            let Computed { operator, from } = graph.computed(within)?;
+            // What the part takes has other names in it.
+            let from = from.iter().map(|name| format!("{part}{name}")).chain(self.taken_by(node));
+            return Some(Computed { operator, from: from.collect() });
+        }
+        let (node, operator) = self.maker(*self.names.get(value)?)?;
+        Some(Computed { operator: in_words(operator), from: self.taken_by(node) })
     }
 
-    fn node_of(&self, value: &str) -> Option<&Node> {
-        let slot = self.graph.names.get(value)?;
-        let computes =
-            |node: &&Node| node.results.iter().flat_map(Results::slots).any(|s| s == *slot);
-        self.graph.nodes.iter().find(computes)
+    /// Returns the names of the values that a node takes.
+    fn taken_by(&self, node: &Node) -> Vec<String> {
+        let name = |slot: Slot| {
+            let known = self.names.iter().find(|(_, known)| **known == slot);
+            known.map(|(name, _)| name.clone())
+        };
+        let taken = node.arguments.iter().flat_map(|(_, argument)| argument.slots());
+        taken.filter_map(name).collect()
+    }
+
+    /// Returns the node that computes a value, and the operator: where the node runs a part of the graph, it is that
+    /// within it.
+    fn maker(&self, slot: Slot) -> Option<(&Node, &Node)> {
+        let at =
+            |node: &Node| node.results.iter().position(|result| result.slots().contains(&slot));
+        let (node, at) = self.nodes.iter().find_map(|node| Some((node, at(node)?)))?;
+        let within = || {
+            let Operation::SetGradEnabled { graph, .. } = &node.operation else { return None };
+            let slots = graph.outputs.get(at)?.slots();
+            Some(graph.maker(*slots.first()?)?.1)
+        };
+        Some((node, within().unwrap_or(node)))
+    }
+
+    /// Returns the last node that takes a value, and the operator, as [`maker`](Self::maker) does.
+    fn last_that_takes(&self, slot: Slot) -> Option<(&Node, &Node)> {
+        let at = |node: &Node| node.arguments.iter().rposition(|(_, a)| a.slots().contains(&slot));
+        let (node, at) = self.nodes.iter().rev().find_map(|node| Some((node, at(node)?)))?;
+        let within = || {
+            let Operation::SetGradEnabled { graph, .. } = &node.operation else { return None };
+            Some(graph.last_that_takes(*graph.inputs.get(at)?)?.1)
+        };
+        Some((node, within().unwrap_or(node)))
     }
 }
 

@@ -6,6 +6,7 @@ use std::ffi::CString;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::graph::{Argument, Graph, Node, Operation, Results, SizeOrSlot, Slot, prepare};
+use super::interpreter::place;
 use super::numbers;
 use super::schema::{self, Argument as Json, Symbolic};
 use super::source::source;
@@ -29,7 +30,17 @@ impl Graph {
         let mut nodes = Vec::with_capacity(json.nodes.len());
         for node in json.nodes {
             let target = node.target.clone();
-            nodes.push(names.node(node).with_context(|| format!("the operator {target}"))?);
+            let classes = schema::module_calls(&node.metadata).filter_map(|call| call.named);
+            let classes = classes.map(|(_, class)| class).collect::<Vec<_>>();
+            let source = node.metadata.get("stack_trace").and_then(|trace| source(trace, &classes));
+            let modules = schema::module_calls(&node.metadata).map(|call| call.key);
+            let modules =
+                modules.filter_map(|key| key.strip_prefix("L__self__").map(str::to_owned));
+            let modules = modules.collect::<Vec<_>>();
+            let read = names.node(node).with_context(|| {
+                format!("the operator {target}{}", place(&modules, source.as_deref()))
+            });
+            nodes.push(Node { modules, source, ..read? });
         }
         let outputs = json.outputs.into_iter().map(|output| names.argument(output));
         let outputs = outputs.collect::<Result<Vec<_>>>().context("the outputs")?;
@@ -66,8 +77,9 @@ impl Names {
         found.with_context(|| format!("no value is named {name} before it is used"))
     }
 
+    /// Reads a node, all but where it comes from.
     fn node(&mut self, node: schema::Node) -> Result<Node> {
-        let schema::Node { target, inputs, outputs, metadata } = node;
+        let schema::Node { target, inputs, outputs, .. } = node;
         let mut inputs = inputs.into_iter();
         let operation = match target.as_str() {
             "torch.ops.higher_order._export_tracepoint" => Some(Operation::Tracepoint),
@@ -77,10 +89,10 @@ impl Names {
                 else {
                     bail!("it has no mode and no graph");
                 };
-                let graph = Box::new(Graph::new(*graph.graph)?);
+                let (name, graph) = (graph.name, Box::new(Graph::new(*graph.graph)?));
                 let (given, takes) = (inputs.len(), graph.inputs.len());
                 ensure!(given == takes, "its graph takes {takes} values, and {given} are given");
-                Some(Operation::SetGradEnabled { enabled, graph })
+                Some(Operation::SetGradEnabled { enabled, name, graph })
             }
             other => match Arithmetic::of(other) {
                 None if other.starts_with("torch.ops.higher_order.") => {
@@ -105,20 +117,8 @@ impl Names {
         };
         let results = outputs.into_iter().map(|output| self.results(output));
         let results = results.collect::<Result<Vec<_>>>()?;
-        let modules = schema::module_calls(&metadata).map(|call| call.key);
-        let modules = modules.filter_map(|key| key.strip_prefix("L__self__").map(str::to_owned));
-        let source = metadata.get("stack_trace").and_then(|trace| {
-            let classes = schema::module_calls(&metadata).filter_map(|call| call.named);
-            source(trace, &classes.map(|(_, class)| class).collect::<Vec<_>>())
-        });
-        Ok(Node {
-            operation,
-            arguments,
-            results,
-            modules: modules.collect(),
-            source,
-            last_uses: Vec::new(),
-        })
+        let (modules, source, last_uses) = Default::default();
+        Ok(Node { operation, arguments, results, modules, source, last_uses })
     }
 
     fn argument(&self, argument: Json) -> Result<Argument> {
@@ -211,6 +211,10 @@ fn is_unsafe(name: &str) -> bool {
 
 /// Returns the operator that a name such as `torch.ops.aten.add.Tensor` stands for, with its arguments.
 fn operator(target: &str, arguments: &[(String, Argument)]) -> Result<Operation> {
+    ensure!(
+        !target.starts_with("torch._functorch."),
+        "it is not supported, as torch.vmap uses it: exported.run_decompositions() returns a program without it"
+    );
     let parts = target.strip_prefix("torch.ops.").map(|name| name.split('.').collect::<Vec<_>>());
     let Some([namespace, name, overload]) = parts.as_deref() else {
         bail!("it is not supported");

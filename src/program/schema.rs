@@ -245,6 +245,8 @@ pub(crate) struct Device {
 
 #[derive(Deserialize)]
 pub(crate) struct SubGraph {
+    #[serde(default)]
+    pub(crate) name: String,
     pub(crate) graph: Box<Graph>,
 }
 

@@ -226,7 +226,7 @@ impl ProgramReplay {
             let name = format!("{OPERATOR}{value}");
             Tap { name, call: None, value: (*value).to_owned() }
         });
-        let taps = program.tap(&operators.chain(taps).collect::<Vec<_>>())?;
+        let taps = program.tap(operators.chain(taps).collect())?;
         Ok(OneProgram { program, taps })
     }
 
