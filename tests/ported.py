@@ -62,6 +62,23 @@ class Language(nn.Module):
         return self.head(x)
 
 
+class AnyLength(nn.Module):
+    """Positions and a mask that follow from the length, and a dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.wte, self.wpe = nn.Embedding(11, 8), nn.Embedding(16, 8)
+        self.drop = nn.Dropout(0.1)
+        self.block = Block(8, 2)
+
+    def forward(self, tokens):
+        batch, length = tokens.shape
+        positions = torch.arange(length, device=tokens.device)
+        x = self.drop(self.wte(tokens) + self.wpe(positions)[None])
+        mask = torch.ones(length, length).tril()
+        return self.block(x, mask).reshape(batch * length, 8)
+
+
 class Recurrent(nn.Module):
     def __init__(self):
         super().__init__()
@@ -364,9 +381,9 @@ class Custom(nn.Module):
         return twice(x) + 1
 
 
-def record(path, model, make, loss_of, both_modes=False):
+def record(path, model, make, loss_of, both_modes=False, dynamic_shapes=None):
     optimizer = torch.optim.AdamW(model.parameters(), 0.01)
-    with Recorder(path, model, optimizer=optimizer) as rec:
+    with Recorder(path, model, optimizer=optimizer, dynamic_shapes=dynamic_shapes) as rec:
         for inputs in (make(), make()):
             with rec.watch():
                 optimizer.zero_grad()
@@ -400,6 +417,10 @@ def main(folder):
     record(folder / "both-modes.safetensors", BothModes(), lambda: (torch.randn(4, 6),), square, both_modes=True)
     record(folder / "mode-constants.safetensors", ModeConstants(), lambda: (torch.randn(3, 4),), square, both_modes=True)
     record(folder / "crossing.safetensors", Crossing(), lambda: (torch.randn(3, 4),), square, both_modes=True)
+    auto, sizes = torch.export.Dim.AUTO, iter([(2, 6), (3, 4), (4, 5)])
+    any_size = {"tokens": {0: auto, 1: auto}}
+    make = lambda: (torch.randint(11, next(sizes)),)  # noqa: E731
+    record(folder / "any-size.safetensors", AnyLength(), make, square, both_modes=True, dynamic_shapes=any_size)
     with Recorder(folder / "no-parameters.safetensors", nn.Sequential(nn.Softplus(), nn.Softmax(-1))) as rec:
         rec.forward(torch.randn(2, 3))
     batch = torch.export.Dim("batch", min=2, max=64)

@@ -29,8 +29,9 @@ class Programs:
     idle       the latest steps, if they have no backward pass, and so leave all gradients as they are
     """
 
-    def __init__(self, model, case, wanted, operators):
+    def __init__(self, model, case, wanted, operators, dynamic_shapes):
         self.model, self.case, self.wanted, self.operators = model, case, wanted, operators
+        self.dynamic_shapes = dynamic_shapes
         self.exporting = False
         self.settings = Settings(model)
         self.all = {}  # by the signature of the calls that they compute
@@ -96,7 +97,7 @@ class Programs:
         self.exporting = True
         section = section_of(len(self.all))
         try:
-            self.fresh = Program(self.model, args, kwargs, self.settings.now)
+            self.fresh = Program(self.model, args, kwargs, self.dynamic_shapes, self.settings.now)
             if alike := next((other for other, program in self.all.items() if program.computes(self.fresh)), None):
                 self.settings.decide_nothing(self.all[alike].settings)
                 self.alike[key], self.fresh = alike, None
@@ -120,7 +121,7 @@ class Programs:
             return
         self.exporting = True
         try:
-            if program.computes(Program(self.model, args, kwargs)):
+            if program.computes(Program(self.model, args, kwargs, self.dynamic_shapes)):
                 program.kept.idle.update(changed)
             else:
                 self.give_up(f"the model computes by {changed[0]}, which changes from call to call and is no buffer")

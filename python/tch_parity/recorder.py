@@ -35,13 +35,14 @@ class Recorder:
     program    whether torch.export is asked for the model's program at its first call
     keep       "values" keeps every tensor, "digests" the SHA-256 and a summary of those that a replay only computes
     operators  whether the digest of what each operator of the program returns is recorded: the program is run once more
+    dynamic_shapes  the sizes that the program leaves open, as torch.export.export takes them, for a port that takes any
     initial    a safetensors file with the model's initial parameters and buffers, which the case then refers to
 
     What cannot be recorded is printed to stderr, and listed in the file's `run` under "not_recorded".
     """
 
     def __init__(self, path, model, *, optimizer=None, loss=None, only=("*",), skip=(), on_error="discard", program=True,
-                 keep="values", initial=None, operators=False):
+                 keep="values", initial=None, operators=False, dynamic_shapes=None):
         self.path, self.model, self.loss_function, self.on_error = path, model, loss, on_error
         check_file(path, initial)
         check_choices(on_error, keep, loss)
@@ -62,7 +63,7 @@ class Recorder:
         self.steps = 0
         self.is_open = self.step_open = False
         self.writes = Writes()
-        self.programs = Programs(model, self.case, program, operators)
+        self.programs = Programs(model, self.case, program, operators, dynamic_shapes)
         self.hooks = contextlib.ExitStack()
         self.gradients = Gradients()
         self.hooks.callback(self.gradients.close)

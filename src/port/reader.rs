@@ -273,6 +273,11 @@ impl Reader {
         if times_one && self.flat.steps.last().is_some_and(of_step) {
             return Some(id);
         }
+        // Indexing with `:` where a size is open: of a known size PyTorch leaves it out.
+        let is = |name: &str, usual: i64| given(name).is_none_or(|a| *a == Argument::Int(usual));
+        if operator == "slice.Tensor" && is("start", 0) && is("end", i64::MAX) && is("step", 1) {
+            return Some(id);
+        }
         // `torch.arange(n) + 0` is what is left of a position that starts at 0.
         let adds_zero = base == "add" && given("other") == Some(&Argument::Int(0));
         let is_integer =

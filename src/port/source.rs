@@ -170,12 +170,20 @@ impl Port {
     fn about_root(&self) -> String {
         let fixed = self.flat.inputs.iter().filter_map(|id| {
             let value = &self.flat.values[*id];
-            let sizes = value.meta.as_ref()?.sizes.iter();
-            let sizes = sizes.map(|size| size.map_or("any".to_owned(), |size| size.to_string()));
+            let sizes = &value.meta.as_ref()?.sizes;
+            sizes.iter().any(Option::is_some).then_some(())?;
+            let sizes =
+                sizes.iter().map(|size| size.map_or("any".to_owned(), |size| size.to_string()));
             let name = self.flat.input_name(*id);
             Some(format!("`{name}` is [{}]", sizes.collect::<Vec<_>>().join(", ")))
         });
         let fixed = fixed.collect::<Vec<_>>().join(", ");
+        let fixed = match &*fixed {
+            "" => String::new(),
+            fixed => format!(
+                "///\n/// The sizes that it was exported for, from which numbers in its code follow: {fixed}.\n"
+            ),
+        };
         let depends_on_mode = self.tree.bodies[self.tree.bodies.len() - 1].depends_on_mode;
         let mode = match self.mode {
             Mode::Both if depends_on_mode => {
@@ -186,9 +194,7 @@ impl Port {
             Mode::Eval => "///\n/// It was exported in `eval()`.\n",
             Mode::Unknown => "",
         };
-        format!(
-            "///\n/// The sizes that it was exported for, from which numbers in its code follow: {fixed}.\n{mode}"
-        )
+        fixed + mode
     }
 
     fn about_outputs(&self) -> String {
