@@ -56,8 +56,9 @@ fn recorded_models_are_replayed_by_their_programs_to_the_bit() {
     for report in report["reports"].as_array().unwrap() {
         for tensor in report["tensors"].as_array().unwrap() {
             let name = tensor["name"].as_str().unwrap();
-            // One of the models computes in bfloat16, and is that much further from the truth.
-            let low = report["name"].as_str().unwrap().contains("/dtypes");
+            // Some of the models compute in bfloat16, and are that much further from the truth.
+            let model = report["name"].as_str().unwrap();
+            let low = ["/dtypes", "/autocast_"].iter().any(|low| model.contains(low));
             if name.starts_with("forward/") && tensor["dtype"] == "F32" && !low {
                 let rms = |of: &str| tensor["distances"][of]["rms"].as_f64().unwrap();
                 let (distance, rounding) = (rms("expected"), rms("rounding"));

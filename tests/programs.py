@@ -1,15 +1,18 @@
-"""Records two training steps of small models: those of models.py, and those of models_like_the_zoo.py.
+"""Records two training steps of small models: those of models.py, of models_like_the_zoo.py,
+and of models_under_autocast.py.
 
     tests/programs.py FOLDER SEED [MODEL…]
 
 It prints the name of each recorded case. The Rust side of the test replays them.
 """
 
+import contextlib
 import sys
 import warnings
 from pathlib import Path
 
 import models_like_the_zoo  # noqa: F401, which registers its models
+import models_under_autocast  # noqa: F401, as does this one
 import torch
 from models import MODELS
 from tch_parity import Recorder, compute_with
@@ -43,6 +46,8 @@ def record(path, name, number):
     trained = [p for p in net.parameters() if p.requires_grad]
     optimizer = OPTIMIZERS[number % len(OPTIMIZERS)](trained)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    if "loop" in options:
+        return options["loop"](path, net, draw, optimizer)
     if options.get("added_up"):
         return record_added_up(path, net, draw)
     if options.get("several"):
@@ -63,7 +68,9 @@ def record(path, name, number):
                 if options.get("drawn_within"):
                     inputs = [draw(shape) for shape in shapes]
                 optimizer.zero_grad()
-                loss = total(net(*inputs, **kwargs))
+                with options.get("around", contextlib.nullcontext)():
+                    output = net(*inputs, **kwargs)
+                loss = total(output)
                 recorder.loss(loss).backward()
                 if number % 2:
                     nn.utils.clip_grad_norm_(trained, 0.5)
@@ -142,14 +149,8 @@ def record_lbfgs(path):
         optimizer.step(closure)
 
 
-def record_autocast(path):
-    net = nn.Linear(6, 2)
-    with Recorder(path, net) as recorder, recorder.watch(), torch.autocast("cpu", torch.bfloat16):
-        net(torch.randn(4, 6)).float().square().mean().backward()
-
-
 # Runs that no program replays, recorded where they are named.
-WITHOUT = {"lbfgs": record_lbfgs, "autocast": record_autocast}
+WITHOUT = {"lbfgs": record_lbfgs}
 
 
 def main(folder, seed, *names):

@@ -10,6 +10,7 @@ import weakref
 
 import torch
 
+from . import autocast
 from .beyond import register_hook
 from .copies import CannotRecord, bits, host_parts, host_view_parts, same, version
 from .graph import mark_returned, reached_beside, running_pass
@@ -41,6 +42,7 @@ class Gradients:
         self.step, self.arrived, self.kept, self.trouble, self.changed_by_hook = step, False, [], None, False
         self.of_outputs, self.leaves, self.taken, self.as_left, self.failed = [], {}, {}, {}, {}
         self.given, self.returned = set(), set()  # the ids of inputs that require a gradient, and of the model's outputs
+        self.states = {}  # of autocast, by the backward pass
         self.latest, self.kind = None, (None, False)  # the backward pass, and whether it is one of some gradients alone
         self.watch_parameters(parameters)
 
@@ -182,6 +184,7 @@ class Gradients:
         """Checks what the gradients are at the beginning of a backward pass that goes through the model's output."""
         if now == self.latest:
             return
+        self.states[now] = autocast.state()
         if self._is_of_some():
             self._fails(f"backward is asked for some gradients alone in step {self.step}")
         leaves = {id(p): name for name, p in self.parameters if id(p) not in self.returned}
@@ -216,6 +219,11 @@ class Gradients:
         calls = [call for call in self.of_outputs if call.module == module]
         last = {number: call.passes[-1] for number, call in enumerate(calls, 1) if call.passes}
         return [[number for number, own in last.items() if own == one] for one in sorted(set(last.values()))]
+
+    def autocasts(self, module):
+        """The states of autocast in these backward passes, where it is on."""
+        last = {call.passes[-1] for call in self.of_outputs if call.module == module and call.passes}
+        return [self.states[one] for one in sorted(last)]
 
     def of_leaf(self, name):
         """The gradient of a parameter or an input, as backward left it."""

@@ -6,6 +6,7 @@ import torch
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
+from .autocast import without_cache
 from .copies import strides_to_keep
 
 # What they return holds whatever the memory held before.
@@ -22,7 +23,7 @@ def run_operators(exported, model, args, kwargs, take):
     Nothing of the run changes: parameters, buffers, inputs and the generators stay as they are.
     """
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices), without_cache():
         Results(exported.graph_module, take).run(*copies(exported, model, args, kwargs), enable_io_processing=False)
 
 

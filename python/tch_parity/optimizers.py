@@ -2,6 +2,7 @@
 
 import torch
 
+from . import autocast
 from .copies import version
 from .names import parts, plain
 
@@ -10,6 +11,9 @@ OF_SCHEDULES = "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"
 
 # What the format says of an optimizer itself.
 OF_FORMAT = "name", "groups", "parameters", "changes", "step", "group"
+
+# Those that call what autocast casts: others compute element by element.
+CASTED = "Adafactor", "Muon"
 
 
 class Optimizer:
@@ -82,6 +86,8 @@ class Optimizer:
             return f"the optimizer is a {self.kind()}, and none of torch.optim's"
         if self.grew is not None:
             return f"a group of parameters was added to the optimizer before its step in step {self.grew}"
+        if self.kind() in CASTED and autocast.state() is not None:
+            return f"{self.kind()} takes its step within torch.autocast, which casts what it computes"
         now = self.optimizer.state
         for p, state in now.items():
             if not same_state(entries(state), self.left.get(id(p), [])):

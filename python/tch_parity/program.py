@@ -17,6 +17,7 @@ import torch
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
+from . import autocast
 from .beyond import own_functions
 from .kept import Kept
 from .names import OUTPUT, of_module, plain
@@ -29,7 +30,7 @@ TORCH = os.path.dirname(torch.__file__) + os.sep
 CALLS_FORWARD = os.path.join("nn", "modules", "module.py")
 
 # What runs a part of the graph, or marks one.
-RUN = {"wrap_with_set_grad_enabled", "_export_tracepoint"}
+RUN = {"wrap_with_set_grad_enabled", "wrap_with_autocast", "_export_tracepoint"}
 
 
 class CannotExport(Exception):
@@ -44,15 +45,13 @@ class Program:
     names      the recorded names of the inputs of the call that it was exported at, by id
     training   whether the model was in train() then
     settings   the attributes of its modules then
+    autocast   the state of autocast then
     kept       what its modules kept then beside tensors of their own
     """
 
     def __init__(self, model, args, kwargs, dynamic_shapes=None, settings=None):
         self.settings, self.kept = settings, Kept(model)
-        device = next((p.device.type for p in model.parameters()), "cpu")
-        if torch.is_autocast_enabled(device):
-            raise CannotExport("torch.export leaves out the casts of autocast")
-        with unchanged(model) as drawn, own_functions() as functions:
+        with unchanged(model) as drawn, own_functions() as functions, autocast.uncached() as uncached:
             exported = export(model, args, kwargs, dynamic_shapes)
         if drawn:
             raise CannotExport(f"the model draws random numbers from {drawn[0]}, and not from torch's generator")
@@ -64,6 +63,13 @@ class Program:
         if objects:
             kind = type(exported.constants[objects[0]]).__name__
             raise CannotExport(f"the program takes {objects[0]}, a {kind} of the model, whose state is not recorded")
+        self.autocast = autocast.state()
+        for part in autocast.parts(exported.graph_module):
+            if uncached and torch.is_autocast_cache_enabled():
+                raise CannotExport("torch.export does not tell which part of the model has autocast(cache_enabled=False)")
+            if part.args[2] and self.autocast is None and autocast.is_within():
+                raise CannotExport("the model switches autocast on where the loop has switched it off")
+            autocast.set_cache(part)
         self.exported, self.training = exported, model.training
         self.graph = without_folders(serialized(exported, model))
         # As they are now: the loop may write to them.
@@ -80,7 +86,7 @@ class Program:
     def computes(self, other):
         """Whether it computes what another one does."""
         own, others = self.constants, other.constants
-        alike = without_sizes(self.graph) == without_sizes(other.graph) and own.keys() == others.keys()
+        alike = without_sizes(self.graph) == without_sizes(other.graph) and self.autocast == other.autocast and own.keys() == others.keys()
         return alike and all(torch.equal(own[name], others[name]) for name in own)
 
     def returned(self, module, number, output, names):
@@ -109,6 +115,8 @@ class Program:
         self.exported = None  # it holds the inputs
         inputs = [self.names.get(leaf) for leaf in self.inputs]
         described = {"inputs": inputs, "tied": self.tied, "training": self.training, "values": values}
+        if self.autocast is not None:
+            described["autocast"] = self.autocast
         counts = collections.Counter(module for module, _ in self.calls)
         counts = {module: counts[module] for module in modules if counts[module] != 1}
         return {**described, "counts": counts} if counts else described
@@ -119,9 +127,9 @@ def signature(model, args, kwargs, settings):
     leaves, structure = pytree.tree_flatten((args, kwargs))
     about = [(tuple(leaf.shape), leaf.dtype) if isinstance(leaf, torch.Tensor) else plain(leaf) for leaf in leaves]
     modes = [module.training for module in model.modules()]
-    device = next((p.device.type for p in model.parameters()), "cpu")
+    casts = autocast.state(), autocast.is_within(), torch.is_autocast_cache_enabled()
     frozen = tuple(not p.requires_grad for p in model.parameters())
-    return Signature(repr((about, str(structure), modes, settings, torch.is_autocast_enabled(device))), frozen)
+    return Signature(repr((about, str(structure), modes, settings, casts)), frozen)
 
 
 class Signature(NamedTuple):

@@ -5,6 +5,7 @@ import contextlib
 import torch
 from torch.utils import _pytree as pytree
 
+from .autocast import Extents
 from .copies import CannotRecord, is_whole
 from .hooks import unknown_effect
 from .names import OPERATOR, OUTPUT, plain
@@ -29,7 +30,7 @@ class Programs:
     idle       the latest steps, if they have no backward pass, and so leave all gradients as they are
     """
 
-    def __init__(self, model, case, wanted, operators, dynamic_shapes):
+    def __init__(self, model, case, wanted, operators, dynamic_shapes, device):
         self.model, self.case, self.wanted, self.operators = model, case, wanted, operators
         self.dynamic_shapes = dynamic_shapes
         self.exporting = False
@@ -40,6 +41,8 @@ class Programs:
         self.of_calls = {}  # the numbers of the programs of the calls, by step
         self.kept, self.backwards, self.idle = {}, {}, []
         self.without = {}  # the calls that were made without gradients, counted from 1, by step
+        self.extents, self.in_one = Extents(device), {}  # the calls in one autocast with those before them, by step
+        self.in_autocast = {}  # the states of autocast in the backward passes, by step
         self.calls_parts = False
 
     def begin(self):
@@ -51,7 +54,7 @@ class Programs:
         self.wanted, self.all, self.idle = begun
         self.case.has_program = bool(self.all)
         self.alike = {key: other for key, other in self.alike.items() if other in self.all}
-        for by_step in (self.of_calls, self.kept, self.backwards, self.without):
+        for by_step in (self.of_calls, self.kept, self.backwards, self.without, self.in_one, self.in_autocast):
             by_step.pop(str(step), None)
 
     def find(self, step, args, kwargs, updated):
@@ -77,6 +80,9 @@ class Programs:
             return self.give_up(f"other parameters require a gradient in step {step} than before")
         if any(p._backward_hooks for p in self.model.parameters()):
             return self.give_up("a parameter has a hook, which can change its gradient")
+        goes_on, stale = self.extents.begin_call(list(self.model.named_parameters()))
+        if stale is not None:
+            return self.give_up(f"{stale} was written to within torch.autocast, which goes on in step {step} with its old value")
         if self.alike.get(key, key) not in self.all:
             if len(self.all) == MOST:
                 return self.give_up(f"the model was called in more than {MOST} ways, by sizes, arguments, modes and settings")
@@ -89,6 +95,8 @@ class Programs:
             calls.append(list(self.all.values()).index(self.of_call))
             if not torch.is_grad_enabled():  # operators choose their kernels by it
                 self.without.setdefault(str(step), []).append(len(calls))
+            if goes_on and len(calls) > 1:
+                self.in_one.setdefault(str(step), []).append(len(calls))
 
     def end_call(self):
         self.of_call = self.fresh = None
@@ -210,6 +218,10 @@ class Programs:
             about["backwards"] = self.backwards
         if self.without:
             about["without_gradients"] = self.without
+        if self.in_one:
+            about["in_one_autocast"] = self.in_one
+        if self.in_autocast:
+            about["backwards_in_autocast"] = self.in_autocast
         if self.kept:
             about["kept"] = self.kept
         if any(own != list(range(1, steps + 1)) for own in stepped):

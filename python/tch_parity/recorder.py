@@ -63,7 +63,7 @@ class Recorder:
         self.steps = 0
         self.is_open = self.step_open = False
         self.writes = Writes()
-        self.programs = Programs(model, self.case, program, operators, dynamic_shapes)
+        self.programs = Programs(model, self.case, program, operators, dynamic_shapes, self.device)
         self.hooks = contextlib.ExitStack()
         self.gradients = Gradients()
         self.hooks.callback(self.gradients.close)
@@ -283,6 +283,9 @@ class Recorder:
         passes = self.gradients.passes(OUTPUT)
         if len(passes) > 1:
             self.programs.backwards[str(self.steps)] = passes
+        states = self.gradients.autocasts(OUTPUT)
+        if any(states):
+            self.programs.in_autocast[str(self.steps)] = states
         after = f"step/{self.steps}/"
         if not self.losses:
             self.case.leave_out([f"forward/{LOSS}", f"step/{LOSS}"], "the loop does not name it: rec.loss(loss)", quiet=True)

@@ -7,6 +7,7 @@ second run the values come from plain PyTorch: hooks that only keep what a modul
 
 import contextlib
 import copy
+import functools
 import io
 import json
 import struct
@@ -614,13 +615,97 @@ class Programs(unittest.TestCase):
         self.assertEqual(run["program"]["calls"], {"1": [0], "2": [1]})
         self.assertEqual(len(run["program"]["more"]), 1)
 
-    def test_what_a_program_does_not_hold_is_not_in_the_file(self):
-        def with_autocast_later(rec):
-            rec.forward(torch.ones(2, 4))
-            with_autocast(rec)
+    def test_calls_in_another_state_of_autocast_have_a_program_of_their_own(self):
+        low = functools.partial(torch.autocast, "cpu", torch.bfloat16)
 
-        def with_autocast(rec):
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+        def loop(rec):
+            rec.forward(torch.ones(2, 4))
+            with low():
+                rec.forward(torch.ones(2, 4))
+                rec.forward(torch.ones(2, 4))
+            with low(cache_enabled=False):
+                rec.forward(torch.ones(2, 4))
+            with low(), rec.watch():
+                rec.model(torch.ones(2, 4)).float().sum().backward()
+                rec.model(torch.ones(2, 4)).float().sum().backward()
+            with rec.watch():
+                for _ in range(2):
+                    with low():
+                        y = rec.model(torch.ones(2, 4))
+                    y.float().sum().backward()
+
+        program = self.recorded(nn.Linear(4, 1), loop)[1]["program"]
+        states = [one.get("autocast") for one in (program, *program["more"])]
+        dtypes = {"cpu": "bfloat16"}
+        self.assertEqual(states, [None, {"dtypes": dtypes, "cache": True}, {"dtypes": dtypes, "cache": False}])
+        self.assertEqual(program["calls"], {"1": [0], "2": [1], "3": [1], "4": [2], "5": [1, 1], "6": [1, 1]})
+        self.assertEqual(program["in_one_autocast"], {"5": [2]})
+        self.assertEqual(program["backwards_in_autocast"], {"5": [states[1]] * 2})
+
+    def test_autocast_of_a_part_of_a_model_keeps_casted_weights_where_the_model_does(self):
+        class Part(nn.Linear):
+            def forward(self, x):
+                with torch.autocast("cpu", torch.bfloat16):
+                    return super().forward(super().forward(x))
+
+        for cache in (True, False):
+            torch.set_autocast_cache_enabled(cache)
+            try:
+                tensors, run = self.recorded(Part(4, 4), lambda rec: rec.forward(torch.ones(2, 4)))
+            finally:
+                torch.set_autocast_cache_enabled(True)
+            graph = json.loads(bytes(tensors["program/graph"].tolist()))
+            node, = (n for n in graph["graph_module"]["graph"]["nodes"] if n["target"].endswith("wrap_with_autocast"))
+            given = [list(i["arg"].values())[0] for i in node["inputs"][:4]]
+            self.assertEqual(given, ["cpu", 13, True, cache])
+            self.assertNotIn("autocast", run["program"])
+
+    def test_what_autocast_keeps_is_as_without_the_recorder(self):
+        model, x = nn.Linear(4, 4), torch.ones(2, 4)
+
+        def gradient(forward):
+            model.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16):
+                y = forward(x)
+                with torch.no_grad():
+                    model.weight.mul_(2)  # the casted weight stays as it is
+                y = y + forward(x)
+                self.assertEqual(torch.autocast_increment_nesting(), 2)
+                torch.autocast_decrement_nesting()
+            y.float().sum().backward()
+            with torch.no_grad():
+                model.weight.mul_(0.5)
+            return model.weight.grad.clone(), y
+
+        plain = gradient(model)
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+            with Recorder(Path(folder) / "case", model, operators=True) as rec, rec.watch():
+                recorded = gradient(model)
+        for one, other in zip(plain, recorded):
+            self.assertTrue(torch.equal(one, other))
+
+    def test_what_a_program_does_not_hold_is_not_in_the_file(self):
+        low = functools.partial(torch.autocast, "cpu", torch.bfloat16)
+
+        class Part(nn.Linear):
+            def __init__(self, **options):
+                super().__init__(4, 4)
+                self.options = options
+
+            def forward(self, x):
+                with low(**self.options):
+                    return super().forward(x)
+
+        def within_one_autocast(rec):
+            optimizer = torch.optim.SGD(rec.model.parameters(), 0.1)
+            with low():
+                for _ in range(2):
+                    with rec.watch():
+                        rec.model(torch.ones(2, 4)).float().sum().backward()
+                        optimizer.step()
+
+        def without_autocast(rec):
+            with low(enabled=False):
                 rec.forward(torch.ones(2, 4))
 
         class Branch(nn.Module):
@@ -635,8 +720,9 @@ class Programs(unittest.TestCase):
             rec.forward(torch.ones(2, 4))
 
         for model, loop, says in [
-            (nn.Linear(4, 1), with_autocast_later, "the casts of autocast"),
-            (nn.Linear(4, 1), with_autocast, "the casts of autocast"),
+            (nn.Linear(4, 1), within_one_autocast, "weight was written to"),
+            (Part(cache_enabled=False), once, "cache_enabled=False"),
+            (Part(), without_autocast, "where the loop has switched it off"),
             (nn.Identity(), of_many_sizes, "more than 16 ways"),
             (Branch(), once, "torch.export: "),
         ]:

@@ -192,6 +192,14 @@ impl Reader {
         if target == "torch.ops.higher_order.wrap_with_set_grad_enabled" {
             return self.set_grad_enabled(inputs, outputs, grad);
         }
+        if target == "torch.ops.higher_order.wrap_with_autocast" {
+            let first = inputs.iter().find_map(|input| match &input.arg {
+                Json::AsGraph(graph) => graph.graph.nodes.first(),
+                _ => None,
+            });
+            let first = first.map(|node| place(&node.metadata)).unwrap_or_default();
+            bail!("tch has no torch.autocast for the CPU: it begins before the operator{first}");
+        }
         let operator = match target.strip_prefix("torch.ops.aten.") {
             Some(operator) => operator.strip_suffix(".default").unwrap_or(operator).to_owned(),
             None if is_arithmetic_operator(&target) => target.clone(),

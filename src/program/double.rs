@@ -65,6 +65,9 @@ impl Wider<'_> {
         if DRAWN.contains(&&*name) {
             return self.drawn(node, name.ends_with('_'));
         }
+        if node.target == AUTOCAST {
+            return self.without_autocast(node);
+        }
         for input in &mut node.inputs {
             match &mut input.arg {
                 Argument::AsScalarType(dtype) => *dtype = wide(*dtype),
@@ -78,6 +81,18 @@ impl Wider<'_> {
         if makes_floats && !name.is_empty() && !node.inputs.iter().any(|input| of_float(&input.arg))
         {
             return self.made_of_no_floats(node);
+        }
+        self.nodes.push(node);
+    }
+
+    /// Adds a part of the graph with a state of autocast of its own, in which nothing is casted.
+    fn without_autocast(&mut self, mut node: Node) {
+        for input in &mut node.inputs {
+            match &mut input.arg {
+                Argument::AsBool(enabled) => *enabled = false,
+                Argument::AsGraph(graph) => widen(&mut graph.graph),
+                _ => {}
+            }
         }
         self.nodes.push(node);
     }
@@ -182,6 +197,8 @@ impl Wider<'_> {
         }
     }
 }
+
+const AUTOCAST: &str = "torch.ops.higher_order.wrap_with_autocast";
 
 const CAST: &str = "torch.ops.aten.to.dtype";
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::ffi::CString;
 
 use anyhow::Result;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::symbolic::Arithmetic;
-use crate::torch::{Given, Operator, Value};
+use crate::torch::{Autocast, Given, Operator, Value};
 
 /// The place of a value while a graph runs.
 pub(super) type Slot = usize;
@@ -44,10 +44,29 @@ pub(super) enum Operation {
     Operator { name: CString, overload: CString, prepared: Operator },
     /// Arithmetic on sizes.
     Arithmetic(Arithmetic),
-    /// A part of the graph that is one of its own, which runs with or without autograd.
-    SetGradEnabled { enabled: bool, name: String, graph: Box<Graph> },
+    /// A part of the graph that is one of its own.
+    Part { mode: Mode, name: String, graph: Box<Graph> },
     /// The mark of a module's inputs or outputs, which returns its arguments.
     Tracepoint,
+}
+
+/// In what a part of a graph runs.
+#[derive(Debug)]
+pub(super) enum Mode {
+    /// With or without autograd.
+    Gradients(bool),
+    /// A state of autocast of its own.
+    Autocast(Autocast),
+}
+
+impl Mode {
+    fn name(&self) -> &'static str {
+        match self {
+            Mode::Gradients(true) => "the part with gradients",
+            Mode::Gradients(false) => "the part without gradients",
+            Mode::Autocast(_) => "the part with a state of autocast of its own",
+        }
+    }
 }
 
 /// An argument: what is known, or where it is.
@@ -89,21 +108,24 @@ impl Graph {
         for node in &self.nodes {
             match &node.operation {
                 Operation::Operator { .. } => drop(operators.insert(node.operation.name())),
-                Operation::SetGradEnabled { graph, .. } => operators.extend(graph.operators()),
+                Operation::Part { graph, .. } => operators.extend(graph.operators()),
                 Operation::Arithmetic(_) | Operation::Tracepoint => {}
             }
         }
         operators.into_iter().collect()
     }
 
-    /// Lets the operators that make tensors make them on a device.
+    /// Lets the operators that make tensors make them on a device, whose name is given as well.
     ///
     /// # Errors
     /// Returns an error if it is no device.
-    pub(super) fn compute_on(&mut self, device: &str) -> Result<()> {
+    pub(super) fn compute_on(&mut self, on: Device, device: &str) -> Result<()> {
         for node in &mut self.nodes {
-            if let Operation::SetGradEnabled { graph, .. } = &mut node.operation {
-                graph.compute_on(device)?;
+            if let Operation::Part { mode, graph, .. } = &mut node.operation {
+                if let Mode::Autocast(autocast) = mode {
+                    autocast.compute_on(on);
+                }
+                graph.compute_on(on, device)?;
             }
             let mut is_other = false;
             for (_, argument) in &mut node.arguments {
@@ -182,8 +204,7 @@ impl Operation {
                 format!("{name}{dot}{overload}")
             }
             Operation::Arithmetic(_) => "Arithmetic".to_owned(),
-            Operation::SetGradEnabled { enabled: true, .. } => "the part with gradients".to_owned(),
-            Operation::SetGradEnabled { .. } => "the part without gradients".to_owned(),
+            Operation::Part { mode, .. } => mode.name().to_owned(),
             Operation::Tracepoint => "Tracepoint".to_owned(),
         }
     }

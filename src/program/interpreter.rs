@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use tch::{Tensor, no_grad, with_grad};
 
-use super::graph::{Argument, Graph, Node, Operation, Results, SizeOrSlot, Slot};
+use super::graph::{Argument, Graph, Mode, Node, Operation, Results, SizeOrSlot, Slot};
 use super::taps::{Take, Taps};
 use crate::torch::{Given, Value};
 
@@ -99,10 +99,17 @@ fn run_other(
         Operation::Operator { .. } => bail!("it is an operator of PyTorch"),
         Operation::Arithmetic(arithmetic) => Ok(vec![arithmetic.compute(&arguments)?]),
         Operation::Tracepoint => Ok(arguments),
-        Operation::SetGradEnabled { enabled, graph, .. } => {
+        Operation::Part { mode, graph, .. } => {
             let none = Taps::default();
             let run = || run(graph, arguments, within.unwrap_or(&none), take);
-            if *enabled { with_grad(run) } else { no_grad(run) }
+            match mode {
+                Mode::Gradients(true) => with_grad(run),
+                Mode::Gradients(false) => no_grad(run),
+                Mode::Autocast(autocast) => {
+                    let _state = autocast.enter()?;
+                    run()
+                }
+            }
         }
     }
 }
@@ -176,7 +183,7 @@ impl Node {
     /// Returns the node whose module and line of Python say where it comes from: of a part of the graph its first one.
     fn from(&self) -> &Node {
         match &self.operation {
-            Operation::SetGradEnabled { graph, .. } if self.source.is_none() => {
+            Operation::Part { graph, .. } if self.source.is_none() => {
                 let mut nodes = graph.nodes.iter().map(Node::from);
                 nodes.find(|node| node.source.is_some()).unwrap_or(self)
             }

@@ -310,7 +310,7 @@ impl Program {
             Device::Cuda(index) => format!("cuda:{index}"),
             other => format!("{other:?}").to_lowercase(),
         };
-        self.graph.compute_on(&name)
+        self.graph.compute_on(device, &name)
     }
 
     /// Moves the program to a device: its tensors, and the tensors that its operators make.

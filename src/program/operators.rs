@@ -1,6 +1,6 @@
 //! What a program says of its operators: which one computes a value, from which values, and where it comes from.
 
-use super::graph::{Graph, Node, Operation};
+use super::graph::{Graph, Mode, Node, Operation};
 use super::{Input, Program, Slot};
 use crate::torch::schema;
 
@@ -58,7 +58,7 @@ impl Program {
         };
         // What autograd does not record has no backward.
         let is_recorded = |node: &&Node| {
-            !matches!(node.operation, Operation::SetGradEnabled { enabled: false, .. })
+            !matches!(node.operation, Operation::Part { mode: Mode::Gradients(false), .. })
         };
         let mut readers = self.graph.nodes.iter().filter(takes).filter(is_recorded);
         let first = in_words(readers.next()?);
@@ -101,7 +101,7 @@ impl Graph {
             |node: &Node| node.results.iter().position(|result| result.slots().contains(&slot));
         let (node, at) = self.nodes.iter().find_map(|node| Some((node, at(node)?)))?;
         let within = || {
-            let Operation::SetGradEnabled { graph, .. } = &node.operation else { return None };
+            let Operation::Part { graph, .. } = &node.operation else { return None };
             let slots = graph.outputs.get(at)?.slots();
             Some(graph.maker(*slots.first()?)?.1)
         };
@@ -113,7 +113,7 @@ impl Graph {
         let at = |node: &Node| node.arguments.iter().rposition(|(_, a)| a.slots().contains(&slot));
         let (node, at) = self.nodes.iter().rev().find_map(|node| Some((node, at(node)?)))?;
         let within = || {
-            let Operation::SetGradEnabled { graph, .. } = &node.operation else { return None };
+            let Operation::Part { graph, .. } = &node.operation else { return None };
             Some(graph.last_that_takes(*graph.inputs.get(at)?)?.1)
         };
         Some((node, within().unwrap_or(node)))

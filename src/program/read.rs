@@ -5,13 +5,13 @@ use std::ffi::CString;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::graph::{Argument, Graph, Node, Operation, Results, SizeOrSlot, Slot, prepare};
+use super::graph::{Argument, Graph, Mode, Node, Operation, Results, SizeOrSlot, Slot, prepare};
 use super::interpreter::place;
 use super::numbers;
 use super::schema::{self, Argument as Json, Symbolic};
 use super::source::source;
 use super::symbolic::Arithmetic;
-use crate::torch::Value;
+use crate::torch::{Autocast, Value, dtype_name};
 
 impl Graph {
     /// Reads a graph.
@@ -84,15 +84,13 @@ impl Names {
         let operation = match target.as_str() {
             "torch.ops.higher_order._export_tracepoint" => Some(Operation::Tracepoint),
             "torch.ops.higher_order.wrap_with_set_grad_enabled" => {
-                let [enabled, graph] = [inputs.next(), inputs.next()].map(|i| i.map(|i| i.arg));
-                let (Some(Json::AsBool(enabled)), Some(Json::AsGraph(graph))) = (enabled, graph)
-                else {
-                    bail!("it has no mode and no graph");
+                let Some(Json::AsBool(enabled)) = inputs.next().map(|input| input.arg) else {
+                    bail!("it has no mode");
                 };
-                let (name, graph) = (graph.name, Box::new(Graph::new(*graph.graph)?));
-                let (given, takes) = (inputs.len(), graph.inputs.len());
-                ensure!(given == takes, "its graph takes {takes} values, and {given} are given");
-                Some(Operation::SetGradEnabled { enabled, name, graph })
+                Some(part(Mode::Gradients(enabled), &mut inputs)?)
+            }
+            "torch.ops.higher_order.wrap_with_autocast" => {
+                Some(part(Mode::Autocast(autocast(&mut inputs)?), &mut inputs)?)
             }
             other => match Arithmetic::of(other) {
                 None if other.starts_with("torch.ops.higher_order.") => {
@@ -198,6 +196,37 @@ impl Names {
             | Json::AsFloat(_) => Results::Unused,
             _ => bail!("it returns what is not supported"),
         })
+    }
+}
+
+/// Reads the graph that an operator is given, which takes all inputs after it.
+fn part(
+    mode: Mode,
+    inputs: &mut impl ExactSizeIterator<Item = schema::NamedArgument>,
+) -> Result<Operation> {
+    let Some(Json::AsGraph(graph)) = inputs.next().map(|input| input.arg) else {
+        bail!("it has no graph");
+    };
+    let (name, graph) = (graph.name, Box::new(Graph::new(*graph.graph)?));
+    let (given, takes) = (inputs.len(), graph.inputs.len());
+    ensure!(given == takes, "its graph takes {takes} values, and {given} are given");
+    Ok(Operation::Part { mode, name, graph })
+}
+
+/// Reads the state of autocast that a part of the graph runs in.
+fn autocast(inputs: &mut impl Iterator<Item = schema::NamedArgument>) -> Result<Autocast> {
+    let mut next = || inputs.next().map(|input| input.arg);
+    match [next(), next(), next(), next()] {
+        [
+            Some(Json::AsString(device)),
+            Some(Json::AsScalarType(dtype)),
+            Some(Json::AsBool(enabled)),
+            Some(Json::AsBool(cache)),
+        ] => {
+            let dtype = dtype_name(numbers::dtype(dtype)?.1);
+            Autocast::new(cache).with(&device, enabled, dtype.trim_start_matches("torch."))
+        }
+        _ => bail!("it does not say the state of autocast"),
     }
 }
 

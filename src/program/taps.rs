@@ -73,7 +73,7 @@ impl Graph {
         self.find_last_uses(&kept);
         let mut within = HashMap::new();
         for (at, node) in self.nodes.iter_mut().enumerate() {
-            if let Operation::SetGradEnabled { name, graph, .. } = &mut node.operation
+            if let Operation::Part { name, graph, .. } = &mut node.operation
                 && let Some(taps) = of_parts.remove(name)
             {
                 within.insert(at, graph.tap(taps)?);
@@ -89,7 +89,7 @@ impl Graph {
     pub(super) fn in_part<'a>(&self, value: &'a str) -> Option<(&Node, &Graph, &'a str)> {
         let (part, value) = value.split_once('.')?;
         let mut parts = self.nodes.iter().filter_map(|node| match &node.operation {
-            Operation::SetGradEnabled { name, graph, .. } if name == part => Some((node, &**graph)),
+            Operation::Part { name, graph, .. } if name == part => Some((node, &**graph)),
             _ => None,
         });
         let (node, graph) = parts.next()?;

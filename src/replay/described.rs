@@ -7,9 +7,11 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::autocast::{Autocasts, WrittenAutocast};
 use crate::case::Case;
 use crate::optim::RecordedOptimizer;
 use crate::program::nested::escaped;
+use crate::torch::Autocast;
 use crate::trace::{in_step, split_call, split_step};
 
 /// What a case says of its programs and of its optimizers.
@@ -24,6 +26,8 @@ pub(super) struct Described {
     backwards: HashMap<u32, Vec<Vec<usize>>>,
     /// The calls that were made without gradients, counted from 1, by the step.
     without_gradients: HashMap<u32, Vec<usize>>,
+    /// Where the steps are within autocast, beside its state in each program.
+    pub(super) autocasts: Box<Autocasts>,
     /// The names of parameters and buffers that are another one.
     pub(super) tied: HashMap<String, String>,
     pub(super) optimizers: Vec<RecordedOptimizer>,
@@ -46,6 +50,8 @@ pub(super) struct Names {
     counts: HashMap<String, usize>,
     /// Whether it was exported in `train()`, if the case says it.
     pub(super) training: Option<bool>,
+    /// The state of autocast in which it was called, if that was on.
+    pub(super) autocast: Option<Autocast>,
 }
 
 /// A call of the model in a step.
@@ -96,6 +102,10 @@ struct Programs {
     backwards: HashMap<u32, Vec<Vec<usize>>>,
     #[serde(default)]
     without_gradients: HashMap<u32, Vec<usize>>,
+    #[serde(default)]
+    in_one_autocast: HashMap<u32, Vec<usize>>,
+    #[serde(default)]
+    backwards_in_autocast: HashMap<u32, Vec<Option<WrittenAutocast>>>,
     tied: HashMap<String, String>,
     #[serde(default)]
     kept: HashMap<u32, HashSet<String>>,
@@ -109,16 +119,18 @@ struct Written {
     #[serde(default)]
     counts: HashMap<String, usize>,
     training: Option<bool>,
+    autocast: Option<WrittenAutocast>,
 }
 
 impl Written {
     fn read(self) -> Result<Names> {
-        let Written { inputs, values, counts, training } = self;
+        let Written { inputs, values, counts, training, autocast } = self;
         let named = |name: Option<String>| {
             name.context("the program takes a tensor that is no argument of the model's call")
         };
         let inputs = inputs.into_iter().map(named).collect::<Result<_>>()?;
-        Ok(Names { inputs, values, counts, training })
+        let autocast = autocast.map(WrittenAutocast::read).transpose()?;
+        Ok(Names { inputs, values, counts, training, autocast })
     }
 }
 
@@ -126,8 +138,11 @@ impl Described {
     pub(super) fn of(case: &Case) -> Result<Described> {
         let run = case.trace.run::<Run>()?.context("no metadata that says what was run")?;
         let optimizers = run.optimizer.into_iter().chain(run.optimizers.into_values()).collect();
-        let Programs { first, more, calls, backwards, without_gradients, tied, kept, stepped } =
-            run.program;
+        let Programs {
+            first, more, calls, backwards, without_gradients, tied, kept, stepped, ..
+        } = run.program;
+        let autocasts =
+            Autocasts::read(run.program.in_one_autocast, run.program.backwards_in_autocast)?;
         let programs = [first].into_iter().chain(more).map(Written::read);
         let programs = programs.collect::<Result<Vec<_>>>()?;
         for steps in stepped.iter().flatten() {
@@ -146,6 +161,7 @@ impl Described {
             calls,
             backwards,
             without_gradients,
+            autocasts: autocasts.into(),
             tied,
             optimizers,
             kept,

@@ -2,6 +2,7 @@
 //!
 //! This room knows cases, programs and optimizers. It does not know any model, and neither compares nor reports.
 
+mod autocast;
 mod computed;
 mod described;
 mod port;

@@ -25,6 +25,11 @@ impl ProgramReplay {
     /// Returns an error for what cannot be written in Rust, with the operator, the module and the line of Python.
     pub fn port(&self, file: &Path) -> Result<(Port, Proof)> {
         let described = &self.described;
+        ensure!(
+            described.programs.iter().all(|program| program.autocast.is_none()),
+            "the model is called within torch.autocast, which tch does not have for the CPU: record it without, and \
+             port that"
+        );
         let tied = |name: &str| {
             described.tied.get(&recorded_name(name)).map(|first| name_of_recorded(first))
         };

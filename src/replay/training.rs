@@ -10,7 +10,7 @@ use super::described::{Call, Described};
 use crate::case::{Case, Recorder};
 use crate::optim::{AnyOptimizer, RecordedOptimizer};
 use crate::program::Precision;
-use crate::torch::{backward, clear_grad, replace_gradient};
+use crate::torch::{Autocast, AutocastGuard, Extent, backward, clear_grad, replace_gradient};
 use crate::trace::case_name::{FACTOR, RNG};
 use crate::trace::{Trace, in_step};
 
@@ -57,6 +57,18 @@ impl Training {
         Ok(Training { model, optimizers, device, precision })
     }
 
+    /// Enters a recorded state of autocast. In float64 nothing is casted.
+    fn enter(&self, case: &Case, autocast: Option<&Autocast>) -> Result<Option<AutocastGuard>> {
+        let Some(autocast) = autocast.filter(|_| self.precision == Precision::Own) else {
+            return Ok(None);
+        };
+        let mut autocast = autocast.clone();
+        if self.device.is_cuda() != case.environment.device.starts_with("cuda") {
+            autocast.compute_on(self.device);
+        }
+        Ok(Some(autocast.enter()?))
+    }
+
     /// Takes a step, and records it. `forward` is given a call of the model and its inputs, by the names that the case
     /// has for those of the first call, and hands over each output by its name as soon as it is there.
     pub(super) fn step(
@@ -83,6 +95,7 @@ impl Training {
         let mut inputs = Vec::new();
         let mut roots = Vec::<Vec<_>>::new();
         let mut goes_backward = false;
+        let mut extent = None;
         for call in &calls {
             case.restore_rng_if_there(step, call.number)?;
             let mut given = Vec::new();
@@ -107,6 +120,14 @@ impl Training {
                 }
                 recorder.tap(&call.output(name), output)
             };
+            let state = described.programs[call.program].autocast.as_ref();
+            if !described.autocasts.goes_on(step, call) {
+                extent = None; // which ends before the next one begins
+            }
+            if state.is_some() && extent.is_none() {
+                extent = Some(Extent::begin());
+            }
+            let _state = self.enter(case, state)?;
             let mut run = || forward(call, &given, &mut hand_over);
             if described.has_gradients(step, call) {
                 run()?
@@ -115,12 +136,14 @@ impl Training {
             }
             roots.push(names.iter().filter_map(|name| begins.remove(*name)).collect());
         }
+        drop(extent);
         if goes_backward {
             // A gradient of an earlier step that backward adds nothing to is none of this step.
             let left = self.model.parameters.iter().filter(|(name, _)| kept(name));
             let left = left.map(|(name, parameter)| Ok((name.clone(), written(parameter)?)));
             let left = left.collect::<Result<HashMap<_, _>>>()?;
-            for pass in described.backwards(step, calls.len()) {
+            for (at, pass) in described.backwards(step, calls.len()).into_iter().enumerate() {
+                let _state = self.enter(case, described.autocasts.of_backward(step, at))?;
                 let of_pass = pass.iter().filter_map(|number| roots.get(number.checked_sub(1)?));
                 let of_pass = of_pass.flatten().map(|(output, gradient)| (output, Some(gradient)));
                 backward(&of_pass.collect::<Vec<_>>())?;

@@ -1,8 +1,9 @@
 //! What PyTorch does on libtorch and tch does not do, or does otherwise: `retain_grad`, `nn.Linear`, `repr`, CUDA loaded on demand, numerics.
 //!
 //! This room knows libtorch, plain data and how it is printed. It does not know cases or any model. All unsafe calls
-//! into C++ are in `shim.rs` and `call.rs`, and the C++ is in the files of the same names.
+//! into C++ are in `shim.rs`, `call.rs` and `autocast.rs`, and the C++ is in the files of the same names.
 
+mod autocast;
 mod call;
 mod device;
 mod environment;
@@ -15,6 +16,7 @@ mod shim;
 mod strided;
 mod tensors;
 
+pub(crate) use autocast::{Autocast, AutocastGuard, Extent};
 pub(crate) use call::{Given, Operator, schema};
 pub use call::{Value, backward, call};
 pub use device::{DeviceChoice, load_cuda, open_device};
