@@ -204,7 +204,12 @@ def cannot(function, error):
     if unknown:
         hint = ": call it with use_cache=False" if ".cache_utils." in unknown[1] else ""
         return CannotExport(f"{function}: the {unknown[2]} of the model has a {unknown[1]}, which is no tensor, list or dict{hint}")
-    return CannotExport(f"{function}: {type(error).__name__}: {lines[0] if lines else ''}")
+    at = re.search(r'The following call raised this error:\s+File "([^"]+)", line (\d+), in .*\n\s*(.*)', str(error))
+    where = f" ({os.path.basename(at[1])}:{at[2]}: {at[3]})" if at else ""
+    if type(error).__name__ == "GuardOnDataDependentSymNode":
+        hint = "nn.Transformer needs is_causal=True with a mask, and torch.distributions validate_args=False"
+        return CannotExport(f"{function}: what the model computes depends on the values of a tensor{where}: {hint}")
+    return CannotExport(f"{function}: {type(error).__name__}: {lines[0] if lines else ''}{where}")
 
 
 def serialized(exported, model):

@@ -347,6 +347,15 @@ class Faults(unittest.TestCase):
             _, _, said = self.record(Net(), lambda rec: rec.forward(torch.ones(2)))
         self.assertEqual((said.count("\n"), printed.getvalue()), (1, "forward\n"))
 
+    def test_what_depends_on_the_values_of_a_tensor(self):
+        class Deciding(nn.Module):
+            def forward(self, x):
+                return x if x.sum() > 0 else 2 * x
+
+        _, run, _ = self.record(Deciding(), lambda rec: rec.forward(torch.ones(3)))
+        why = r"depends on the values of a tensor \(test_faults.py:\d+: return x if x.sum\(\) > 0 else 2 \* x\): nn.Transformer"
+        self.assertRegex(self.no_program(run), why)
+
     def test_an_optimizer_that_steps_in_backward(self):
         model = nn.Linear(4, 2)
         optimizers = {name: torch.optim.SGD([p], 0.1) for name, p in model.named_parameters()}

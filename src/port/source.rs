@@ -181,7 +181,7 @@ impl Port {
         let fixed = match &*fixed {
             "" => String::new(),
             fixed => format!(
-                "///\n/// The sizes that it was exported for, from which numbers in its code follow: {fixed}.\n"
+                "///\n/// It was exported for these sizes, and numbers in its code can follow from them: {fixed}.\n"
             ),
         };
         let depends_on_mode = self.tree.bodies[self.tree.bodies.len() - 1].depends_on_mode;
