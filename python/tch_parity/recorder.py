@@ -12,10 +12,12 @@ from .case import Case
 from .checked import check_choices, check_file, check_loss, check_model, check_name, optimizers
 from .checkpoints import checkpoints
 from .copies import is_whole
-from .gradients import Call, Gradients
+from .generators import Generators
+from .gradients import Gradients
 from .hooks import Hook, within_compiled
 from .names import LOSS, OUTPUT, TARGET, arguments, escaped, of_module, parts
 from .numerics import environment
+from .outputs import Outputs
 from .programs import Programs
 from .writes import Writes
 
@@ -67,6 +69,8 @@ class Recorder:
         self.hooks = contextlib.ExitStack()
         self.gradients = Gradients()
         self.hooks.callback(self.gradients.close)
+        self.outputs = Outputs(self.case, self.programs, self.gradients)
+        self.generators = Generators(self.device, self.case.trace)
         self.tensor_hooks = TensorHooks(self.gradients.hook_changes)
         self.environment = environment(device=self.device)
 
@@ -248,18 +252,14 @@ class Recorder:
         self.steps += 1
         self.step_open = True
         begun = self.case.begin(self.steps), self.programs.begin(), [o.begin() for o in self.optimizers], self.writes.begin()
-        self.before = {}  # the calls of modules before the model's call that has begun
-        self.calls, self.outer_calls = {}, {}  # how often each module was called, and from outside of the model
-        self.recomputed = {}  # by the node of a checkpoint: the calls in it, those still to be recomputed first
+        self.outputs.begin()
+        self.outer_calls = {}  # how often each module was called from outside of the model
         self.inputs = []  # the names of the leaves among the inputs that require a gradient
         self.losses = {}
         self.named_inputs = set()  # those that input() named, and the model's arguments
         self.target = ()
         self.outermost = None
-        self.generators = self._generators()
-        self.called = False  # whether a module was
-        for name, state in self.generators.items():
-            self.case.trace.keep(self.case.prefix + name, state)
+        self.generators.begin(self.case.prefix)
         self.parameters = self._parameters()
         tensors = [*self.parameters, *self._buffers()]
         if self.programs.wanted and self.writes.changed(tensors, by_bits=False) is not None:
@@ -270,9 +270,7 @@ class Recorder:
         return begun
 
     def _end(self):
-        for name, state in self._generators().items():
-            if torch.equal(state, self.generators[name]):  # nothing was drawn
-                self.case.trace.forget(self.case.prefix + name)
+        self.generators.end()
         of_output = [call for call in self.gradients.of_outputs if call.module == OUTPUT]
         lacks_output = OUTPUT not in self.modules
         self.gradients.finish()
@@ -314,7 +312,7 @@ class Recorder:
 
     def _did_something(self):
         """Whether there is anything to record of the step that is open."""
-        named = self.called or self.losses or self.named_inputs or self.gradients.arrived or self._stepped_now()
+        named = self.generators.called or self.losses or self.named_inputs or self.gradients.arrived or self._stepped_now()
         return bool(named) or self.writes.changed([*self._parameters(), *self._buffers()], by_bits=False) is not None
 
     def _stepped_now(self):
@@ -336,11 +334,6 @@ class Recorder:
                 self.known[name] = module
                 self.case.leave_out([of_module(name)], f"it was {what} while it was recorded")
                 self.programs.give_up(f"{name} was {what} while it was recorded, by step {self.steps}")
-
-    def _generators(self):
-        """The states of the generators that the model can draw from."""
-        cpu = {"rng": torch.get_rng_state()}
-        return {**cpu, "rng[cuda]": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else cpu
 
     def _parameters(self):
         return [(of_module(name), p) for name, p in self.model.named_parameters()]
@@ -370,12 +363,7 @@ class Recorder:
         self.tensor_hooks.begin()
         self.parameters = self._parameters()
         self.gradients.watch_parameters(self.parameters)
-        if not self.called:
-            # The loop may have drawn its batch in the step, and that is among the inputs.
-            self.called = True
-            self.generators = self._generators()
-            for generator, state in self.generators.items():
-                self.case.trace.replace(self.case.prefix + generator, state)
+        self.generators.begin_call()
         if module is self.model:
             self._arguments(args, kwargs)
         else:
@@ -398,10 +386,9 @@ class Recorder:
     def _arguments(self, args, kwargs):
         """What the model is called with."""
         number = self.outer_calls[OUTPUT] = self.outer_calls.get(OUTPUT, 0) + 1
-        self.before = dict(self.calls)
-        for name, state in self._generators().items() if number > 1 else ():
-            if not torch.equal(state, self.generators[name]):  # something was drawn before it
-                self.case.trace.keep(f"{self.case.prefix}{name}@{number}", state)
+        self.outputs.begin_call()
+        if number > 1:
+            self.generators.begin_later_call(number)
         named = []
         for name, value in arguments(self.model, args, kwargs):
             clashes = name == TARGET and self.loss_function is not None or number == 1 and escaped(name) in self.named_inputs
@@ -459,42 +446,8 @@ class Recorder:
                     self.gradients.take(name, p.grad)
 
     def _returned(self, name, _module, _args, output):
-        self._output(name, output)
-
-    def _output(self, module, output):
-        if not self.step_open or self.programs.exporting:
-            return
-        if module == OUTPUT and self.programs.wanted:
-            self.programs.settings.end_call()
-        nodes, recomputes = checkpoints()
-        if recomputes is None:
-            number = self.calls[module] = self.calls.get(module, 0) + 1
-            call = Call(module, module if number == 1 else f"{module}@{number}")
-            self.gradients.of_outputs.append(call)
-            leaves = list(parts(call.name, output))
-            for name, tensor in leaves:
-                if not isinstance(tensor, torch.Tensor):
-                    self.case.value(f"forward/{name}", tensor)
-                elif self.case.push_output(f"forward/{name}", tensor):
-                    call.recorded.append(name)
-            if self.programs.fresh is not None:
-                number -= self.before.get(module, 0)
-                own = module if number == 1 else f"{module}@{number}"  # as if the call were the first
-                names = {id(leaf): own + name[len(call.name):] for name, leaf in leaves if name in call.recorded}
-                self.programs.fresh.returned(module, number, output, names)
-        else:
-            # A recomputation is no call of its own. A checkpoint with a node of its own computes without a graph
-            # first, so that the gradients are those of what it recomputes.
-            calls = self.recomputed.get(recomputes)
-            if not calls or calls[0].module != module:
-                return
-            call = calls.pop(0)
-            leaves = parts(call.name, output)
-        for node in nodes:
-            self.recomputed.setdefault(node, []).append(call)
-        for name, tensor in leaves:
-            if name in call.recorded and name not in call.gradients and tensor.requires_grad:
-                self.gradients.watch_output(call, name, tensor)
+        if self.step_open and not self.programs.exporting:
+            self.outputs.returned(name, output)
 
     def _states(self, prefix):
         for optimizer in self.optimizers:
