@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from tch_parity import Recorder, compute_with
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+from ported_values import Buffers, Distilled  # noqa: E402
 from three_layer_net import ThreeLayerNet  # noqa: E402
 
 
@@ -412,6 +414,10 @@ def main(folder):
         "written": (Written(), lambda: (torch.randn(3, 4), torch.randn(3, 4)), lambda y: square(y["z"]) + square(y["sum"])),
         "several": (Several(), lambda: (torch.randn(3, 4), torch.randn(3, 2)), lambda y: square(y["sum"]) + square(y["size"])),
     }
+    models["buffers"] = (Buffers(), lambda: (torch.randn(2, 6, 4),), square)
+    models["distilled"] = (Distilled(), lambda: (torch.randn(2, 4),), square)
+    (folder / "checkpoints").mkdir()
+    save_file(models["buffers"][0].state_dict(), folder / "checkpoints/buffers.safetensors")
     for name, (model, make, loss_of) in models.items():
         record(folder / f"{name}.safetensors", model, make, loss_of)
     record(folder / "both-modes.safetensors", BothModes(), lambda: (torch.randn(4, 6),), square, both_modes=True)
@@ -421,7 +427,8 @@ def main(folder):
     any_size = {"tokens": {0: auto, 1: auto}}
     make = lambda: (torch.randint(11, next(sizes)),)  # noqa: E731
     record(folder / "any-size.safetensors", AnyLength(), make, square, both_modes=True, dynamic_shapes=any_size)
-    with Recorder(folder / "no-parameters.safetensors", nn.Sequential(nn.Softplus(), nn.Softmax(-1))) as rec:
+    model = nn.Sequential(nn.Softplus(), nn.Dropout(0.1), nn.Softmax(-1)).eval()
+    with Recorder(folder / "no-parameters.safetensors", model) as rec:
         rec.forward(torch.randn(2, 3))
     batch = torch.export.Dim("batch", min=2, max=64)
     model = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.Unflatten(1, (2, 2)))
@@ -435,6 +442,15 @@ def main(folder):
     torch.export.save(program, folder / "largest.pt2")
     (folder / "refused").mkdir()
     record(folder / "refused/results.safetensors", OtherResults(), lambda: (torch.randn(3, 4),), lambda y: square(y[0]), both_modes=True)
+    model, initial = Buffers(), folder / "checkpoints/initial.safetensors"
+    save_file(model.state_dict(), initial)
+    for path in ("referring.safetensors", "refused/outside.safetensors"):
+        with Recorder(folder / path, model, keep="digests", initial=initial) as rec:
+            rec.forward(torch.randn(2, 6, 4))
+        model.load_state_dict(load_file(initial))
+    with Recorder(folder / "refused/sizes.safetensors", nn.Linear(4, 3)) as rec:
+        rec.forward(torch.randn(2, 4))
+        rec.forward(torch.randn(3, 4))
     for name, model in {"cond": nn.Sequential(Branches()), "custom": nn.Sequential(Custom())}.items():
         program = torch.export.export(model, (torch.randn(3),), strict=False)
         torch.export.save(program, folder / f"refused/{name}.pt2")

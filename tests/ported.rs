@@ -30,6 +30,23 @@ fn lines_of_code(source: &str) -> usize {
     lines.filter(|line| !line.is_empty() && !line.starts_with("//")).count()
 }
 
+/// A test of a port that loads what `safetensors.torch.save_file` wrote of a `state_dict()`.
+const CHECKPOINT: &str = r#"use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+
+#[test]
+fn a_checkpoint_of_pytorch_is_loaded() {
+    let mut vs = VarStore::new(Device::Cpu);
+    let model = buffers::Buffers::new(vs.root());
+    let pe = model.causal.pe.copy();
+    vs.load("../../checkpoints/buffers.safetensors").unwrap();
+    assert!(model.causal.pe.equal(&pe));
+    let x = Tensor::ones([2, 6, 4], (Kind::Float, Device::Cpu));
+    let y = model.forward(&x).unwrap();
+    assert!(y.isfinite().all().equal(&Tensor::from(true)));
+}
+"#;
+
 /// Records and exports the models of `tests/ported.py`, and lists all files to port.
 fn recorded(folder: &Path) -> Vec<PathBuf> {
     pytorch("tests/ported.py", &[folder.to_str().unwrap()]);
@@ -46,7 +63,7 @@ fn recorded(folder: &Path) -> Vec<PathBuf> {
 fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     let folder = scratch("ported");
     let files = recorded(&folder);
-    assert_eq!(files.len(), 21, "{files:?}");
+    assert_eq!(files.len(), 24, "{files:?}");
     share_build(&folder);
     let workspace = folder.join("workspace");
     fs::create_dir(&workspace).unwrap();
@@ -63,12 +80,15 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     // The lock file pins the versions that are downloaded already.
     fs::copy(Path::new(ROOT).join("Cargo.lock"), workspace.join("Cargo.lock")).unwrap();
 
+    fs::write(workspace.join("buffers/tests/checkpoint.rs"), CHECKPOINT).unwrap();
+
     let (passed, text) = cargo(&workspace, &["fmt", "--check"]);
     assert!(passed, "{text}");
     let (passed, text) = cargo(&workspace, &["test", "--tests", "--no-fail-fast"]);
     assert!(passed && !text.contains("warning"), "{text}");
     let proofs = text.matches("test is_the_same_computation ... ok").count();
     assert_eq!(proofs, files.len(), "{text}");
+    assert!(text.contains("test a_checkpoint_of_pytorch_is_loaded ... ok"), "{text}");
 
     // The lines of a function that a forward calls have names for values as well.
     let attention = fs::read_to_string(workspace.join("language/src/block.rs")).unwrap();
@@ -99,6 +119,11 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
         ("cond.pt2", ["torch.ops.higher_order.cond", "module 0", "in the line"]),
         ("custom.pt2", ["torch.ops.mine.twice.default", "module 0", "twice(x) + 1"]),
         ("results.safetensors", ["returns something else in train()", "in eval()", "of their own"]),
+        (
+            "outside.safetensors",
+            ["../checkpoints/initial", "beside the case", "folder of the case"],
+        ),
+        ("sizes.safetensors", ["one call of the model each", "of one size", "dynamic_shapes="]),
     ] {
         let file = folder.join("refused").join(name);
         let into = folder.join(format!("port-of-{name}"));
@@ -144,7 +169,7 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
         "let y = self.decoder.forward(x);",
         "pub encoder: nn::Linear,",
         "pub forward_: nn::Linear,",
-        "Tensor::from_slice(&[2i64, 0i64, 1i64])",
+        "Tensor::from_slice(&[2i64, 0, 1])",
         "pub größe: Tensor,",
         ".f_clamp(-2, 2)?",
         ".f_fill_(0.5)?",
@@ -158,6 +183,25 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     for text in ["let parts", "f_dropout", "f_mul_scalar(1)", "operator(", "pub alias", "# "] {
         assert!(!written.contains(text), "{text} is in {written}");
     }
+
+    // What no checkpoint has is no variable, and what it has has PyTorch's values.
+    let causal = source("buffers/src/causal.rs");
+    assert!(causal.contains("seen: Tensor::from_slice(&[1f32]).view([]).to_device"), "{causal}");
+    assert!(causal.contains(r#"bias: p.add("#) && causal.contains(".bin\")"), "{causal}");
+    let rotary = source("buffers/src/rotary.rs");
+    assert!(rotary.contains("Kind::ComplexFloat") && !rotary.contains("unread"), "{rotary}");
+    let norm = source("buffers/src/batch_norm1d.rs");
+    assert!(norm.contains("p.zeros_no_train(\"running_mean\""), "{norm}");
+    let buffers = source("buffers/src/buffers.rs");
+    assert!(buffers.contains(".f_view_as_complex()?,"), "{buffers}");
+    assert!(buffers.contains(".f_elu()?") && buffers.contains(".f_softplus()"), "{buffers}");
+
+    // Dropout of `eval()` is nothing, and what a caller does without gradients does not say so again.
+    let without = source("no-parameters/src/lib.rs");
+    assert!(!without.contains("dropout"), "{without}");
+    assert!(source("distilled/src/distilled.rs").contains("no_grad_guard"));
+    let teacher = source("distilled/src/teacher.rs");
+    assert!(!teacher.contains("no_grad_guard"), "{teacher}");
 
     // A port with a mistake does not pass.
     for (package, path, right, wrong, says) in [

@@ -65,7 +65,11 @@ impl Reader {
     }
 
     /// Reads what a call takes and returns, as far as it is values.
-    pub(super) fn signature(&self, signature: schema::ModuleCallSignature) -> Signature {
+    pub(super) fn signature(
+        &self,
+        call: &str,
+        signature: schema::ModuleCallSignature,
+    ) -> Signature {
         let names = argument_names(
             &signature.in_spec,
             signature.forward_arg_names.as_deref().unwrap_or_default(),
@@ -75,10 +79,54 @@ impl Reader {
             Ok(Argument::Value(id)) => Some(id),
             _ => None,
         };
+        if let (Some(traced), true) = (self.traced.get(call), signature.outputs.is_empty()) {
+            let inputs = named.zip(traced.inputs.iter().copied()).collect();
+            return Signature { inputs, outputs: traced.outputs.clone() };
+        }
         let inputs = named.zip(signature.inputs);
         let inputs = inputs.filter_map(|(name, input)| Some((name, value(input)?))).collect();
         Signature { inputs, outputs: signature.outputs.into_iter().filter_map(value).collect() }
     }
+
+    /// Reads the mark of what a call of a module takes or returns, which a program has in its parts without autograd
+    /// alone. It returns what it is given.
+    pub(super) fn tracepoint(&mut self, inputs: Vec<schema::NamedArgument>, outputs: Vec<Json>) {
+        let (mut given, mut words) = (Vec::new(), Vec::new());
+        for input in inputs {
+            match input.arg {
+                Json::AsString(word) => words.push(word),
+                other => match self.argument(other) {
+                    Ok(Argument::Value(id)) => given.push(Some(id)),
+                    _ => given.push(None),
+                },
+            }
+        }
+        for (output, id) in outputs.into_iter().zip(&given) {
+            let (Json::AsTensor(schema::Named { name })
+            | Json::AsSymInt(Symbolic::AsName(name))
+            | Json::AsSymFloat(Symbolic::AsName(name))) = output
+            else {
+                continue;
+            };
+            self.names.extend(id.map(|id| (name, id)));
+        }
+        if let [kind, path] = &words[..] {
+            let call = path.strip_prefix("_export_root").unwrap_or(path).trim_start_matches('.');
+            let traced = self.traced.entry(call.to_owned()).or_default();
+            let ids = given.into_iter().flatten().collect();
+            match kind.as_str() {
+                "module_call_inputs" => traced.inputs = ids,
+                _ => traced.outputs = ids,
+            }
+        }
+    }
+}
+
+/// What a call of a module takes and returns.
+#[derive(Default)]
+pub(super) struct Traced {
+    inputs: Vec<Id>,
+    outputs: Vec<Id>,
 }
 
 /// A size of which a program says nothing.

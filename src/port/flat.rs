@@ -1,6 +1,7 @@
 //! A program as a flat list of steps, as plain data.
 
 use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
 
 use super::python::Frame;
 
@@ -74,6 +75,8 @@ pub(super) struct Variable {
     pub(super) requires_grad: bool,
     /// Whether a checkpoint has it.
     pub(super) persistent: bool,
+    /// Which value it has, if no checkpoint has it: those of one number are the same.
+    pub(super) value: Option<usize>,
 }
 
 /// One operator.
@@ -95,6 +98,9 @@ pub(super) struct Step {
 
 /// The operator that returns its argument `train` or its argument `eval`, by the mode.
 pub(super) const CHOICE: &str = "mode.choice";
+
+/// The operators that return what they are given where they are told that nothing trains.
+const DROPOUT: [&str; 4] = ["dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout"];
 
 impl Step {
     pub(super) fn is_choice(&self) -> bool {
@@ -238,6 +244,46 @@ impl Flat {
         // The parts of a list or a dict have names in the graph that are no longer.
         let argument = argument.filter(|name| !name.is_empty() && !name.contains('.'));
         argument.unwrap_or(&self.values[id].name)
+    }
+
+    /// Reads other values in the place of some.
+    pub(super) fn replace_values(&mut self, other: impl Fn(Id) -> Id) {
+        for (_, argument) in self.steps.iter_mut().flat_map(|step| &mut step.arguments) {
+            let replaced = argument.with(&mut |id| Ok::<_, Infallible>(other(id)));
+            *argument = replaced.unwrap_or_else(|never| match never {});
+        }
+        for signature in self.signatures.values_mut() {
+            let inputs = signature.inputs.iter_mut().map(|(_, id)| id);
+            for id in inputs.chain(&mut signature.outputs) {
+                *id = other(*id);
+            }
+        }
+        for id in &mut self.outputs {
+            *id = other(*id);
+        }
+    }
+
+    /// Leaves out dropout that drops nothing, which returns what it is given.
+    pub(super) fn drop_unused_dropout(&mut self) {
+        let mut given = HashMap::new();
+        self.steps.retain(|step| {
+            let is_off = |(name, argument): &(String, Argument)| {
+                name == "train" && *argument == Argument::Bool(false)
+            };
+            let is_dropout = DROPOUT.contains(&step.operator.trim_end_matches('_'));
+            if !is_dropout || step.mode.is_some() || !step.arguments.iter().any(is_off) {
+                return true;
+            }
+            let (Some((_, Argument::Value(input))), Results::One(id)) =
+                (step.arguments.first(), &step.results)
+            else {
+                return true;
+            };
+            let first = given.get(input).copied().unwrap_or(*input);
+            given.insert(*id, first);
+            false
+        });
+        self.replace_values(|id| given.get(&id).copied().unwrap_or(id));
     }
 
     /// Gives the constants other names.

@@ -139,7 +139,7 @@ impl Writer<'_> {
                 self.body.items[*other].grad == grad && self.items_of_branch(*other..range.end) == 0
             };
             let end = at + (at..range.end).take_while(is_same).count();
-            if grad {
+            if grad || self.is_called_without_grad() {
                 self.lines(at..end)?;
             } else {
                 self.without_grad(at..end)?;
@@ -147,6 +147,11 @@ impl Writer<'_> {
             at = end;
         }
         Ok(())
+    }
+
+    /// Returns whether the whole call is a part of what its caller does without autograd.
+    fn is_called_without_grad(&self) -> bool {
+        !self.body.module.is_empty() && self.body.items.iter().all(|item| !item.grad)
     }
 
     pub(super) fn lines(&mut self, range: Range<usize>) -> Result<()> {

@@ -8,6 +8,7 @@ mod arguments;
 mod arithmetic;
 mod bind;
 mod branch;
+mod buffers;
 mod by_name;
 mod choices;
 mod class;
@@ -27,6 +28,7 @@ mod operator;
 mod optional;
 mod outline;
 mod package;
+mod proof;
 mod python;
 mod reader;
 mod runs;
@@ -38,6 +40,7 @@ mod simple;
 mod sizes;
 mod source;
 mod tree;
+mod variables;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -49,11 +52,10 @@ use crate::program::Program;
 use crate::torch::libtorch_version;
 use class::{Class, Classes};
 use constant::Constant;
-use flat::{Argument, Flat, From, Id, Variable};
+use flat::{Argument, Flat, From, Id};
 use methods::Methods;
 use modes::unite;
-pub use package::Proof;
-use rust::is_float;
+pub use proof::Proof;
 use tree::Tree;
 
 /// The Rust source of an exported program.
@@ -68,7 +70,7 @@ pub struct Port {
     tch: &'static str,
     /// The constants by their names.
     constants: HashMap<String, Constant>,
-    /// The values of the buffers that a checkpoint does not have or that are no floats, by their names.
+    /// The values that buffers start with and that are not zeros, by their names.
     buffers: HashMap<String, Constant>,
     mode: Mode,
     /// The sizes of the inputs in the test of a program.
@@ -130,14 +132,16 @@ impl Port {
         program: &Exported<'_>,
         tied: impl Fn(&str) -> Option<String>,
     ) -> Result<Port> {
-        let flat = Flat::read(program.json, |name| tied(name).unwrap_or_else(|| name.to_owned()))?;
+        let first = |name: &str| tied(name).unwrap_or_else(|| name.to_owned());
+        let mut flat = Flat::read(program.json, first)?;
         let constants = constants(&flat, program, str::to_owned)?;
         let mode = match program.training.or(flat.is_training()) {
             Some(true) => Mode::Train,
             Some(false) => Mode::Eval,
             None => Mode::Unknown,
         };
-        let buffers = buffers(&flat, program);
+        flat.drop_unread_buffers();
+        let buffers = buffers::values(&mut flat, program)?;
         Port::of(flat, constants, buffers, mode)
     }
 
@@ -163,10 +167,11 @@ impl Port {
         };
         of_train.rename_constants(|name| first(name.to_owned()));
         of_eval.rename_constants(|name| first(in_eval(name)));
-        let flat = unite(of_train, &of_eval)?;
+        let mut flat = unite(of_train, &of_eval)?;
         let read = flat.constants().collect::<HashSet<_>>();
         written.retain(|name, _| read.contains(name.as_str()));
-        let buffers = buffers(&flat, train);
+        flat.drop_unread_buffers();
+        let buffers = buffers::values(&mut flat, train)?;
         Port::of(flat, written, buffers, Mode::Both)
     }
 
@@ -177,6 +182,7 @@ impl Port {
         mode: Mode,
     ) -> Result<Port> {
         fill_with_numbers(&mut flat, &constants);
+        flat.drop_unused_dropout();
         let (methods, tch) = Methods::of_libtorch(&libtorch_version()?)?;
         let mut inlined = HashSet::new();
         loop {
@@ -237,22 +243,6 @@ impl Port {
             _ => "n".to_owned(),
         }
     }
-}
-
-/// Writes the values of the buffers that a checkpoint does not have or that are no floats. A buffer of zeros is made as
-/// such, and one that is not known as well.
-fn buffers(flat: &Flat, program: &Exported<'_>) -> HashMap<String, Constant> {
-    let is_written = |variable: &&Variable| {
-        !variable.is_parameter && (!variable.persistent || !is_float(variable.meta.dtype))
-    };
-    let written = flat.variables.iter().filter(is_written).filter_map(|variable| {
-        let value = (program.buffer)(&variable.name).ok()?;
-        let is_zero = value.f_count_nonzero(None).ok()?.f_int64_value(&[]).ok()? == 0;
-        let own = format!("{}_values", variable.name);
-        let constant = if is_zero { None } else { Constant::new(&own, &value).ok() };
-        Some((variable.name.clone(), constant?))
-    });
-    written.collect()
 }
 
 /// Lets a tensor be filled with a number where the program has a constant of one element.

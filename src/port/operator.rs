@@ -83,7 +83,8 @@ impl Written {
                 || arguments.iter().any(|(known, ..)| known == name)
                 || OF_PLACE.contains(&name.as_str())
                 || options && name == "dtype";
-            fits &= known || defaults.of_argument(name).as_ref() == Some(argument);
+            let is_default = |default| is_same(&default, argument);
+            fits &= known || defaults.of_argument(name).is_some_and(is_default);
         }
         Ok(Written { method: fits.then_some(method), arguments, step })
     }
@@ -306,6 +307,15 @@ fn is_number(argument: &Argument, flat: &Flat) -> bool {
         Argument::ByMode(sides) => is_number(&sides.0, flat) && is_number(&sides.1, flat),
         Argument::Value(id) => flat.values[*id].kind != flat::Kind::Tensor,
         other => matches!(other, Argument::Int(_) | Argument::Float(_)),
+    }
+}
+
+/// Returns whether two arguments are the same, where `1` and `1.` are the same number.
+fn is_same(a: &Argument, b: &Argument) -> bool {
+    match (a, b) {
+        (Argument::Int(int), Argument::Float(float))
+        | (Argument::Float(float), Argument::Int(int)) => *int as f64 == *float,
+        _ => a == b,
     }
 }
 

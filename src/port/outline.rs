@@ -110,12 +110,13 @@ impl Classes {
                     let meta = &variable.meta;
                     let _ = write!(
                         outline.text,
-                        "\n{path}: {} {} {} {} {}",
+                        "\n{path}: {} {} {} {} {} {:?}",
                         meta.dtype,
                         meta.sizes.len(),
                         variable.is_parameter,
                         variable.requires_grad,
-                        variable.persistent
+                        variable.persistent,
+                        variable.value
                     );
                     for (at, size) in meta.sizes.iter().enumerate() {
                         let place = Place::New { field: path.clone(), at };

@@ -1,32 +1,18 @@
 //! The files of a port: one of its own, or a crate with the test that proves it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{env, fs};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use tempfile::TempDir;
 
+use super::Port;
+use super::flat::Variable;
 use super::identifier::{is_keyword, snake};
+use super::proof::Proof;
 use super::rustfmt::formatted;
 use super::source::Source;
-use super::{Mode, Port};
-use crate::torch::libtorch_folder;
-
-/// What the test of a ported crate compares the port with.
-#[derive(Clone, Debug)]
-pub enum Proof {
-    /// A recorded run.
-    Case {
-        /// The file of the case.
-        file: PathBuf,
-        /// The names of the tensors that the program takes, such as `x`.
-        inputs: Vec<String>,
-        /// The names of the tensors that it returns, such as `output[0]`.
-        outputs: Vec<String>,
-    },
-    /// The program's own run, of the file that `torch.export.save` wrote.
-    Program(PathBuf),
-}
+use crate::torch::{libtorch_folder, libtorch_version};
 
 /// The crates that a port and its test use, and those that are always there.
 const CRATES: [&str; 9] =
@@ -52,20 +38,19 @@ impl Port {
     /// Returns an error for what cannot be written in Rust, with the operator, the module and the line of Python, and
     /// if rustfmt is missing.
     pub fn single_file(&self) -> Result<String> {
-        for (name, constant) in &self.constants {
-            ensure!(
-                constant.file.is_none(),
-                "the constant {name} is too large for source: with --output it is in a file of its own"
-            );
-        }
         let sources = self.sources()?;
         let needs_call = sources.iter().any(|source| source.needs_call);
         let mut text = sources.iter().map(|source| &*source.text).collect::<Vec<_>>().join("\n");
-        // The values of a large buffer are those that a checkpoint or the program has.
-        for buffer in self.buffers.values() {
-            if let Some(zeros) = buffer.zeros() {
-                text = text.replace(&buffer.value(), &zeros);
-            }
+        for (name, constant) in &self.constants {
+            text = constant.without_file(text).with_context(|| format!("the constant {name}"))?;
+        }
+        for (name, buffer) in &self.buffers {
+            let is_persistent = |of: &&Variable| of.persistent && of.name == *name;
+            text = match (buffer.zeros(), self.flat.variables.iter().find(is_persistent)) {
+                // A checkpoint has its values.
+                (Some(zeros), Some(_)) => text.replace(&buffer.value(), &zeros),
+                _ => buffer.without_file(text).with_context(|| format!("the buffer {name}"))?,
+            };
         }
         if needs_call {
             text += &format!("\n{CALL}");
@@ -99,8 +84,7 @@ impl Port {
             fs::create_dir_all(path.parent().unwrap_or(into))?;
             fs::write(&path, text).with_context(|| path.display().to_string())
         };
-        let (Proof::Case { file, .. } | Proof::Program(file)) = proof;
-        let sources = self.sources().with_context(|| file.display().to_string())?;
+        let sources = self.sources().with_context(|| proof.file().display().to_string())?;
         let needs_call = sources.iter().any(|source| source.needs_call);
         for (path, text) in self.source_files(&sources, needs_call) {
             write(&path, &formatted(&text, into)?)?;
@@ -127,9 +111,8 @@ impl Port {
         // Cargo unites it with the configuration of the folders above, if that is a table as well.
         let config = format!("[env]\nLIBTORCH = {{ value = {libtorch:?}, relative = false }}\n");
         write(".cargo/config.toml", &config)?;
-        write("README.md", &self.readme(&name, proof))?;
-        let to = into.join(file_name(proof));
-        fs::copy(file, to).with_context(|| file.display().to_string())?;
+        write("README.md", &self.readme(&name, proof)?)?;
+        proof.copy_into(into)?;
         let finished = unfinished.keep();
         fs::rename(&finished, folder).with_context(|| {
             let _ = fs::remove_dir_all(&finished);
@@ -203,139 +186,50 @@ impl Port {
         )
     }
 
-    fn readme(&self, name: &str, proof: &Proof) -> String {
+    fn readme(&self, name: &str, proof: &Proof) -> Result<String> {
         let model = &self.root().name;
+        let library = name.replace('-', "_");
         let with = match proof {
             Proof::Case { .. } => "takes the steps of the recorded run in `case.safetensors`",
             Proof::Program(_) => "runs `model.pt2`, the program that `torch.export` made of it,",
         };
-        format!(
-            "# {name}\n\n`{model}` of PyTorch in Rust, with tch {}. `tch-parity port` wrote it.\n\n\
-             ```console\n$ cargo test\n```\n\nThe test {with} and compares every result, to the bit. `.cargo/config.toml`\n\
-             says where libtorch is, which has to be of the version that tch is made for.\n\n\
-             `VarStore::load` reads a checkpoint: the parameters have PyTorch's names.\n",
-            self.tch
-        )
-    }
-
-    /// Writes the test.
-    fn test(&self, name: &str, proof: &Proof) -> Result<String> {
-        let model = &self.root().name;
-        let library = name.replace('-', "_");
-        let body = &self.tree.bodies[self.tree.bodies.len() - 1];
-        let places =
-            body.inputs.iter().map(|(_, id)| self.flat.inputs.iter().position(|i| i == id));
-        let places =
-            places.collect::<Option<Vec<_>>>().context("an input that is not the user's")?;
-        let mut results = self.results();
-        if let Proof::Case { outputs, .. } = proof {
-            // An output that the case does not have is nothing to the test.
-            for (result, _) in results.iter_mut().zip(outputs).filter(|(_, name)| name.is_empty()) {
-                "_".clone_into(result);
-            }
-        }
-        let (outputs, returned) = match &results[..] {
-            [one] => (one.clone(), vec![one.clone()]),
-            several => (format!("({})", several.join(", ")), several.to_vec()),
-        };
-        Ok(match proof {
-            Proof::Case { inputs, outputs: names, .. } => {
-                let arguments = places.iter().map(|at| {
-                    let name =
-                        inputs.get(*at).context("the case has fewer inputs than the program")?;
-                    Ok(format!("&inputs[{name:?}]"))
-                });
-                let arguments = arguments.collect::<Result<Vec<_>>>()?.join(", ");
-                if names.len() != returned.len() {
-                    bail!(
-                        "the case has {} outputs, and the program {}",
-                        names.len(),
-                        returned.len()
-                    );
-                }
-                let (replay, given, forward) = match self.mode {
-                    Mode::Both => ("replay_port_t", "inputs, train", self.root().forward(self)),
-                    _ => ("replay_port", "inputs", "forward"),
-                };
-                let mode = if forward == "forward_t" { ", train" } else { "" };
-                let given =
-                    if mode.is_empty() { given.replace(" train", " _") } else { given.to_owned() };
-                let pairs = names.iter().zip(&returned).filter(|(name, _)| !name.is_empty());
-                let pairs = pairs.map(|(name, result)| format!("({name:?}, {result})"));
-                let pairs = pairs.collect::<Vec<_>>().join(", ");
-                format!(
-                    "//! The port takes the steps of the recorded run, and every result has the same bits.\n\n\
-                     use anyhow::Result;\nuse {library}::{model};\nuse tch::Device;\nuse tch::nn::VarStore;\n\
-                     use tch_parity::{{Case, assert_parity, {replay}}};\n\n\
-                     #[test]\nfn is_the_same_computation() -> Result<()> {{\n\
-                     let case = Case::load(\"case.safetensors\")?;\n\
-                     // Starts this test again, with the recording's numerics.\n\
-                     case.environment.numerics.restart_with()?;\n\
-                     let vs = VarStore::new(Device::Cpu);\n\
-                     let model = {model}::new(vs.root());\n\
-                     let trace = {replay}(&case, &vs, |{given}| {{\n\
-                     let {outputs} = model.{forward}({arguments}{mode})?;\n\
-                     Ok(vec![{pairs}])\n}})?;\n\
-                     assert_parity(&trace, &case)?;\nOk(())\n}}\n"
-                )
-            }
-            Proof::Program(_) => {
-                let given = self.examples()?;
-                let arguments = places.iter().map(|at| format!("&inputs[{at}]"));
-                let arguments = arguments.collect::<Vec<_>>().join(", ");
-                let returned = returned.join(", ");
-                format!(
-                    "//! The port computes what the program does, and every result has the same bits.\n\n\
-                     use anyhow::Result;\nuse {library}::{model};\nuse tch::nn::VarStore;\n\
-                     use tch::{{Device, Kind, Tensor}};\n\
-                     use tch_parity::{{Numerics, Program, assert_same_as_program}};\n\n\
-                     #[test]\nfn is_the_same_computation() -> Result<()> {{\n\
-                     // Starts this test again, with numerics that are the same on every machine.\n\
-                     Numerics::Portable.restart_with()?;\n\
-                     let program = Program::load(\"model.pt2\")?;\n\
-                     let vs = VarStore::new(Device::Cpu);\n\
-                     let model = {model}::new(vs.root());\n\
-                     let inputs = [{given}];\n\
-                     assert_same_as_program(&program, &vs, &inputs, |inputs| {{\n\
-                     let {outputs} = model.forward({arguments})?;\n\
-                     Ok(vec![{returned}])\n}})?;\nOk(())\n}}\n"
-                )
-            }
-        })
-    }
-
-    /// Names what `forward` returns.
-    fn results(&self) -> Vec<String> {
-        let count = self.flat.outputs.len();
-        let names = &self.flat.output_names;
-        if names.len() == count {
-            return names.iter().map(|name| snake(name)).collect();
-        }
-        match count {
-            1 => vec!["output".to_owned()],
-            _ => (0..count).map(|at| format!("output_{at}")).collect(),
-        }
-    }
-}
-
-/// The name of the case or the program in the crate.
-fn file_name(proof: &Proof) -> &'static str {
-    match proof {
-        Proof::Case { .. } => "case.safetensors",
-        Proof::Program(_) => "model.pt2",
+        let about = self.about_root().replace("///\n", "\n").replace("/// ", "");
+        let (tch, libtorch) = (self.tch, libtorch_version()?);
+        let inputs = &self.tree.bodies[self.tree.bodies.len() - 1].inputs;
+        let given = inputs.iter().map(|(name, _)| format!("&{}", snake(name)));
+        let forward = self.root().forward(self);
+        let given = given.chain((forward == "forward_t").then(|| "false".to_owned()));
+        let given = given.collect::<Vec<_>>();
+        let given = given.join(", ");
+        Ok(format!(
+            "# {name}\n\n`{model}` of PyTorch in Rust, with tch {tch} and libtorch {libtorch}. `tch-parity port` wrote it.\n{about}\n\
+             ```rust\nlet mut vs = VarStore::new(Device::Cpu);\nlet model = {library}::{model}::new(vs.root());\n\
+             vs.load(\"model.safetensors\")?;\nlet output = model.{forward}({given})?;\n```\n\n\
+             The checkpoint is a safetensors file, as `safetensors.torch.save_file(model.state_dict(), \"model.safetensors\")`\n\
+             writes it in Python. The parameters have PyTorch's names.\n\n\
+             `cargo test` {with} and compares every result, to the bit.\n\
+             `.cargo/config.toml` says where libtorch is.\n"
+        ))
     }
 }
 
 /// Returns a name that cargo takes for a package.
 fn package_name(name: &str) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
-    let name = name.to_lowercase().chars().map(allowed).collect::<String>();
+    let mut name = name.to_lowercase().chars().map(allowed).collect::<Vec<_>>();
+    // `gr__e` would not be a snake case name.
+    name.dedup_by(|c, before| !c.is_alphanumeric() && !before.is_alphanumeric());
+    let name = name.into_iter().collect::<String>();
     let name = name.trim_matches(['-', '_']);
     let library = name.replace('-', "_");
     let usable = name.chars().next().is_some_and(|first| first.is_ascii_alphabetic())
         && !is_keyword(&library)
         && !CRATES.contains(&library.as_str());
-    if usable { name.to_owned() } else { format!("model-{name}") }
+    match name {
+        "" => "model".to_owned(),
+        name if usable => name.to_owned(),
+        name => format!("model-{name}"),
+    }
 }
 
 /// Lets names be of other letters than those of ASCII, where a source has such, without a warning that they look like
@@ -391,7 +285,9 @@ mod tests {
 
     #[test]
     fn no_package_is_called_like_a_keyword_or_a_crate() {
-        let names = ["my-mlp", "gen", "self", "tch-parity", "core", "2d", "Net"].map(package_name);
+        let names =
+            ["my-mlp", "gen", "self", "tch-parity", "core", "2d", "Net", "größe", "a-_b", "日本"];
+        let names = names.map(package_name);
         let given = [
             "my-mlp",
             "model-gen",
@@ -400,6 +296,9 @@ mod tests {
             "model-core",
             "model-2d",
             "net",
+            "gr_e",
+            "a-b",
+            "model",
         ];
         assert_eq!(names, given);
     }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::arguments::{meta_of, symbol};
+use super::arguments::{Traced, meta_of, symbol};
 use super::arithmetic::is_arithmetic_operator;
 use super::flat::{Argument, Flat, From, Id, Kind, Meta, ModuleOf, Results, Step, Value, Variable};
 use super::python::{Frame, cut, frames};
@@ -42,6 +42,7 @@ impl Flat {
                 variables: Vec::new(),
             },
             names: HashMap::new(),
+            traced: HashMap::new(),
         };
         for spec in signature.input_specs {
             let meta = |name: &str| graph.tensor_values.get(name).map(meta_of);
@@ -95,7 +96,7 @@ impl Flat {
         }
         for call in module_call_graph {
             if let Some(signature) = call.signature {
-                let read = reader.signature(signature);
+                let read = reader.signature(&call.fqn, signature);
                 reader.flat.signatures.insert(call.fqn, read);
             }
         }
@@ -139,6 +140,8 @@ pub(super) struct Reader {
     pub(super) flat: Flat,
     /// The values by their names: several names are one value where an operator returns what it is given.
     pub(super) names: HashMap<String, Id>,
+    /// What calls of modules take and return in a part without autograd, by the call.
+    pub(super) traced: HashMap<String, Traced>,
 }
 
 impl Reader {
@@ -165,7 +168,8 @@ impl Reader {
             return;
         }
         self.define(arg, from, Kind::Tensor, Some(meta.clone()));
-        let variable = Variable { name, meta, is_parameter, requires_grad, persistent };
+        let variable =
+            Variable { name, meta, is_parameter, requires_grad, persistent, value: None };
         self.flat.variables.push(variable);
     }
 
@@ -187,6 +191,7 @@ impl Reader {
     ) -> Result<()> {
         let schema::Node { target, inputs, outputs, .. } = node;
         if target == "torch.ops.higher_order._export_tracepoint" {
+            self.tracepoint(inputs, outputs);
             return Ok(());
         }
         if target == "torch.ops.higher_order.wrap_with_set_grad_enabled" {

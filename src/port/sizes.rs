@@ -22,19 +22,7 @@ impl Flat {
                 same.insert(id, known);
             }
         }
-        let one = |id: Id| same.get(&id).copied().unwrap_or(id);
-        for (_, argument) in self.steps.iter_mut().flat_map(|step| &mut step.arguments) {
-            let united = argument.with(&mut |id| Ok::<_, std::convert::Infallible>(one(id)));
-            *argument = united.unwrap_or_else(|never| match never {});
-        }
-        for signature in self.signatures.values_mut() {
-            for (_, id) in &mut signature.inputs {
-                *id = one(*id);
-            }
-        }
-        for id in &mut self.outputs {
-            *id = one(*id);
-        }
+        self.replace_values(|id| same.get(&id).copied().unwrap_or(id));
     }
 }
 

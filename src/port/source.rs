@@ -1,17 +1,16 @@
 //! The source of each class: a struct with `new` and `forward`, or a function.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::class::{Class, FieldOf, Hole, Number, Place};
 use super::fields::RustField;
-use super::flat::{self, Variable};
+use super::flat;
 use super::forward::{Forward, forward};
 use super::identifier::{file_name, snake};
-use super::rust::{float, has_near_constant, kind};
+use super::rust::{float, has_near_constant};
+use super::variables::zeros;
 use super::{Mode, Port};
 
-/// The dtype of the variables that tch makes by itself, by its number in PyTorch's schema of programs.
-const FLOAT: i64 = 7;
 /// The most arguments that clippy takes without a word.
 const MAX_ARGUMENTS: usize = 7;
 /// What lets clippy accept a number that is nearly a known one.
@@ -167,7 +166,7 @@ impl Port {
     }
 
     /// Says of the model what it was exported for.
-    fn about_root(&self) -> String {
+    pub(super) fn about_root(&self) -> String {
         let fixed = self.flat.inputs.iter().filter_map(|id| {
             let value = &self.flat.values[*id];
             let sizes = &value.meta.as_ref()?.sizes;
@@ -293,53 +292,18 @@ impl Port {
                     Some((path, name)) => (format!("({})", place(path)), name),
                     None => ("p".to_owned(), path),
                 };
-                if let Some(value) = self.value_of(class, full) {
-                    let value = format!("{value}.to_device(p.device())");
-                    return Ok(format!("{path}.add({name:?}, {value}, false)"));
+                let sizes = sizes.collect::<Vec<_>>().join(", ");
+                let value = self.value_of(class, full);
+                let value = value.map(|value| format!("{value}.to_device(p.device())"));
+                // What no checkpoint has would be missing in one that a `VarStore` loads.
+                match (value, variable.persistent) {
+                    (Some(value), true) => Ok(format!("{path}.add({name:?}, {value}, false)")),
+                    (Some(value), false) => Ok(value),
+                    (None, true) => self.variable(variable, &path, name, &sizes, class),
+                    (None, false) => zeros(variable, &sizes),
                 }
-                self.variable(variable, &path, name, &sizes.collect::<Vec<_>>().join(", "), class)
             }
         }
-    }
-
-    /// Returns the value that a buffer has in all modules of a class, if the source can have it.
-    fn value_of(&self, class: &Class, path: &str) -> Option<String> {
-        let bodies = self.tree.bodies.iter().zip(&self.classes.of_body);
-        let is_of_class = |of: usize| std::ptr::eq(&self.classes.classes[of], class);
-        let names = bodies.filter(|(_, of)| is_of_class(**of));
-        let names = names.map(|(body, _)| format!("{}{path}", body.prefix()));
-        let mut values = names.map(|name| self.buffers.get(&name));
-        let first = values.next()??;
-        let is_same = values.all(|value| value.is_some_and(|value| value == first));
-        is_same.then(|| first.value())
-    }
-
-    /// Writes what makes a parameter or a buffer, with a start that suits most: a checkpoint takes its place.
-    fn variable(
-        &self,
-        variable: &Variable,
-        path: &str,
-        name: &str,
-        sizes: &str,
-        class: &Class,
-    ) -> Result<String> {
-        let ones = name == "running_var"
-            || name.ends_with("weight") && self.tree.bodies[class.body].class.contains("Norm");
-        let is_matrix = variable.meta.sizes.len() > 1;
-        let usual = variable.meta.dtype == FLOAT;
-        Ok(match (usual, variable.requires_grad) {
-            (true, true) if ones => format!("{path}.ones({name:?}, &[{sizes}])"),
-            (true, true) if is_matrix => format!("{path}.kaiming_uniform({name:?}, &[{sizes}])"),
-            (true, true) => format!("{path}.zeros({name:?}, &[{sizes}])"),
-            (true, false) if ones => format!("{path}.ones_no_train({name:?}, &[{sizes}])"),
-            (true, false) => format!("{path}.zeros_no_train({name:?}, &[{sizes}])"),
-            (false, trained) => {
-                let kind = kind(variable.meta.dtype);
-                let kind = kind.with_context(|| format!("the dtype of {}", variable.name))?;
-                let start = format!("Tensor::zeros([{sizes}], ({kind}, p.device()))");
-                format!("{path}.add({name:?}, {start}, {trained})")
-            }
-        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use indexmap::IndexMap;
 use tch::nn::VarStore;
-use tch::{Tensor, no_grad};
+use tch::{Device, Tensor, no_grad};
 
 use super::described::{Call, Described, is_output, name_of_recorded, recorded_name};
 use super::training::{Training, Variables};
@@ -22,7 +22,8 @@ impl ProgramReplay {
     /// Reads the program as the source of a port. `file` is the file of the case.
     ///
     /// # Errors
-    /// Returns an error for what cannot be written in Rust, with the operator, the module and the line of Python.
+    /// Returns an error for what cannot be written in Rust, with the operator, the module and the line of Python, and if
+    /// no port can take the recorded steps.
     pub fn port(&self, file: &Path) -> Result<(Port, Proof)> {
         let described = &self.described;
         ensure!(
@@ -36,14 +37,18 @@ impl ProgramReplay {
         let trace = &self.case.trace;
         let constant_of = |number: usize| {
             move |name: &str| {
-                trace.tensor(&format!("{}constant/{}", section(number), recorded_name(name)))
+                let full = format!("{}constant/{}", section(number), recorded_name(name));
+                trace.tensor_of_parts(&full, Device::Cpu)
             }
         };
+        ensure!(described.of_modes().is_some() || is_one_call_a_step(described), ONE_CALL_A_STEP);
         let (first, other) = described.of_modes().map_or((0, None), |(a, b)| (a, Some(b)));
         let json = trace.values(&graph(first))?;
         let training = described.programs[first].training;
         let constant = constant_of(first);
-        let buffer = |name: &str| trace.tensor(&format!("buffer/{}", recorded_name(name)));
+        let buffer = |name: &str| {
+            trace.tensor_of_parts(&format!("buffer/{}", recorded_name(name)), Device::Cpu)
+        };
         let program =
             Exported { json: json.data(), training, constant: &constant, buffer: &buffer };
         let port = match other {
@@ -70,7 +75,8 @@ impl ProgramReplay {
             }
         });
         let outputs = outputs.collect();
-        Ok((port, Proof::Case { file: file.to_owned(), inputs, outputs }))
+        let checkpoint = Trace::load(file)?.checkpoint_file().map(str::to_owned);
+        Ok((port, Proof::Case { file: file.to_owned(), inputs, outputs, checkpoint }))
     }
 }
 
@@ -91,12 +97,18 @@ pub fn replay_port(
     mut forward: impl FnMut(&IndexMap<String, Tensor>) -> Result<Vec<(&'static str, Tensor)>>,
 ) -> Result<Trace> {
     let described = Described::of(case)?;
-    ensure!(
-        described.programs.len() == 1
-            && (1..=described.steps).all(|k| described.calls(k).is_ok_and(|c| c.len() == 1)),
-        "a port takes steps of one call of the model each, in one mode, with inputs of one size: record such steps"
-    );
+    ensure!(is_one_call_a_step(&described), ONE_CALL_A_STEP);
     replayed(case, &described, vs, |_, inputs| forward(inputs))
+}
+
+/// What is said of steps that no port can take.
+const ONE_CALL_A_STEP: &str = "a port takes steps of one call of the model each, in one mode, with inputs of one size: \
+    record such steps, or leave the sizes open by Recorder(..., dynamic_shapes=...)";
+
+/// Returns whether each step calls the model once, and all call one program.
+fn is_one_call_a_step(described: &Described) -> bool {
+    let is_one = |step| described.calls(step).is_ok_and(|calls| calls.len() == 1);
+    described.programs.len() == 1 && (1..=described.steps).all(is_one)
 }
 
 /// Takes the steps of a recorded run by a port as [`replay_port`] does, and tells `forward` whether the model was called

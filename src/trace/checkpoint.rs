@@ -62,6 +62,11 @@ impl Trace {
         Ok(())
     }
 
+    /// Returns the name of the checkpoint from the folder of the file on, if the file refers to one.
+    pub fn checkpoint_file(&self) -> Option<&str> {
+        Some(&self.checkpoint.as_ref()?.file)
+    }
+
     /// Returns the file that holds the values of a tensor, if that is a checkpoint.
     pub(super) fn checkpoint_of(&self, name: &str) -> Option<&str> {
         self.tensors.get(name)?.in_checkpoint.as_ref()?;
