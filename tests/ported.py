@@ -12,6 +12,7 @@ from torch import nn
 from tch_parity import Recorder, compute_with
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+from ported_refused import Branches, Custom, OtherResults  # noqa: E402
 from ported_values import Buffers, Distilled  # noqa: E402
 from three_layer_net import ThreeLayerNet  # noqa: E402
 
@@ -353,36 +354,6 @@ class Largest(nn.Module):
         return self.fc(x).argmax(-1)
 
 
-class OtherResults(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.fc = nn.Linear(4, 4)
-
-    def forward(self, x):
-        y = self.fc(x)
-        return (y, x) if self.training else y
-
-
-class Branches(nn.Module):
-    def forward(self, x):
-        return torch.cond(x.sum() > 0, lambda x: x.sin(), lambda x: x.cos(), (x,))
-
-
-@torch.library.custom_op("mine::twice", mutates_args=())
-def twice(x: torch.Tensor) -> torch.Tensor:
-    return x * 2
-
-
-@twice.register_fake
-def _(x):
-    return torch.empty_like(x)
-
-
-class Custom(nn.Module):
-    def forward(self, x):
-        return twice(x) + 1
-
-
 def record(path, model, make, loss_of, both_modes=False, dynamic_shapes=None):
     optimizer = torch.optim.AdamW(model.parameters(), 0.01)
     with Recorder(path, model, optimizer=optimizer, dynamic_shapes=dynamic_shapes) as rec:
@@ -417,7 +388,9 @@ def main(folder):
     models["buffers"] = (Buffers(), lambda: (torch.randn(2, 6, 4),), square)
     models["distilled"] = (Distilled(), lambda: (torch.randn(2, 4),), square)
     (folder / "checkpoints").mkdir()
-    save_file(models["buffers"][0].state_dict(), folder / "checkpoints/buffers.safetensors")
+    for name in ("buffers", "language"):
+        state = {key: value.clone() for key, value in models[name][0].state_dict().items()}
+        save_file(state, folder / f"checkpoints/{name}.safetensors")
     for name, (model, make, loss_of) in models.items():
         record(folder / f"{name}.safetensors", model, make, loss_of)
     record(folder / "both-modes.safetensors", BothModes(), lambda: (torch.randn(4, 6),), square, both_modes=True)

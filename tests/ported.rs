@@ -47,6 +47,19 @@ fn a_checkpoint_of_pytorch_is_loaded() {
 }
 "#;
 
+/// The same for one of tied parameters, which the checkpoint has under each of their names.
+const TIED_CHECKPOINT: &str = r#"use language::Language;
+use tch::Device;
+use tch::nn::VarStore;
+
+#[test]
+fn a_checkpoint_of_pytorch_is_loaded() {
+    let mut vs = VarStore::new(Device::Cpu);
+    let _model = Language::new(vs.root());
+    vs.load("../../checkpoints/language.safetensors").unwrap();
+}
+"#;
+
 /// Records and exports the models of `tests/ported.py`, and lists all files to port.
 fn recorded(folder: &Path) -> Vec<PathBuf> {
     pytorch("tests/ported.py", &[folder.to_str().unwrap()]);
@@ -81,6 +94,7 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     fs::copy(Path::new(ROOT).join("Cargo.lock"), workspace.join("Cargo.lock")).unwrap();
 
     fs::write(workspace.join("buffers/tests/checkpoint.rs"), CHECKPOINT).unwrap();
+    fs::write(workspace.join("language/tests/checkpoint.rs"), TIED_CHECKPOINT).unwrap();
 
     let (passed, text) = cargo(&workspace, &["fmt", "--check"]);
     assert!(passed, "{text}");
@@ -88,7 +102,8 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     assert!(passed && !text.contains("warning"), "{text}");
     let proofs = text.matches("test is_the_same_computation ... ok").count();
     assert_eq!(proofs, files.len(), "{text}");
-    assert!(text.contains("test a_checkpoint_of_pytorch_is_loaded ... ok"), "{text}");
+    let loaded = text.matches("test a_checkpoint_of_pytorch_is_loaded ... ok").count();
+    assert_eq!(loaded, 2, "{text}");
 
     // The lines of a function that a forward calls have names for values as well.
     let attention = fs::read_to_string(workspace.join("language/src/block.rs")).unwrap();

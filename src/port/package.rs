@@ -205,8 +205,9 @@ impl Port {
             "# {name}\n\n`{model}` of PyTorch in Rust, with tch {tch} and libtorch {libtorch}. `tch-parity port` wrote it.\n{about}\n\
              ```rust\nlet mut vs = VarStore::new(Device::Cpu);\nlet model = {library}::{model}::new(vs.root());\n\
              vs.load(\"model.safetensors\")?;\nlet output = model.{forward}({given})?;\n```\n\n\
-             The checkpoint is a safetensors file, as `safetensors.torch.save_file(model.state_dict(), \"model.safetensors\")`\n\
-             writes it in Python. The parameters have PyTorch's names.\n\n\
+             The checkpoint is a safetensors file. Python writes it, tied parameters under each of their names:\n\n\
+             ```python\nstate = {{name: value.clone() for name, value in model.state_dict().items()}}\n\
+             safetensors.torch.save_file(state, \"model.safetensors\")\n```\n\n\
              `cargo test` {with} and compares every result, to the bit.\n\
              `.cargo/config.toml` says where libtorch is.\n"
         ))
