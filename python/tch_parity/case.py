@@ -5,8 +5,6 @@ import sys
 import weakref
 from pathlib import Path
 
-import torch
-
 from .beside import Digester
 from .copies import CannotRecord, dense_parts, host_copy, host_view, is_whole, shares, strides_to_keep, version
 from .digest import digest
