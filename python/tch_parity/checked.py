@@ -28,6 +28,12 @@ def check_choices(on_error, keep, loss):
         raise TypeError(f"loss is {loss!r}, and has to be a function: loss(output, target)")
 
 
+def check_shapes(dynamic_shapes):
+    """Raises an error unless torch.export can be asked for these sizes."""
+    if not isinstance(dynamic_shapes, (dict, tuple, list, type(None))):
+        raise TypeError(f"dynamic_shapes is {dynamic_shapes!r}, and has to be a dict by the argument, as torch.export.export takes it")
+
+
 def check_model(model):
     """Raises an error unless the model takes hooks; returns the device on which it is."""
     if not isinstance(model, nn.Module):

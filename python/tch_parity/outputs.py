@@ -1,6 +1,7 @@
 """What modules return in the step that is open: each call is numbered, and its gradients are watched. It knows no inputs."""
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from .checkpoints import checkpoints
 from .gradients import Call
@@ -46,6 +47,11 @@ class Outputs:
         self.gradients.of_outputs.append(call)
         leaves = list(parts(call.name, output))
         for name, tensor in leaves:
+            if isinstance(tensor, FakeTensor):
+                raise RuntimeError(
+                    "exporting the model has left a tensor without values in something outside of it, such as a function with a"
+                    " cache: call the model once before it is recorded, or use program=False"
+                )
             if not isinstance(tensor, torch.Tensor):
                 self.case.value(f"forward/{name}", tensor)
             elif self.case.push_output(f"forward/{name}", tensor):

@@ -207,7 +207,7 @@ def cannot(function, error):
     at = re.search(r'The following call raised this error:\s+File "([^"]+)", line (\d+), in .*\n\s*(.*)', str(error))
     where = f" ({os.path.basename(at[1])}:{at[2]}: {at[3]})" if at else ""
     if type(error).__name__ == "GuardOnDataDependentSymNode":
-        hint = "nn.Transformer needs is_causal=True with a mask, and torch.distributions validate_args=False"
+        hint = "nn.Transformer decides nothing with is_causal=True, and torch.distributions nothing with validate_args=False"
         return CannotExport(f"{function}: what the model computes depends on the values of a tensor{where}: {hint}")
     return CannotExport(f"{function}: {type(error).__name__}: {lines[0] if lines else ''}{where}")
 

@@ -10,7 +10,7 @@ from .copies import CannotRecord, is_whole
 from .hooks import unknown_effect
 from .names import OPERATOR, OUTPUT, plain
 from .operators import run_operators
-from .program import CannotExport, Program, signature
+from .program import CannotExport, Program, Signature, signature
 from .settings import Settings
 
 # The most programs of a case, each of which is exported and kept.
@@ -83,13 +83,12 @@ class Programs:
         goes_on, stale = self.extents.begin_call(list(self.model.named_parameters()))
         if stale is not None:
             return self.give_up(f"{stale} was written to within torch.autocast, which goes on in step {step} with its old value")
-        if self.alike.get(key, key) not in self.all:
-            if len(self.all) == MOST:
-                return self.give_up(f"the model was called in more than {MOST} ways, by sizes, arguments, modes and settings")
-            self._export(key, args, kwargs)
+        known = self.all.get(self.alike.get(key, key))
+        # What the modules keep may be others than when it was exported, and decide what this call computes.
+        changed = known.kept.changed(self.model) if known is not None else []
+        if known is None or changed:
+            self._export(key, args, kwargs, known, changed)
         self.of_call = self.all.get(self.alike.get(key, key))
-        if self.of_call is not None and self.fresh is None:
-            self._check_kept(args, kwargs)
         if self.of_call is not None:
             calls = self.of_calls.setdefault(str(step), [])
             calls.append(list(self.all.values()).index(self.of_call))
@@ -101,42 +100,40 @@ class Programs:
     def end_call(self):
         self.of_call = self.fresh = None
 
-    def _export(self, key, args, kwargs):
+    def _export(self, key, args, kwargs, known, changed):
+        """Exports the program of a call that has none, or of which the `known` one may compute something else, since
+        attributes that the modules keep have `changed`."""
         self.exporting = True
         section = section_of(len(self.all))
         try:
             self.fresh = Program(self.model, args, kwargs, self.dynamic_shapes, self.settings.now)
             if alike := next((other for other, program in self.all.items() if program.computes(self.fresh)), None):
-                self.settings.decide_nothing(self.all[alike].settings)
-                self.alike[key], self.fresh = alike, None
+                self._found(key, alike, known, changed)
                 return
+            if len(self.all) == MOST:
+                by = f": it computes by {changed[0]}, which changes from call to call and is no buffer" if changed else ""
+                return self.give_up(f"the model was called in more than {MOST} ways, by sizes, arguments, modes and settings{by}")
             graph = torch.frombuffer(bytearray(self.fresh.graph), dtype=torch.uint8)
             self.case.trace.push(f"{section}/graph", graph)
             for name, constant in self.fresh.constants.items():
                 self.case.trace.push(f"{section}/constant/{name}", constant)
-            self.all[key] = self.fresh
+            own = key if known is None else Signature(f"{key.of_call}, at another value of {changed[0]} ({section})", key.frozen)
+            self.all[own], self.alike[key] = self.fresh, own
             self.case.has_program = True
         except (CannotExport, CannotRecord) as error:
             self.give_up(str(error))
         finally:
             self.exporting = False
 
-    def _check_kept(self, args, kwargs):
-        """Gives up if the model computes something else, by what its modules keep, than at an earlier call."""
-        program = self.of_call
-        changed = program.kept.changed(self.model)
-        if not changed:
-            return
-        self.exporting = True
-        try:
-            if program.computes(Program(self.model, args, kwargs, self.dynamic_shapes)):
-                program.kept.idle.update(changed)
-            else:
-                self.give_up(f"the model computes by {changed[0]}, which changes from call to call and is no buffer")
-        except (CannotExport, CannotRecord) as error:
-            self.give_up(str(error))
-        finally:
-            self.exporting = False
+    def _found(self, key, alike, known, changed):
+        """Takes a program that computes the same as the one that was exported."""
+        program = self.all[alike]
+        if program is known:
+            program.kept.idle.update(changed)
+        else:
+            program.kept.values = self.fresh.kept.values
+            self.settings.decide_nothing(program.settings)
+        self.alike[key], self.fresh = alike, None
 
     def give_up(self, why):
         """From here on no program replays the run."""

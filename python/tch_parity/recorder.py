@@ -9,7 +9,7 @@ import torch
 from .backward import push_gradients
 from .beyond import TensorHooks
 from .case import Case
-from .checked import check_choices, check_file, check_loss, check_model, check_name, optimizers
+from .checked import check_choices, check_file, check_loss, check_model, check_name, check_shapes, optimizers
 from .checkpoints import checkpoints
 from .copies import is_whole
 from .generators import Generators
@@ -20,6 +20,12 @@ from .numerics import environment
 from .outputs import Outputs
 from .programs import Programs
 from .writes import Writes
+
+
+def tensors_of(module):
+    """The parameters and the buffers of a module."""
+    yield from module.parameters()
+    yield from module.buffers()
 
 
 class Recorder:
@@ -48,6 +54,7 @@ class Recorder:
         self.path, self.model, self.loss_function, self.on_error = path, model, loss, on_error
         check_file(path, initial)
         check_choices(on_error, keep, loss)
+        check_shapes(dynamic_shapes)
         self.device = check_model(model)
         self.optimizers = optimizers(optimizer)
         only, skip = ([patterns] if isinstance(patterns, str) else patterns for patterns in (only, skip))
@@ -274,7 +281,7 @@ class Recorder:
         of_output = [call for call in self.gradients.of_outputs if call.module == OUTPUT]
         lacks_output = OUTPUT not in self.modules
         self.gradients.finish()
-        self.programs.end_step(self.steps, of_output, set(self.outer_calls), lacks_output, self.gradients, self._stepped_now())
+        self.programs.end_step(self.steps, of_output, self._called(), lacks_output, self.gradients, self._stepped_now())
         self._watch_modules()
         if self.gradients.arrived:
             push_gradients(self.case, self.gradients, self.modules, self.parameters, self.inputs)
@@ -314,6 +321,13 @@ class Recorder:
         """Whether there is anything to record of the step that is open."""
         named = self.generators.called or self.losses or self.named_inputs or self.gradients.arrived or self._stepped_now()
         return bool(named) or self.writes.changed([*self._parameters(), *self._buffers()], by_bits=False) is not None
+
+    def _called(self):
+        """The modules that the loop called, but for what computes a loss of the model's outputs and holds nothing."""
+        called = list(self.outer_calls)
+        behind = called[called.index(OUTPUT) + 1:] if OUTPUT in called else []
+        modules = {of_module(name): module for name, module in self.model.named_modules()} if behind else {}
+        return {name for name in called if name not in behind or any(True for _ in tensors_of(modules[name]))}
 
     def _stepped_now(self):
         """Whether an optimizer has taken its step in the step that is open."""

@@ -347,6 +347,41 @@ class Faults(unittest.TestCase):
             _, _, said = self.record(Net(), lambda rec: rec.forward(torch.ones(2)))
         self.assertEqual((said.count("\n"), printed.getvalue()), (1, "forward\n"))
 
+    def test_a_value_that_exporting_left_outside_of_the_model(self):
+        @functools.lru_cache
+        def table(length):
+            return torch.arange(length) * 1.0
+
+        class Cached(nn.Module):
+            def forward(self, x):
+                return x + table(x.shape[0])
+
+        with self.assertRaisesRegex(RuntimeError, "use program=False"):
+            self.record(Cached(), lambda rec: rec.forward(torch.ones(3)))
+        table.cache_clear()
+        self.record(Cached(), lambda rec: rec.forward(torch.ones(3)), program=False)
+
+    def test_a_loss_that_is_a_module_of_the_model(self):
+        class Lightning(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.net, self.criterion = net(), nn.MSELoss()
+
+            def forward(self, x):
+                return self.net(x)
+
+        model = Lightning()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+        def loop(rec):
+            with rec.watch():
+                optimizer.zero_grad()
+                rec.loss(model.criterion(model(torch.randn(5, 4)), torch.zeros(5, 1))).backward()
+                optimizer.step()
+
+        _, run, _ = self.record(model, loop, optimizer=optimizer)
+        self.assertIn("program", run)
+
     def test_what_depends_on_the_values_of_a_tensor(self):
         class Deciding(nn.Module):
             def forward(self, x):
@@ -829,8 +864,8 @@ class Faults(unittest.TestCase):
             (lambda model, h: setattr(model, "h", h) or h, lambda model: model.h.square().sum(), path),
             (lambda _, h: h, lambda model: sum(p.abs().sum() for p in model.parameters()), path),
             (lambda _, h: h, lambda model: 0 * model.a.weight.sum(), f"the loss of step 1 depends on a.weight {path}"),
-            (remembers, lambda _: 0, "the model computes by h, which changes from call to call and is no buffer"),
-            (counts, lambda _: 0, "the model computes by calls, which changes"),
+            (remembers, lambda _: 0, None),  # each call has a program of its own
+            (counts, lambda _: 0, None),
         ):
             model = Net(within)
 
@@ -860,15 +895,20 @@ class Faults(unittest.TestCase):
         class Almost(float):
             """As NumPy's numbers are, a float of another class."""
 
-        for name, change in (
-            (None, lambda model, i: setattr(model, "tau", Almost(1 + i))),
-            (None, lambda model, i: setattr(model, "_k", 1.0 + i)),
-            (None, lambda model, i: setattr(model, "epoch", i)),
-            ("alpha", lambda model, i: setattr(model, "alpha", torch.tensor(1.0 + i))),
-            ("alpha", lambda model, i: model.alpha.fill_(1.0 + i)),
-            ("options", lambda model, i: model.options.update(a=1.0 + i)),
-            ("config", lambda model, i: setattr(model.config, "a", 1.0 + i)),
-            ("layers", lambda model, i: model.layers.append(i)),
+        def cached(model, i):
+            model.layers = [0, 1, 2]  # as a cache that the first call fills
+
+        for programs, change in (
+            (3, lambda model, i: setattr(model, "tau", Almost(1 + i))),
+            (3, lambda model, i: setattr(model, "_k", 1.0 + i)),
+            (1, lambda model, i: setattr(model, "epoch", i)),
+            (3, lambda model, i: setattr(model, "alpha", torch.tensor(1.0 + i))),
+            (3, lambda model, i: model.alpha.fill_(1.0 + i)),
+            (3, lambda model, i: model.options.update(a=1.0 + i)),
+            (3, lambda model, i: setattr(model.config, "a", 1.0 + i)),
+            (3, lambda model, i: model.layers.append(i)),
+            (2, lambda model, i: cached(model, i) if i > 0 else None),
+            (2, lambda model, i: model.alpha.fill_(1.0 + i % 2)),
         ):
             model = Net()
             optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -878,12 +918,17 @@ class Faults(unittest.TestCase):
                     change(model, i)
                     self.step(rec, model, optimizer)
 
-            with self.subTest(name):
-                _, run, _ = self.record(model, loop, optimizer=optimizer)
-                if name is None:
-                    self.assertIn("program", run)
-                else:
-                    self.assertIn(f"the model computes by {name}, which changes", self.no_program(run))
+            _, run, _ = self.record(model, loop, optimizer=optimizer)
+            self.assertEqual(1 + len(run["program"].get("more", [])), programs)
+        model = Net()
+
+        def too_often(rec):
+            for i in range(17):
+                model.alpha = torch.tensor(1.0 + i)
+                rec.forward(torch.randn(5, 4))
+
+        _, run, _ = self.record(model, too_often)
+        self.assertIn("more than 16 ways, by sizes, arguments, modes and settings: it computes by alpha", self.no_program(run))
 
     def test_writes_through_data(self):
         for when, write in (
@@ -1042,6 +1087,7 @@ class Faults(unittest.TestCase):
         one, schedule = torch.ones(()), torch.optim.lr_scheduler.StepLR(optimizer, 1)
         for error, says, what in (
             (TypeError, "model is a list, and has to be a torch.nn.Module", lambda: Recorder(self.path, [model])),
+            (TypeError, "dynamic_shapes is 3", lambda: Recorder(self.path, model, dynamic_shapes=3)),
             (TypeError, "path is None, and has to be the name", lambda: Recorder(None, model)),
             (ValueError, "the name of the file is empty", lambda: Recorder("", model)),
             (ValueError, "is a folder: give the name of a file", lambda: Recorder(self.path.parent, model)),
