@@ -209,7 +209,9 @@ def cannot(function, error):
     if type(error).__name__ == "GuardOnDataDependentSymNode":
         hint = "nn.Transformer decides nothing with is_causal=True, and torch.distributions nothing with validate_args=False"
         return CannotExport(f"{function}: what the model computes depends on the values of a tensor{where}: {hint}")
-    return CannotExport(f"{function}: {type(error).__name__}: {lines[0] if lines else ''}{where}")
+    why = next((line.strip(" -") for line in lines[1:] if line.startswith("  - ")), None)  # which size is not open
+    first = why or (lines[0] if lines else "")
+    return CannotExport(f"{function}: {type(error).__name__}: {first}{where}")
 
 
 def serialized(exported, model):

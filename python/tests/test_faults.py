@@ -387,6 +387,9 @@ class Faults(unittest.TestCase):
             def forward(self, x):
                 return x if x.sum() > 0 else 2 * x
 
+        fixed = {0: None, 1: torch.export.Dim("width")}
+        _, run, _ = self.record(net(), lambda rec: rec.forward(torch.ones(3, 4)), dynamic_shapes=(fixed,))
+        self.assertIn("UserError: You marked width as dynamic but your code specialized it", self.no_program(run))
         _, run, _ = self.record(Deciding(), lambda rec: rec.forward(torch.ones(3)))
         why = r"depends on the values of a tensor \(test_faults.py:\d+: return x if x.sum\(\) > 0 else 2 \* x\): nn.Transformer"
         self.assertRegex(self.no_program(run), why)
