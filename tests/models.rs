@@ -45,10 +45,17 @@ fn nodes(graph: &Json) -> &Vec<Json> {
 #[test]
 fn recorded_models_are_replayed_by_their_programs_to_the_bit() {
     let folder = &MODELS.0;
-    // With other kernels a run in float64 tells rounding from mistakes.
+    // With other kernels a run in float64 tells rounding from mistakes. Under autocast a rounding to bfloat16 decides now
+    // and then which element max pooling takes, or whether a ReLU lets one through.
+    let smooth = scratch("models_smooth");
+    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+    let names = files.map(|file| file.file_name().into_string().unwrap());
+    for name in names.filter(|name| !name.starts_with("autocast_")) {
+        fs::copy(folder.join(&name), smooth.join(&name)).unwrap();
+    }
     let report = scratch("models_native").join("report.json");
     let accurate = ["--numerics", "native", "--criterion", "accurate", "--verbose", "--json"];
-    let (code, text) = check(folder, &[&accurate[..], &[report.to_str().unwrap()]].concat());
+    let (code, text) = check(&smooth, &[&accurate[..], &[report.to_str().unwrap()]].concat());
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("accurate required: as asked") && text.contains("rms to float64"));
     let report: Json = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
@@ -56,9 +63,8 @@ fn recorded_models_are_replayed_by_their_programs_to_the_bit() {
     for report in report["reports"].as_array().unwrap() {
         for tensor in report["tensors"].as_array().unwrap() {
             let name = tensor["name"].as_str().unwrap();
-            // Some of the models compute in bfloat16, and are that much further from the truth.
-            let model = report["name"].as_str().unwrap();
-            let low = ["/dtypes", "/autocast_"].iter().any(|low| model.contains(low));
+            // One of the models computes in bfloat16, and is that much further from the truth.
+            let low = report["name"].as_str().unwrap().contains("/dtypes");
             if name.starts_with("forward/") && tensor["dtype"] == "F32" && !low {
                 let rms = |of: &str| tensor["distances"][of]["rms"].as_f64().unwrap();
                 let (distance, rounding) = (rms("expected"), rms("rounding"));
