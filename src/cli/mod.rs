@@ -26,6 +26,8 @@ mod notebook;
 #[cfg(feature = "libtorch")]
 mod port;
 #[cfg(feature = "libtorch")]
+mod recorded;
+#[cfg(feature = "libtorch")]
 mod run;
 #[cfg(feature = "libtorch")]
 mod selftest;

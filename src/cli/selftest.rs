@@ -5,33 +5,36 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use tch_parity::{Replay, selftest};
+use tch_parity::{Case, selftest};
 
 use super::computing::{CPU, compute_with};
 use super::exit::Outcome;
 use super::output::{print, unless_closed};
 use super::progress::bar;
+use super::recorded::Recorded;
 
 /// Damage a replay in every tensor, one thing at a time, and count what `check` would see
 ///
-/// The case has to be one of a ThreeLayerNet, which is the model that this program can run.
+/// A case of a ThreeLayerNet is run by the port of the notebook, and one of any other model by the program that it holds.
 #[derive(Args)]
 #[command(after_help = "Examples:
   tch-parity selftest run.safetensors
-  tch-parity selftest tests/data/cases/zero.safetensors")]
+  tch-parity selftest examples/convnet.safetensors")]
 pub(super) struct Arguments {
-    /// A case file of a ThreeLayerNet
+    /// A case file
     case: PathBuf,
 }
 
 pub(super) fn run(Arguments { case: file }: Arguments) -> Result<Outcome> {
-    let recorded = Replay::load(&file)?;
-    let (device, _) = compute_with(recorded.case.environment.numerics, CPU)?;
+    let name = || file.display().to_string();
+    let recorded = Recorded::of(Case::load(&file)?, &file, false).with_context(name)?;
+    let case = recorded.case();
+    let (device, _) = compute_with(case.environment.numerics, CPU)?;
     let progress = bar(10, "{pos} of {len} kinds of damage");
     let controls = recorded
         .run(device)
-        .and_then(|replay| selftest(&replay, &recorded.case.trace, &mut || progress.inc(1)))
-        .with_context(|| file.display().to_string())?;
+        .and_then(|replay| selftest(&replay, &case.trace, &mut || progress.inc(1)))
+        .with_context(name)?;
     progress.finish_and_clear();
     let mut out = BufWriter::new(io::stdout().lock());
     print(&mut out, format_args!("{:<22}{:>9}{:>9}\n", "damage", "injected", "caught"))?;

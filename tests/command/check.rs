@@ -142,8 +142,10 @@ fn recordings_of_the_two_sides_are_the_same_file() {
 
 #[test]
 fn selftest_sees_every_damage() {
-    for case in ["notebook.safetensors", "cases/float64.safetensors", "cases/zero.safetensors"] {
-        let report = stdout(&tch_parity().arg("selftest").arg(data(case)).output().unwrap());
+    let by_port = ["notebook.safetensors", "cases/float64.safetensors", "cases/zero.safetensors"];
+    let by_program = Path::new(crate::common::ROOT).join("examples/convnet.safetensors");
+    for case in by_port.map(data).into_iter().chain([by_program]) {
+        let report = stdout(&tch_parity().arg("selftest").arg(case).output().unwrap());
         let counts = last_line(&report).split(' ').collect::<Vec<_>>();
         assert!(counts[0] == counts[2] && counts[0].parse::<u32>().unwrap() > 400, "{report}");
         assert_eq!(report.lines().count(), 12, "{report}"); // a row for each of the ten kinds of damage
