@@ -1,6 +1,7 @@
 """Copies of tensors as a file can hold them: their dtypes, their parts and their strides. It knows no file."""
 
 import functools
+import weakref
 
 import torch
 
@@ -127,3 +128,14 @@ def bits(tensor):
 def version(tensor):
     """How often a tensor was written to; inference tensors do not say it."""
     return None if tensor.is_inference() else tensor._version
+
+
+class Noted:
+    """A tensor at a time, without a reference that keeps it."""
+
+    def __init__(self, tensor):
+        self.tensor, self.version = weakref.ref(tensor), version(tensor)
+
+    def is_still(self, tensor):
+        """Whether this is the tensor, and nothing has written to it since."""
+        return self.tensor() is tensor and self.version == version(tensor)

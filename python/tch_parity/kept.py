@@ -1,12 +1,10 @@
 """What a model's modules keep beside parameters and buffers, which may decide what a call computes. It knows modules alone."""
 
-import weakref
-
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from .copies import version
+from .copies import Noted
 from .settings import OF_ALL, PLAIN
 
 
@@ -22,7 +20,7 @@ class Kept:
     def changed(self, model):
         """The names of the attributes that are others now."""
         now = values(model)
-        return [name for name in now if name not in self.idle and self.values.get(name) != now[name]]
+        return [name for name in now if name not in self.idle and not same(self.values.get(name), now[name])]
 
 
 def values(model):
@@ -50,12 +48,13 @@ def noted(value, seen):
     return found
 
 
-class Noted:
-    """A tensor at a time, without a reference that keeps it."""
+def same(before, now):
+    """Whether an attribute holds the same values as before, and tensors that nothing has written to."""
+    return before is not None and len(before) == len(now) and all(map(same_value, before, now))
 
-    def __init__(self, tensor):
-        self.reference, self.version = weakref.ref(tensor), version(tensor)
 
-    def __eq__(self, other):
-        tensor = self.reference()
-        return tensor is not None and isinstance(other, Noted) and other.reference() is tensor and other.version == self.version
+def same_value(before, now):
+    if isinstance(before, Noted) and isinstance(now, Noted):
+        tensor = now.tensor()
+        return tensor is not None and before.is_still(tensor)
+    return type(before) is type(now) and before == now

@@ -106,7 +106,7 @@ class Recorder:
         self.parameters = self._parameters()
         self._states("state/")
         self._leave_out_of_optimizers()
-        self.writes.note([*self.model.parameters(), *self.model.buffers()], by_bits=self.programs.wanted)
+        self.writes.note(tensors_of(self.model), by_bits=self.programs.wanted)
         for optimizer in self.optimizers:
             optimizer.note_state()
         self.known = dict(self.model.named_modules())

@@ -1,10 +1,8 @@
 """The gradients in `.grad` that a replay has as well, by the versions that PyTorch counts. It knows autograd, and no file."""
 
-import weakref
-
 import torch
 
-from .copies import version
+from .copies import Noted
 
 
 class Standing:
@@ -15,7 +13,7 @@ class Standing:
 
     def note(self, name, gradient):
         """Notes what backward left, or what an optimizer took."""
-        self.known[name] = weakref.ref(gradient), version(gradient)
+        self.known[name] = Noted(gradient)
 
     def forget(self, names):
         """Forgets what was noted of these."""
@@ -24,8 +22,7 @@ class Standing:
 
     def is_known(self, name, gradient):
         """Whether it is the one that was noted, and was not written to since."""
-        reference, then = self.known.get(name, (None, None))
-        return gradient is not None and reference is not None and reference() is gradient and then == version(gradient)
+        return gradient is not None and name in self.known and self.known[name].is_still(gradient)
 
 
 def holds_gradient(parameter):

@@ -3,27 +3,16 @@
 It knows no names of a file.
 """
 
-import weakref
-from typing import NamedTuple
-
 import torch
 
-from .copies import version
-
-
-class Noted(NamedTuple):
-    """A tensor as it was left."""
-
-    tensor: weakref.ref
-    version: int
-    sum: int
+from .copies import Noted
 
 
 class Writes:
     """The versions of tensors when they were last noted, and sums of their bits, which show writes through `.data` too."""
 
     def __init__(self):
-        self.noted = {}
+        self.noted = {}  # by the tensor's id
 
     def begin(self):
         """What rollback() takes."""
@@ -36,32 +25,32 @@ class Writes:
     def note(self, tensors, by_bits):
         """Notes what tensors are now. The sums of their bits are those that are known, unless they are taken `by_bits`."""
         tensors = list(tensors)
-        sums = sums_of_bits(tensors) if by_bits else [self._known(tensor).sum for tensor in tensors]
-        self.noted = {key: noted for key, noted in self.noted.items() if noted.tensor() is not None}
-        for tensor, total in zip(tensors, sums):
-            self.noted[id(tensor)] = Noted(weakref.ref(tensor), version(tensor), total)
+        sums = sums_of_bits(tensors) if by_bits else [self._known(tensor)[1] for tensor in tensors]
+        self.noted = {key: known for key, known in self.noted.items() if known[0].tensor() is not None}
+        self.noted.update({id(tensor): (Noted(tensor), total) for tensor, total in zip(tensors, sums)})
 
     def changed(self, named, by_bits):
         """In words, the first tensor that was written to since, or that is another one; None if there is none."""
         named = list(named)
         for name, tensor in named:
-            noted = self._known(tensor)
-            if noted.tensor is None:
+            noted, _ = self._known(tensor)
+            if noted is None:
                 return f"{name} was replaced by another tensor"
-            if noted.version != version(tensor):
+            if not noted.is_still(tensor):
                 return f"{name} was written to"
         for (name, tensor), total in zip(named, sums_of_bits([tensor for _, tensor in named]) if by_bits else ()):
-            if self._known(tensor).sum not in (None, total):
+            if self._known(tensor)[1] not in (None, total):
                 return f"{name} was written to"
         return None
 
     def replaced(self, named):
         """The name of the first tensor that was never noted, as one that a forward puts in the place of another."""
-        return next((name for name, tensor in named if self._known(tensor).tensor is None), None)
+        return next((name for name, tensor in named if self._known(tensor)[0] is None), None)
 
     def _known(self, tensor):
-        noted = self.noted.get(id(tensor))
-        return noted if noted is not None and noted.tensor() is tensor else Noted(None, None, None)
+        """What was noted of a tensor, and the sum of its bits then."""
+        noted, total = self.noted.get(id(tensor), (None, None))
+        return (noted, total) if noted is not None and noted.tensor() is tensor else (None, None)
 
 
 # The integers that add up to a tensor of so many bytes, the widest first.

@@ -4,10 +4,8 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use super::identifier::file_name;
-use super::rust::{float, named};
+use super::rust::{FLOAT, float, named};
 
-/// The number of float32 in PyTorch's schema of programs.
-const FLOAT: i64 = 7;
 /// The largest constant that is written into the source of a crate.
 const MAX_ELEMENTS: usize = 63;
 /// The same of one whose numbers rustfmt puts on a line each.

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::class::{Hole, Number};
 use super::flat::{Argument, Flat, From, Id, Int, Variable};
+use super::rust::FLOAT;
 use super::tree::{Body, What};
 
 /// A layer of tch's `nn`.
@@ -20,9 +21,6 @@ pub(super) enum Layer {
     Embedding,
     Norm,
 }
-
-/// The dtype of the variables that tch's layers make, by its number in PyTorch's schema of programs.
-const FLOAT: i64 = 7;
 
 impl Layer {
     /// Returns the layer that computes what a call of a module does, and the numbers that make it. `shared` has the

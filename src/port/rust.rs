@@ -137,6 +137,9 @@ pub(super) fn named(value: f64, rounded: impl Fn(f64) -> f64) -> Option<String> 
     Some(format!("{sign}std::f64::consts::{name}"))
 }
 
+/// The number of float32, the dtype of the variables that tch makes by itself, in PyTorch's schema of programs.
+pub(super) const FLOAT: i64 = 7;
+
 /// Returns whether a dtype is one of floats, by its number in PyTorch's schema of programs.
 pub(super) fn is_float(dtype: i64) -> bool {
     numbers::dtype(dtype).is_ok_and(|(_, kind)| {

@@ -5,10 +5,7 @@ use anyhow::{Context, Result};
 use super::Port;
 use super::class::Class;
 use super::flat::Variable;
-use super::rust::kind;
-
-/// The dtype of the variables that tch makes by itself, by its number in PyTorch's schema of programs.
-const FLOAT: i64 = 7;
+use super::rust::{FLOAT, kind};
 
 impl Port {
     /// Returns the value that a buffer has in all modules of a class, if the source can have it.
