@@ -14,7 +14,7 @@ mod shim {
     use std::path::PathBuf;
 
     pub(super) fn build() {
-        for file in ["shim.cpp", "call.cpp", "autocast.cpp", "message.h"] {
+        for file in ["shim.cpp", "call.cpp", "autocast.cpp", "watch.cpp", "message.h"] {
             println!("cargo::rerun-if-changed=src/torch/{file}");
         }
         println!("cargo::rerun-if-env-changed=LIBTORCH_INCLUDE");
@@ -37,7 +37,9 @@ mod shim {
             // libtorch's headers are not ours to lint.
             .flag("-isystem")
             .flag(include)
-            .files(["shim", "call", "autocast"].map(|name| format!("src/torch/{name}.cpp")))
+            .files(
+                ["shim", "call", "autocast", "watch"].map(|name| format!("src/torch/{name}.cpp")),
+            )
             .compile("tch_parity_libtorch");
         println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
         if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {

@@ -218,17 +218,24 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     let teacher = source("distilled/src/teacher.rs");
     assert!(!teacher.contains("no_grad_guard"), "{teacher}");
 
-    // A port with a mistake does not pass.
+    // A port with a mistake does not pass, and is told where it is.
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/port.md")).unwrap();
     for (package, path, right, wrong, says) in [
-        ("mlp", "lib.rs", r#"f_gelu("none")"#, r#"f_gelu("tanh")"#, "forward/output"),
+        ("mlp", "lib.rs", r#"f_gelu("none")"#, r#"f_gelu("tanh")"#, "look at aten::gelu in gelu"),
         (
             "both-modes",
             "batch_norm1d.rs",
             "            train,",
             "            !train,",
-            "forward/output",
+            "look at aten::batch_norm in cells.0.norm",
         ),
-        ("both-modes", "cell.rs", "let x = if train {", "let x = if !train {", "forward/output"),
+        (
+            "both-modes",
+            "cell.rs",
+            "let x = if train {",
+            "let x = if !train {",
+            "look at aten::randn_like",
+        ),
         (
             "both-modes",
             "both_modes.rs",
@@ -241,7 +248,7 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
             "both_modes.rs",
             "else { 0.8 }",
             "else { 0.7 }",
-            "step/3/forward/output is the first",
+            "step/3/forward/output is the first to differ; look at aten::mul",
         ),
     ] {
         let source = workspace.join(package).join("src").join(path);
@@ -250,11 +257,14 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
         fs::write(&source, text.replace(right, wrong)).unwrap();
         let (passed, said) = cargo(&workspace, &["test", "--tests", "-p", package]);
         assert!(!passed && said.contains(says), "{said}");
+        if package == "mlp" {
+            let line = said.lines().find(|line| line.contains(says)).unwrap();
+            assert!(page.contains(line), "docs/port.md does not show {line}");
+        }
         fs::write(&source, text).unwrap();
     }
 
     // The page shows what is written for the notebook's net.
-    let page = fs::read_to_string(Path::new(ROOT).join("docs/port.md")).unwrap();
     let net = folder.join("three-layer-net.safetensors");
     let written = stdout(&port(&[net.to_str().unwrap(), "--single-file"]));
     let shown = blocks(&page).into_iter().map(|(_, _, block)| block);

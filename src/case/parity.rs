@@ -7,7 +7,7 @@ use tch::Device;
 
 use super::Case;
 use crate::compare::run::shortened;
-use crate::compare::{Accepted, Required, Side, compare};
+use crate::compare::{Accepted, Edge, Required, Side, compare};
 use crate::report::{Acceptance, Report};
 use crate::trace::{Environment, Numerics, Trace, is_given, split_step};
 
@@ -78,14 +78,14 @@ impl Parity {
             is_asked || actual.contains(&tensor.name)
         });
         if !self.strict {
-            comparison.leave_out(Side::Actual);
+            comparison.leave_out_except(Side::Actual, |name| actual.is_asked(name));
         }
         comparison.accept(&self.accepted, actual, &case.trace);
         // A tensor that differs says more about the port.
         if comparison.tensors.iter().all(|tensor| tensor.passes) {
             comparison.run.extend(self.steps_left_out(actual, case));
         }
-        let report = Report::new("this port", reason, comparison, Vec::new);
+        let report = Report::new("this port", reason, comparison, || Edge::of_parting(actual));
         Ok(Report { acceptance: Acceptance::Rule, ..report })
     }
 

@@ -53,9 +53,15 @@ impl LeftOut {
 impl Comparison {
     /// Moves the tensors that one side lacks from the differences to `not_compared`.
     pub fn leave_out(&mut self, lacking: Side) {
-        let (left_out, there) = std::mem::take(&mut self.tensors)
-            .into_iter()
-            .partition::<Vec<_>, _>(|tensor| tensor.lacking == Some(lacking));
+        self.leave_out_except(lacking, |_| false);
+    }
+
+    /// Does what [`leave_out`](Self::leave_out) does, except with the tensors that the side has to have.
+    pub fn leave_out_except(&mut self, lacking: Side, is_asked: impl Fn(&str) -> bool) {
+        let (left_out, there) =
+            std::mem::take(&mut self.tensors).into_iter().partition::<Vec<_>, _>(|tensor| {
+                tensor.lacking == Some(lacking) && !is_asked(&tensor.name)
+            });
         self.tensors = there;
         self.not_compared.extend(left_out.iter().map(|t| LeftOut::new(&t.name, lacking, None)));
     }

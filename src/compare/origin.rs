@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Comparison, TensorComparison};
-use crate::trace::split_step;
+use crate::trace::{Trace, split_step};
 
 /// A step of the computation, by which one tensor is computed from another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,18 @@ pub struct Edge {
     pub to: String,
     /// The name of the operation, by which one would look for it in the code.
     pub operation: String,
+}
+
+impl Edge {
+    /// Returns the step by which a run is known to part from another one, if its trace says it.
+    pub fn of_parting(trace: &Trace) -> Vec<Edge> {
+        let parting = trace.parting().map(|(tensor, operation)| Edge {
+            from: "what the model is given".to_owned(),
+            to: tensor.to_owned(),
+            operation: operation.to_owned(),
+        });
+        Vec::from_iter(parting)
+    }
 }
 
 impl Comparison {

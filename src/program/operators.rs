@@ -1,6 +1,8 @@
 //! What a program says of its operators: which one computes a value, from which values, and where it comes from.
 
-use super::graph::{Graph, Mode, Node, Operation};
+use std::collections::{HashMap, HashSet};
+
+use super::graph::{Argument, Graph, Mode, Node, Operation, Results};
 use super::{Input, Program, Slot};
 use crate::torch::schema;
 
@@ -16,6 +18,16 @@ impl Program {
     /// Returns whether an operator computes the value of that name.
     pub(crate) fn computes(&self, value: &str) -> bool {
         self.graph.computed(value).is_some()
+    }
+
+    /// Lists the names of the values that operators compute, in the order of execution.
+    pub(crate) fn computed_values(&self) -> Vec<String> {
+        self.graph.computed_values()
+    }
+
+    /// Lists the names of the values that the program returns, or writes to a buffer or an input at its end.
+    pub(crate) fn returned_values(&self) -> Vec<String> {
+        self.graph.returned_values()
     }
 
     /// Returns which operator computes the value of that name.
@@ -60,18 +72,39 @@ impl Program {
         let is_recorded = |node: &&Node| {
             !matches!(node.operation, Operation::Part { mode: Mode::Gradients(false), .. })
         };
-        let mut readers = self.graph.nodes.iter().filter(takes).filter(is_recorded);
-        let first = in_words(readers.next()?);
-        let more = match readers.count() {
-            0 => String::new(),
-            1 => ", and of one more operator".to_owned(),
-            count => format!(", and of {count} more operators"),
+        let readers = self.graph.nodes.iter().filter(takes).filter(is_recorded);
+        let readers = readers.collect::<Vec<_>>();
+        let (first, others) = readers.split_first()?;
+        let (first, more) = match others {
+            [] => (in_words(first), String::new()),
+            [other] => (first.place(), format!(", and of {}", other.place())),
+            _ => (in_words(first), format!(", and of {} more operators", others.len())),
         };
         Some(format!("the backward of {first}{more}"))
     }
 }
 
 impl Graph {
+    fn returned_values(&self) -> Vec<String> {
+        let slots = self.outputs.iter().flat_map(Argument::slots).collect::<HashSet<_>>();
+        let returned = self.names.iter().filter(|(_, slot)| slots.contains(slot));
+        returned.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn computed_values(&self) -> Vec<String> {
+        let names = self.names_of_slots();
+        let mut values = Vec::new();
+        for node in &self.nodes {
+            if let Operation::Part { name, graph, .. } = &node.operation {
+                values
+                    .extend(graph.computed_values().iter().map(|value| format!("{name}.{value}")));
+            }
+            let slots = node.results.iter().flat_map(Results::slots);
+            values.extend(slots.filter_map(|slot| Some((*names.get(&slot)?).to_owned())));
+        }
+        values
+    }
+
     fn computed(&self, value: &str) -> Option<Computed> {
         if let Some((node, graph, within)) = self.in_part(value) {
             let part = value.strip_suffix(within)?;
@@ -81,7 +114,16 @@ impl Graph {
             return Some(Computed { operator, from: from.collect() });
         }
         let (node, operator) = self.maker(*self.names.get(value)?)?;
-        Some(Computed { operator: in_words(operator), from: self.taken_by(node) })
+        let mut from = self.taken_by(node);
+        if let Operation::Part { name, graph, .. } = &node.operation {
+            from.extend(graph.returned_values().iter().map(|value| format!("{name}.{value}")));
+        }
+        Some(Computed { operator: in_words(operator), from })
+    }
+
+    /// Returns the name of each place of a value.
+    pub(super) fn names_of_slots(&self) -> HashMap<Slot, &str> {
+        self.names.iter().map(|(name, slot)| (*slot, name.as_str())).collect()
     }
 
     /// Returns the names of the values that a node takes.

@@ -37,6 +37,11 @@ impl Program {
         self.run_graph(inputs, taps, take).map(drop)
     }
 
+    /// Runs the program, passes every value to `take` as an operator returns it, and returns the outputs.
+    pub(crate) fn run_watched(&self, inputs: &[Tensor], take: &mut Take) -> Result<Vec<Tensor>> {
+        self.run_graph(inputs, &self.graph.every_value(""), take)
+    }
+
     /// Finds where modules and operators return. The graph keeps these values until then.
     ///
     /// # Errors
@@ -83,6 +88,21 @@ impl Graph {
             bail!("the program has no part {part}");
         }
         Ok(Taps { after, within })
+    }
+
+    /// Returns where each operator returns, with the names that follow `of`.
+    fn every_value(&self, of: &str) -> Taps {
+        let names = self.names_of_slots();
+        let mut taps = Taps::default();
+        for (at, node) in self.nodes.iter().enumerate() {
+            if let Operation::Part { name, graph, .. } = &node.operation {
+                taps.within.insert(at, graph.every_value(&format!("{of}{name}.")));
+            }
+            let slots = node.results.iter().flat_map(Results::slots);
+            let named = slots.filter_map(|slot| Some((format!("{of}{}", names.get(&slot)?), slot)));
+            taps.after.insert(at, named.collect());
+        }
+        taps
     }
 
     /// Returns the node that runs a part of the graph, the part, and the name within it, of a name such as `PART.NAME`.

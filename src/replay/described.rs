@@ -262,6 +262,37 @@ impl Described {
         Ok(())
     }
 
+    /// Lists the tensors that whoever takes the recorded steps computes: the outputs of the model with their gradients,
+    /// and the gradients of parameters and inputs.
+    ///
+    /// # Errors
+    /// Returns an error if a step calls a program that is not there.
+    pub(super) fn computed(&self, case: &Case) -> Result<HashSet<String>> {
+        let mut outputs = HashSet::new();
+        for step in 1..=self.steps {
+            for call in self.calls(step)? {
+                let names = self.programs[call.program].outputs();
+                outputs.extend(names.map(|name| in_step(step, &call.output(name))));
+            }
+        }
+        let is_computed = |full: &&str| {
+            let (step, name) = split_step(full).unwrap_or(("1", full));
+            let of_output = |output| match step {
+                "1" => outputs.contains(output),
+                _ => outputs.contains(&format!("step/{step}/{output}")),
+            };
+            let Some(of) = name.strip_prefix("grad/") else {
+                return name.strip_prefix("forward/").is_some_and(of_output);
+            };
+            // A sparse gradient is two tensors, such as `grad/fc.weight[values]`.
+            let leaf = of.split('[').next().unwrap_or(of);
+            of.starts_with("input/")
+                || of_output(of)
+                || case.trace.contains(&format!("param/{leaf}"))
+        };
+        Ok(case.trace.names().filter(is_computed).map(str::to_owned).collect())
+    }
+
     /// Lists what the program does not compute, with the reasons, as a recorder writes them.
     pub(super) fn not_computed(&self, case: &Case) -> Result<Vec<String>> {
         let mut mapped = HashSet::new();

@@ -5,10 +5,13 @@
 mod autocast;
 mod computed;
 mod described;
+mod parting;
 mod port;
+mod running;
+mod same_as_program;
 mod training;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use indexmap::IndexSet;
@@ -17,12 +20,13 @@ use tch::{Device, Tensor};
 
 use crate::case::{Case, Recorder};
 use crate::compare::Edge;
-use crate::program::{Computed, Kind, Precision, Program, Tap, Taps};
+use crate::program::{Computed, Precision, Program};
 use crate::trace::case_name::{OPERATOR, PROGRAM};
 use crate::trace::{Trace, in_step, operator_value, split_step};
 use described::{Call, Described, recorded_name};
-pub use port::{assert_same_as_program, replay_port, replay_port_t};
-use training::{Training, Variables, recorded_in};
+pub use port::{replay_port, replay_port_t};
+use running::Running;
+pub use same_as_program::assert_same_as_program;
 
 const NO_PROGRAM: &str = "the case holds no program to run. Record it again with the Python package, which says why \
                           when torch.export refuses the model";
@@ -91,13 +95,31 @@ impl ProgramReplay {
     }
 
     fn run_in(&self, device: Device, precision: Precision) -> Result<Trace> {
-        let mut started = self.start(device, precision)?;
+        let mut running = self.start(device, precision)?;
         let recorder = Recorder::beside(&self.case.trace);
         recorder.describe(self.described.not_computed(&self.case)?, device);
         for step in 1..=self.described.steps {
-            self.step(step, &mut started, &recorder).with_context(|| format!("step {step}"))?;
+            let mut take = |call: &Call, value: &str, tensor: &Tensor| {
+                let name = call.name(value);
+                // Another call of the program may have no digests.
+                match self.case.trace.contains(&in_step(step, &format!("{OPERATOR}{name}"))) {
+                    true => recorder.operator(&name, tensor),
+                    false => Ok(()),
+                }
+            };
+            running.step(step, &recorder, &mut take).with_context(|| format!("step {step}"))?;
         }
         Ok(recorder.into_trace())
+    }
+
+    /// Starts a run of the case, which passes on what is recorded of operators. In float64 that is nothing.
+    fn start(&self, device: Device, precision: Precision) -> Result<Running<'_>> {
+        let recorded = (1..=self.described.steps).flat_map(|step| self.operators_of(step));
+        let recorded = recorded.map(|(_, value, _)| value).collect::<IndexSet<_>>();
+        Running::start(&self.case, &self.described, device, precision, |program| {
+            let is_tapped = |value: &&&str| precision == Precision::Own && program.computes(value);
+            recorded.iter().filter(is_tapped).map(|value| (*value).to_owned()).collect()
+        })
     }
 
     /// Lists the operators of the program, each once.
@@ -105,8 +127,8 @@ impl ProgramReplay {
     /// # Errors
     /// Returns an error if the program is not supported, or if the case lacks what it needs.
     pub fn operators(&self) -> Result<Vec<String>> {
-        let started = self.start(Device::Cpu, Precision::Own)?;
-        let all = started.programs.iter().flat_map(|one| one.program.operators());
+        let running = self.start(Device::Cpu, Precision::Own)?;
+        let all = running.programs.iter().flat_map(|one| one.program.operators());
         Ok(all.collect::<BTreeSet<_>>().into_iter().collect())
     }
 
@@ -172,112 +194,6 @@ impl ProgramReplay {
         }
         Ok(edges)
     }
-
-    /// Returns the programs with their initial values, and the optimizers.
-    fn start(&self, device: Device, precision: Precision) -> Result<Started> {
-        let mut known = HashMap::<String, Tensor>::new();
-        let values = (1..=self.described.steps).flat_map(|step| self.operators_of(step));
-        let operators = values.map(|(_, value, _)| value).collect::<IndexSet<_>>();
-        let numbers = 0..self.described.programs.len();
-        let programs =
-            numbers.map(|number| self.program(number, &operators, device, precision, &mut known));
-        let programs = programs.collect::<Result<Vec<_>>>()?;
-        let parameters = self.of_section("param/", &known);
-        let buffers = self.of_section("buffer/", &known);
-        let model = Variables { parameters, buffers };
-        let training = Training::new(&self.case, &self.described, model, device, precision)?;
-        Ok(Started { programs, training })
-    }
-
-    /// Returns a program with the initial values, which all programs share.
-    fn program(
-        &self,
-        number: usize,
-        operators: &IndexSet<&str>,
-        device: Device,
-        precision: Precision,
-        known: &mut HashMap<String, Tensor>,
-    ) -> Result<OneProgram> {
-        let trace = &self.case.trace;
-        let json = trace.values(&graph(number))?;
-        let mut program = Program::new(json.data(), precision, |kind, name| {
-            let own = recorded_name(name);
-            let name = self.described.tied.get(&own).unwrap_or(&own);
-            let full = match kind {
-                Kind::Parameter(_) => format!("param/{name}"),
-                Kind::Buffer => format!("buffer/{name}"),
-                Kind::Constant => format!("{}constant/{name}", section(number)),
-            };
-            if let Some(tensor) = known.get(&full) {
-                return Ok(tensor.shallow_clone());
-            }
-            let tensor = recorded_in(trace, &full, device, precision)?;
-            let tensor = tensor.f_set_requires_grad(kind == Kind::Parameter(true))?;
-            known.insert(full, tensor.shallow_clone());
-            Ok(tensor)
-        })?;
-        program.compute_on(device)?;
-        let taps = self.described.programs[number].values.iter().map(|(name, (call, value))| {
-            let (name, call, value) = (name.clone(), Some(call.clone()), value.clone());
-            Tap { name, call, value }
-        });
-        // What an operator returns is passed on before a module can overwrite it.
-        let is_tapped = |value: &&&str| precision == Precision::Own && program.computes(value);
-        let operators = operators.iter().filter(is_tapped).map(|value| {
-            let name = format!("{OPERATOR}{value}");
-            Tap { name, call: None, value: (*value).to_owned() }
-        });
-        let taps = program.tap(operators.chain(taps).collect())?;
-        Ok(OneProgram { program, taps })
-    }
-
-    /// Lists the tensors of the program that stand in a section of the case, in its order.
-    fn of_section(&self, section: &str, known: &HashMap<String, Tensor>) -> Vec<(String, Tensor)> {
-        let names = self.case.trace.names().filter_map(|full| full.strip_prefix(section));
-        let known = |name: &str| {
-            Some((name.to_owned(), known.get(&format!("{section}{name}"))?.shallow_clone()))
-        };
-        names.filter_map(known).collect()
-    }
-
-    fn step(&self, step: u32, started: &mut Started, recorder: &Recorder) -> Result<()> {
-        let Started { programs, training } = started;
-        training.step(&self.case, &self.described, step, recorder, |call, inputs, hand_over| {
-            let given = inputs.iter().map(|(_, input)| input.shallow_clone()).collect::<Vec<_>>();
-            let OneProgram { program, taps } = &programs[call.program];
-            program.run_tapped(&given, taps, &mut |name, tensor| {
-                if let Some(value) = name.strip_prefix(OPERATOR) {
-                    let name = call.name(value);
-                    // Another call of the program may have no digests.
-                    let full = in_step(step, &format!("{OPERATOR}{name}"));
-                    return if self.case.trace.contains(&full) {
-                        recorder.operator(&name, tensor)
-                    } else {
-                        Ok(())
-                    };
-                }
-                let name = name.strip_prefix("forward/").unwrap_or(name);
-                if described::is_output(name) {
-                    hand_over(name, tensor)
-                } else {
-                    recorder.tap(&call.output(name), tensor)
-                }
-            })?;
-            Ok(())
-        })
-    }
-}
-
-/// A program, and what of it is recorded.
-struct OneProgram {
-    program: Program,
-    taps: Taps,
-}
-
-/// The programs and the optimizers in the middle of a run.
-struct Started {
-    programs: Vec<OneProgram>,
-    training: Training,
 }
 
 /// Returns what the names of a program begin with, counted from 0.

@@ -1,21 +1,21 @@
-//! The proof of a port: it takes the steps of a recorded run, or computes what a program does.
+//! The proof of a port of a recorded run: it takes the recorded steps.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use indexmap::IndexMap;
 use tch::nn::VarStore;
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, Tensor};
 
 use super::described::{Call, Described, is_output, name_of_recorded, recorded_name};
+use super::parting::{first_difference, parting};
 use super::training::{Training, Variables};
 use super::{ProgramReplay, graph, section};
 use crate::case::{Case, Recorder};
-use crate::compare::{Criterion, compare};
 use crate::port::{Exported, Port, Proof};
-use crate::program::{Precision, Program};
-use crate::report::Report;
-use crate::torch::{backward, clear_grad};
+use crate::program::Precision;
+use crate::torch::{hash_of, watch};
 use crate::trace::Trace;
 
 impl ProgramReplay {
@@ -88,13 +88,17 @@ impl ProgramReplay {
 /// gradients, and the recorded optimizers take the gradients, or the recorded ones where something changed them, such
 /// as clipping. The generator of random numbers starts from its recorded state.
 ///
+/// If something differs, the steps up to there are taken once more, so that the report of
+/// [`assert_parity`](crate::assert_parity) can say which operator of the program the port does not compute. An output or
+/// a gradient that the port lacks differs.
+///
 /// # Errors
 /// Returns the errors of `forward` and of PyTorch, each with the step, and an error if the parameters do not fit the
 /// case.
 pub fn replay_port(
     case: &Case,
     vs: &VarStore,
-    mut forward: impl FnMut(&IndexMap<String, Tensor>) -> Result<Vec<(&'static str, Tensor)>>,
+    mut forward: impl FnMut(&IndexMap<String, Tensor>) -> Result<Returned>,
 ) -> Result<Trace> {
     let described = Described::of(case)?;
     ensure!(is_one_call_a_step(&described), ONE_CALL_A_STEP);
@@ -119,7 +123,7 @@ fn is_one_call_a_step(described: &Described) -> bool {
 pub fn replay_port_t(
     case: &Case,
     vs: &VarStore,
-    mut forward: impl FnMut(&IndexMap<String, Tensor>, bool) -> Result<Vec<(&'static str, Tensor)>>,
+    mut forward: impl FnMut(&IndexMap<String, Tensor>, bool) -> Result<Returned>,
 ) -> Result<Trace> {
     let described = Described::of(case)?;
     let (train, _) = described.of_modes().context(
@@ -132,7 +136,36 @@ fn replayed(
     case: &Case,
     described: &Described,
     vs: &VarStore,
-    mut forward: impl FnMut(&Call, &IndexMap<String, Tensor>) -> Result<Vec<(&'static str, Tensor)>>,
+    mut forward: impl FnMut(&Call, &IndexMap<String, Tensor>) -> Result<Returned>,
+) -> Result<Trace> {
+    let mut trace = taken(case, described, vs, &mut forward, described.steps, None)?;
+    trace.ask_for(described.computed(case)?);
+    if let Some((tensor, step)) = first_difference(&trace, &case.trace) {
+        let mut computed = HashSet::new();
+        taken(case, described, vs, &mut forward, step, Some(&mut computed))?;
+        // The difference is reported also if its place is not found.
+        if let Ok(Some(operation)) = parting(case, described, step, &tensor, &computed) {
+            trace.note_parting(tensor, operation);
+        }
+    }
+    Ok(trace)
+}
+
+/// What a port returns: outputs of the model by their names.
+type Returned = Vec<(&'static str, Tensor)>;
+
+/// The `forward` of a port, which is given the recorded inputs by their names.
+type Forward<'a> = dyn FnMut(&Call, &IndexMap<String, Tensor>) -> Result<Returned> + 'a;
+
+/// Takes the first steps of a recorded run by a port. `watched` takes the hashes of what operators return in the last of
+/// them.
+fn taken(
+    case: &Case,
+    described: &Described,
+    vs: &VarStore,
+    forward: &mut Forward<'_>,
+    steps: u32,
+    mut watched: Option<&mut HashSet<u64>>,
 ) -> Result<Trace> {
     case.load_parameters(vs)?;
     let parameters = case.named_parameters(vs);
@@ -142,106 +175,26 @@ fn replayed(
     let mut training = Training::new(case, described, model, vs.device(), Precision::Own)?;
     let recorder = Recorder::new();
     recorder.describe(described.not_computed(case)?, vs.device());
-    for step in 1..=described.steps {
-        let taken = training.step(case, described, step, &recorder, |call, inputs, hand_over| {
-            let name = |full: &str| full.strip_prefix("input/").unwrap_or(full).to_owned();
-            let inputs = inputs.iter().map(|(full, input)| (name(full), input.shallow_clone()));
-            for (name, output) in &forward(call, &inputs.collect())? {
-                ensure!(is_output(name), "an output is named {name}, and not output or output[0]");
-                hand_over(name, output)?;
-            }
-            Ok(())
-        });
+    for step in 1..=steps {
+        let mut take = || {
+            training.step(case, described, step, &recorder, |call, inputs, hand_over| {
+                let name = |full: &str| full.strip_prefix("input/").unwrap_or(full).to_owned();
+                let inputs = inputs.iter().map(|(full, input)| (name(full), input.shallow_clone()));
+                for (name, output) in &forward(call, &inputs.collect())? {
+                    ensure!(
+                        is_output(name),
+                        "an output is named {name}, and not output or output[0]"
+                    );
+                    hand_over(name, output)?;
+                }
+                Ok(())
+            })
+        };
+        let taken = match watched.as_deref_mut().filter(|_| step == steps) {
+            Some(hashes) => watch(&mut |tensor| hashes.extend(hash_of(tensor)), take),
+            None => take(),
+        };
         taken.with_context(|| format!("step {step}"))?;
     }
     Ok(recorder.into_trace())
-}
-
-/// Asserts in a test that a port computes what a program does: the outputs and the gradients of every parameter have the
-/// same bits. Backward begins at the sum of each output that requires a gradient. Of a program that has none, or through
-/// which PyTorch has no backward, the outputs alone are compared.
-///
-/// Every variable of `vs` is set to the program's.
-///
-/// # Panics
-/// Panics if something differs. The message is the report.
-///
-/// # Errors
-/// Returns the errors of `forward` and of PyTorch, and an error if the program lacks a variable of `vs`.
-#[track_caller]
-#[allow(clippy::panic)] // an assertion in a test has to panic
-pub fn assert_same_as_program(
-    program: &Program,
-    vs: &VarStore,
-    inputs: &[Tensor],
-    forward: impl FnOnce(&[Tensor]) -> Result<Vec<Tensor>>,
-) -> Result<()> {
-    let variables = vs.variables();
-    let known = program.parameters().chain(program.buffers()).collect::<IndexMap<_, _>>();
-    for (name, variable) in &variables {
-        let value = known.get(name.as_str());
-        let value = value.with_context(|| format!("the program has no {name}"))?;
-        ensure!(variable.size() == value.size(), "{name} has another shape in the program");
-        no_grad(|| variable.shallow_clone().f_copy_(value).map(drop))?;
-    }
-    tch::manual_seed(0);
-    let outputs = program.run(inputs)?;
-    let mut expected = traced(&outputs)?;
-    let parameters = program.parameters().map(|(name, value)| (name.to_owned(), value));
-    let backward = gradients(&outputs, parameters.collect(), &mut expected);
-    tch::manual_seed(0);
-    let outputs = forward(inputs)?;
-    let mut actual = traced(&outputs)?;
-    match backward {
-        Ok(()) => {
-            let parameters = variables.iter().filter(|(_, variable)| variable.requires_grad());
-            let parameters = parameters.map(|(name, variable)| (name.clone(), variable));
-            gradients(&outputs, parameters.collect(), &mut actual)?;
-        }
-        Err(err) => println!("gradients are not compared, since the program has none: {err:#}"),
-    }
-    let comparison = compare(&actual, &expected, Criterion::Bitwise);
-    let reason = "the port and the program are computed in one process".to_owned();
-    let report = Report::new("this port", reason, comparison, Vec::new);
-    if !report.comparison.passes() {
-        panic!("{}", report.text());
-    }
-    println!("{}", report.line());
-    Ok(())
-}
-
-/// Records what a program or a port returned.
-fn traced(outputs: &[Tensor]) -> Result<Trace> {
-    let mut trace = Trace::new();
-    for (at, output) in outputs.iter().enumerate() {
-        trace.push(format!("forward/output[{at}]"), output)?;
-    }
-    Ok(trace)
-}
-
-/// Runs backward from the outputs that require a gradient, if one does, and records the gradients of the parameters.
-fn gradients(
-    outputs: &[Tensor],
-    mut parameters: Vec<(String, &Tensor)>,
-    trace: &mut Trace,
-) -> Result<()> {
-    let mut roots = Vec::new();
-    for output in outputs.iter().filter(|output| output.requires_grad()) {
-        roots.push(output.f_sum(output.f_kind()?)?);
-    }
-    if roots.is_empty() {
-        return Ok(());
-    }
-    for (_, parameter) in &parameters {
-        clear_grad(parameter)?;
-    }
-    backward(&roots.iter().map(|root| (root, None)).collect::<Vec<_>>())?;
-    parameters.sort_by(|(a, _), (b, _)| a.cmp(b));
-    for (name, parameter) in parameters {
-        let gradient = parameter.f_grad()?;
-        if gradient.defined() {
-            trace.push(format!("grad/{name}"), &gradient)?;
-        }
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! What PyTorch does on libtorch and tch does not do, or does otherwise: `retain_grad`, `nn.Linear`, `repr`, CUDA loaded on demand, numerics.
 //!
 //! This room knows libtorch, plain data and how it is printed. It does not know cases or any model. All unsafe calls
-//! into C++ are in `shim.rs`, `call.rs` and `autocast.rs`, and the C++ is in the files of the same names.
+//! into C++ are in `shim.rs`, `call.rs`, `autocast.rs` and `watch.rs`, and the C++ is in the files of the same names.
 
 mod autocast;
 mod call;
@@ -15,6 +15,7 @@ mod repr;
 mod shim;
 mod strided;
 mod tensors;
+mod watch;
 
 pub(crate) use autocast::{Autocast, AutocastGuard, Extent};
 pub(crate) use call::{Given, Operator, schema};
@@ -29,4 +30,5 @@ pub(crate) use shim::{
     Scaled, clear_grad, ensure_dense, folder as libtorch_folder, replace_gradient, set_rng_state,
 };
 pub(crate) use strided::{is_apart, is_copied_into, memory, set, share_memory, within};
-pub(crate) use tensors::span;
+pub(crate) use tensors::{hash_of, span};
+pub(crate) use watch::watch;

@@ -1,5 +1,6 @@
 //! libtorch's tensors into the plain data of a [`Trace`].
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
 use anyhow::{Context, Error, Result, ensure};
@@ -63,6 +64,20 @@ impl Trace {
         copy_bytes(tensor, &mut data)?;
         self.push_digest(name, Digest::of(&TensorView::new(dtype, shape, &data)?))
     }
+}
+
+/// Returns a hash of the bytes of a tensor's elements, row by row, or `None` if it has none that lie by strides.
+/// It is the same within one process alone.
+pub(crate) fn hash_of(tensor: &Tensor) -> Option<u64> {
+    ensure_dense(tensor).ok()?;
+    let bytes = size_in_bytes(tensor).ok()?;
+    let mut data = Vec::new();
+    data.try_reserve_exact(bytes).ok()?;
+    data.resize(bytes, 0);
+    copy_bytes(tensor, &mut data).ok()?;
+    let mut hasher = DefaultHasher::new();
+    data.hash(&mut hasher);
+    Some(hasher.finish())
 }
 
 /// Returns the dtype, the shape and the number of bytes that a trace would have of a tensor.

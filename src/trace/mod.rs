@@ -15,6 +15,7 @@ mod foreign;
 mod formats;
 mod metadata;
 mod names;
+mod noted;
 mod numbers;
 mod pattern;
 mod reference;
@@ -43,6 +44,7 @@ pub use environment::{CudaEnvironment, Environment, Numerics};
 pub(crate) use metadata::IMPLEMENTATIONS;
 use metadata::parse_part;
 pub use names::Names;
+use noted::Noted;
 pub(crate) use numbers::floats;
 pub(crate) use pattern::Pattern;
 use reference::Reference;
@@ -84,6 +86,8 @@ pub struct Trace {
     reference: Reference,
     /// Whether the trace is a file without the project's metadata, which would list the strides.
     of_unknown_strides: bool,
+    /// What whoever computed it says of it.
+    noted: Noted,
 }
 
 #[derive(Debug)]

@@ -1,0 +1,155 @@
+//! Where a port parts from the program of its case: the first operator whose result it does not compute.
+//!
+//! A port is free to compute by other operators than the program, and names none of its values. So a value is known by
+//! its bits: the port computes it if any operator of PyTorch returns them, whoever calls that operator.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::{Context, Result};
+use tch::{Device, Tensor};
+
+use super::described::Described;
+use super::running::Running;
+use crate::case::{Case, Recorder};
+use crate::compare::{Criterion, compare};
+use crate::program::{Precision, Program};
+use crate::torch::{Gradient, Output, hash_of};
+use crate::trace::{Trace, split_step};
+
+/// What a program computes, by the names of the values in its graph.
+pub(super) struct Watched {
+    /// Whether the two part in the backward pass.
+    in_backward: bool,
+    /// The hashes of the values, or of their gradients.
+    hashes: HashMap<String, u64>,
+    /// The values whose gradients are asked for.
+    outputs: Vec<(String, Output)>,
+}
+
+impl Watched {
+    /// Starts to watch what leads to the tensor by which a port is known to part from the program. Returns `None` if
+    /// that is neither an output of the model nor a gradient.
+    pub(super) fn new(differs: &str) -> Option<Watched> {
+        let name = split_step(differs).map_or(differs, |(_, name)| name);
+        let in_backward = name.starts_with("grad/");
+        let is_forward = name.starts_with("forward/");
+        let (hashes, outputs) = Default::default();
+        (in_backward || is_forward).then_some(Watched { in_backward, hashes, outputs })
+    }
+
+    /// Takes a value as an operator returns it.
+    ///
+    /// # Errors
+    /// Returns an error if autograd does not keep its gradient.
+    pub(super) fn take(&mut self, value: &str, tensor: &Tensor) -> Result<()> {
+        if !self.in_backward {
+            self.hashes.extend(hash_of(tensor).map(|hash| (value.to_owned(), hash)));
+        } else if tensor.requires_grad() {
+            self.outputs.push((value.to_owned(), Output::new(tensor)?));
+        }
+        Ok(())
+    }
+
+    /// Returns in words which operator of the program computes the first value that a port did not compute, or whose
+    /// backward computes the first such gradient. `port` has the hashes of what operators returned to the port.
+    ///
+    /// # Errors
+    /// Returns libtorch's errors.
+    pub(super) fn parting(
+        mut self,
+        program: &Program,
+        port: &HashSet<u64>,
+    ) -> Result<Option<String>> {
+        for (value, output) in &self.outputs {
+            if let Gradient::Known(gradient) = output.gradient()? {
+                self.hashes.extend(hash_of(&gradient).map(|hash| (value.clone(), hash)));
+            }
+        }
+        let is_lacking =
+            |value: &str| self.hashes.get(value).is_some_and(|hash| !port.contains(hash));
+        Ok(match self.in_backward {
+            true => first_gradient(program, is_lacking),
+            false => first_value(program, is_lacking),
+        })
+    }
+}
+
+/// Returns the first tensor that a port computes otherwise than the recorded run, or that it lacks and [has to
+/// have](Trace::is_asked), in the order of execution; and its step.
+pub(super) fn first_difference(port: &Trace, case: &Trace) -> Option<(String, u32)> {
+    let is_same = |name: &str| match (port.get(name), case.get(name)) {
+        (Some(ours), Some(theirs)) => ours.data() == theirs.data(),
+        _ => port.digest(name).zip(case.digest(name)).is_some_and(|(a, b)| a.is_same(&b)),
+    };
+    let is_judged = |name: &str| port.contains(name) || port.is_asked(name);
+    // Most ports are right, and are not compared twice.
+    if case.names().filter(|name| is_judged(name)).all(is_same) {
+        return None;
+    }
+    let comparison = compare(port, case, Criterion::Bitwise);
+    let tensors = comparison.in_order_of_execution();
+    let first = tensors.iter().find(|tensor| !tensor.passes && is_judged(&tensor.name))?;
+    let step = split_step(&first.name).map_or(Ok(1), |(step, _)| step.parse());
+    Some((first.name.clone(), step.ok()?))
+}
+
+/// Returns where a port parts from the program of a case in a step, as [`Watched::parting`] does. `differs` is the
+/// tensor by which they are known to part.
+///
+/// # Errors
+/// Returns an error if the program cannot be run.
+pub(super) fn parting(
+    case: &Case,
+    described: &Described,
+    step: u32,
+    differs: &str,
+    port: &HashSet<u64>,
+) -> Result<Option<String>> {
+    let Some(mut watched) = Watched::new(differs) else { return Ok(None) };
+    let all = |program: &Program| program.computed_values().into_iter().collect();
+    let mut running = Running::start(case, described, Device::Cpu, Precision::Own, all)?;
+    for at in 1..=step {
+        running.step(at, &Recorder::new(), &mut |_, value, tensor| match at == step {
+            true => watched.take(value, tensor),
+            false => Ok(()),
+        })?;
+    }
+    let calls = described.calls(step)?;
+    let call = calls.first().context("a step without a call")?;
+    watched.parting(&running.programs[call.program].program, port)
+}
+
+/// Returns the operator that computes the first value that the port lacks and an output is computed from, such that the
+/// port lacks all between the two as well: what it has after it is computed in another way, to the same bits.
+fn first_value(program: &Program, is_lacking: impl Fn(&str) -> bool) -> Option<String> {
+    let mut leads = program.returned_values().into_iter().collect::<HashSet<_>>();
+    let mut first = None;
+    for value in program.computed_values().iter().rev() {
+        if !leads.contains(value) || !is_lacking(value) {
+            continue;
+        }
+        let computed = program.computed(value)?;
+        leads.extend(computed.from);
+        first = Some(computed.operator);
+    }
+    first
+}
+
+/// Returns the operators whose backward computes the first gradient that the port lacks and that of a parameter or an
+/// input is computed from, such that the port lacks all between the two as well.
+fn first_gradient(program: &Program, is_lacking: impl Fn(&str) -> bool) -> Option<String> {
+    let values = program.computed_values();
+    let is_computed = values.iter().map(String::as_str).collect::<HashSet<_>>();
+    let mut leads = HashSet::new();
+    let mut first = None;
+    for value in values.iter().filter(|value| is_lacking(value)) {
+        let from = program.computed(value)?.from;
+        // A parameter and an input are computed by no operator.
+        let is_end = |value: &String| !is_computed.contains(value.as_str());
+        if from.iter().any(|value| is_end(value) || leads.contains(value)) {
+            leads.insert(value.clone());
+            first = Some(value);
+        }
+    }
+    program.backward_to_value(first?)
+}
