@@ -28,10 +28,11 @@ pub(super) struct Watched {
 
 impl Watched {
     /// Starts to watch what leads to the tensor by which a port is known to part from the program. Returns `None` if
-    /// that is neither an output of the model nor a gradient.
-    pub(super) fn new(differs: &str) -> Option<Watched> {
+    /// that is neither an output of the model nor a gradient, or if it is a gradient and [`watch`](crate::torch::watch)
+    /// does not see the backward pass on this device.
+    pub(super) fn new(differs: &str, device: Device) -> Option<Watched> {
         let name = split_step(differs).map_or(differs, |(_, name)| name);
-        let in_backward = name.starts_with("grad/");
+        let in_backward = name.starts_with("grad/") && device == Device::Cpu;
         let is_forward = name.starts_with("forward/");
         let (hashes, outputs) = Default::default();
         (in_backward || is_forward).then_some(Watched { in_backward, hashes, outputs })
@@ -94,7 +95,7 @@ pub(super) fn first_difference(port: &Trace, case: &Trace) -> Option<(String, u3
 }
 
 /// Returns where a port parts from the program of a case in a step, as [`Watched::parting`] does. `differs` is the
-/// tensor by which they are known to part.
+/// tensor by which they are known to part, and `device` that on which the port computed.
 ///
 /// # Errors
 /// Returns an error if the program cannot be run.
@@ -103,11 +104,12 @@ pub(super) fn parting(
     described: &Described,
     step: u32,
     differs: &str,
+    device: Device,
     port: &HashSet<u64>,
 ) -> Result<Option<String>> {
-    let Some(mut watched) = Watched::new(differs) else { return Ok(None) };
+    let Some(mut watched) = Watched::new(differs, device) else { return Ok(None) };
     let all = |program: &Program| program.computed_values().into_iter().collect();
-    let mut running = Running::start(case, described, Device::Cpu, Precision::Own, all)?;
+    let mut running = Running::start(case, described, device, Precision::Own, all)?;
     for at in 1..=step {
         running.step(at, &Recorder::new(), &mut |_, value, tensor| match at == step {
             true => watched.take(value, tensor),

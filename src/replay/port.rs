@@ -88,6 +88,9 @@ impl ProgramReplay {
 /// gradients, and the recorded optimizers take the gradients, or the recorded ones where something changed them, such
 /// as clipping. The generator of random numbers starts from its recorded state.
 ///
+/// That is the generator of the process: a test that draws random numbers, as new parameters do, belongs into another
+/// file of `tests/` than this one.
+///
 /// If something differs, the steps up to there are taken once more, so that the report of
 /// [`assert_parity`](crate::assert_parity) can say which operator of the program the port does not compute. An output or
 /// a gradient that the port lacks differs.
@@ -98,7 +101,7 @@ impl ProgramReplay {
 pub fn replay_port(
     case: &Case,
     vs: &VarStore,
-    mut forward: impl FnMut(&IndexMap<String, Tensor>) -> Result<Returned>,
+    mut forward: impl FnMut(&IndexMap<String, Tensor>) -> Result<Vec<(&'static str, Tensor)>>,
 ) -> Result<Trace> {
     let described = Described::of(case)?;
     ensure!(is_one_call_a_step(&described), ONE_CALL_A_STEP);
@@ -123,7 +126,7 @@ fn is_one_call_a_step(described: &Described) -> bool {
 pub fn replay_port_t(
     case: &Case,
     vs: &VarStore,
-    mut forward: impl FnMut(&IndexMap<String, Tensor>, bool) -> Result<Returned>,
+    mut forward: impl FnMut(&IndexMap<String, Tensor>, bool) -> Result<Vec<(&'static str, Tensor)>>,
 ) -> Result<Trace> {
     let described = Described::of(case)?;
     let (train, _) = described.of_modes().context(
@@ -143,8 +146,9 @@ fn replayed(
     if let Some((tensor, step)) = first_difference(&trace, &case.trace) {
         let mut computed = HashSet::new();
         taken(case, described, vs, &mut forward, step, Some(&mut computed))?;
+        let operation = parting(case, described, step, &tensor, vs.device(), &computed);
         // The difference is reported also if its place is not found.
-        if let Ok(Some(operation)) = parting(case, described, step, &tensor, &computed) {
+        if let Ok(Some(operation)) = operation {
             trace.note_parting(tensor, operation);
         }
     }

@@ -50,7 +50,7 @@ pub fn assert_same_as_program(
     }
     actual.ask_for(expected.names().map(str::to_owned).collect());
     if let Some((differs, _)) = first_difference(&actual, &expected)
-        && let Some(mut watched) = Watched::new(&differs)
+        && let Some(mut watched) = Watched::new(&differs, vs.device())
     {
         set_as_in(program, vs)?;
         let mut port = HashSet::new();

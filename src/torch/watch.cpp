@@ -11,7 +11,8 @@ static thread_local Take take = nullptr;
 static thread_local void *taker = nullptr;
 
 static void pass_on(const at::Tensor &tensor) {
-  if (tensor.defined()) take(taker, new at::Tensor(tensor)); // the taker's own
+  // A backward pass on CUDA is another thread's, which has these callbacks and no taker.
+  if (tensor.defined() && take != nullptr) take(taker, new at::Tensor(tensor)); // the taker's own
 }
 
 static void at_end(const at::RecordFunction &function, at::ObserverContext *) {

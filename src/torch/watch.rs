@@ -16,7 +16,8 @@ unsafe extern "C" {
 type Take<'a> = dyn FnMut(&Tensor) + 'a;
 
 /// Runs something, and passes to `take` every tensor that an operator of PyTorch returns meanwhile on this thread:
-/// those of tch's methods, those that they are composed of, and those of a backward pass on the CPU.
+/// those of tch's methods, those that they are composed of, and those of a backward pass on the CPU. One on CUDA is
+/// computed by another thread.
 ///
 /// `take` must not panic. What it calls itself is not passed on.
 pub(crate) fn watch<T>(take: &mut Take<'_>, run: impl FnOnce() -> T) -> T {
