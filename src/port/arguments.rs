@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 
 use super::flat::{Argument, Id, Int, Meta, Signature};
-use super::python::argument_names;
+use super::python::{argument_names, places};
 use super::reader::Reader;
 use crate::program::schema::{self, Argument as Json, Size, Symbolic};
 
@@ -81,11 +81,16 @@ impl Reader {
         };
         if let (Some(traced), true) = (self.traced.get(call), signature.outputs.is_empty()) {
             let inputs = named.zip(traced.inputs.iter().copied()).collect();
-            return Signature { inputs, outputs: traced.outputs.clone() };
+            let outputs = traced.outputs.iter().map(|id| (String::new(), *id)).collect();
+            return Signature { inputs, outputs };
         }
+        let places =
+            places(&signature.out_spec).into_iter().chain(std::iter::repeat(String::new()));
         let inputs = named.zip(signature.inputs);
         let inputs = inputs.filter_map(|(name, input)| Some((name, value(input)?))).collect();
-        Signature { inputs, outputs: signature.outputs.into_iter().filter_map(value).collect() }
+        let outputs = places.zip(signature.outputs);
+        let outputs = outputs.filter_map(|(place, output)| Some((place, value(output)?))).collect();
+        Signature { inputs, outputs }
     }
 
     /// Reads the mark of what a call of a module takes or returns, which a program has in its parts without autograd

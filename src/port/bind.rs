@@ -6,6 +6,7 @@ use super::forward::Writer;
 use super::identifier::{snake, unique};
 use super::names::{self, read_by, with_word};
 use super::python;
+use super::recurrent;
 use super::rust::{Expression, Kind};
 use super::tree::What;
 
@@ -72,8 +73,10 @@ impl Writer<'_> {
                 self.lines += &format!("let {mutable}{name} = {value};\n");
                 self.locals.insert(id, Expression::new(name, self.kind_of_local(id), false));
             }
-            Results::Tuple(ids) => {
+            Results::Tuple(mut ids) => {
                 let mut names = Vec::new();
+                let state = self.name_of_state(expression.kind, ids.get(1..).unwrap_or_default());
+                let parts = if state.is_some() { ids.split_off(1) } else { Vec::new() };
                 for id in ids {
                     if is_read(self, id) {
                         let name = self.name(id, &mut value);
@@ -85,8 +88,18 @@ impl Writer<'_> {
                         names.push("_".to_owned());
                     }
                 }
-                if names.iter().all(|name| name == "_") {
+                if let Some(state) = state {
+                    for id in &parts {
+                        let part = Expression::new(state.clone(), Kind::Place, false);
+                        self.locals.insert(*id, part);
+                    }
+                    self.lines += &format!("let ({}, {state}) = {value};\n", names.join(", "));
+                    self.states.push((parts, state));
+                } else if names.iter().all(|name| name == "_") {
                     self.lines += &format!("let _ = {value};\n");
+                } else if let Kind::OfLstm | Kind::OfGru = expression.kind {
+                    let pattern = recurrent::pattern(expression.kind, &names);
+                    self.lines += &format!("let {pattern} = {value};\n");
                 } else if expression.kind == Kind::Array {
                     self.lines += &format!("let [{}] = {value};\n", names.join(", "));
                 } else {
@@ -193,16 +206,19 @@ impl Writer<'_> {
 
     /// Returns PyTorch's name for one of an operator's several results.
     fn part_name(&self, id: Id) -> Option<String> {
-        let What::Step(step) = &self.body.items[self.item].what else { return None };
-        let Results::Tuple(ids) = &step.results else { return None };
-        let at = ids.iter().position(|part| *part == id)?;
+        let mut steps = self.port.flat.steps.iter();
+        let (step, at) = steps.find_map(|step| match &step.results {
+            Results::Tuple(ids) => Some((step, ids.iter().position(|part| *part == id)?)),
+            _ => None,
+        })?;
         let names = match step.operator.as_str() {
             "lstm.input" | "gru.input" | "rnn_tanh.input" | "rnn_relu.input" => {
                 ["output", "h_n", "c_n"].map(str::to_owned).to_vec()
             }
             operator => Defaults::of(operator).ok()?.results(),
         };
-        names.get(at).map(|name| snake(name))
+        let operator = || step.operator.split('.').next().map(str::to_owned);
+        names.get(at).cloned().or_else(operator).map(|name| snake(&name))
     }
 
     /// Returns what a variable is that has a value.

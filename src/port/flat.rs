@@ -221,7 +221,8 @@ impl Argument {
 pub(super) struct Signature {
     /// The tensors and numbers that it takes, by the names of `forward`'s arguments.
     pub(super) inputs: Vec<(String, Id)>,
-    pub(super) outputs: Vec<Id>,
+    /// The tensors and numbers that it returns, by their places in tuples, such as `1.0` for `h` in `y, (h, c)`.
+    pub(super) outputs: Vec<(String, Id)>,
 }
 
 impl Flat {
@@ -254,7 +255,8 @@ impl Flat {
         }
         for signature in self.signatures.values_mut() {
             let inputs = signature.inputs.iter_mut().map(|(_, id)| id);
-            for id in inputs.chain(&mut signature.outputs) {
+            let outputs = signature.outputs.iter_mut().map(|(_, id)| id);
+            for id in inputs.chain(outputs) {
                 *id = other(*id);
             }
         }

@@ -12,9 +12,7 @@ use super::Port;
 use super::arithmetic::is_arithmetic;
 use super::branch::Branch;
 use super::class::Class;
-use super::fields;
 use super::flat::{self, Id, Results};
-use super::identifier::snake;
 use super::names::{self, read_by};
 use super::operator::{Scope, Written};
 use super::python;
@@ -42,6 +40,7 @@ pub(super) fn forward(port: &Port, class: &Class) -> Result<Forward> {
         body,
         locals: HashMap::new(),
         lists: Vec::new(),
+        states: Vec::new(),
         reads: HashMap::new(),
         written: HashSet::new(),
         wanted: &port.names[class.body],
@@ -74,6 +73,8 @@ pub(super) struct Writer<'a> {
     pub(super) locals: HashMap<Id, Expression>,
     /// The lists of values that are variables.
     pub(super) lists: Vec<(Vec<Id>, String)>,
+    /// The states of recurrent layers that are variables, by their parts.
+    pub(super) states: Vec<(Vec<Id>, String)>,
     /// How often each value is still read.
     pub(super) reads: HashMap<Id, usize>,
     /// The values that an operator writes to.
@@ -220,9 +221,8 @@ impl Writer<'_> {
             }
         }
         if let What::Call(call) = item.what
-            && self.is_optional(call)
+            && self.is_given_twice(call)
         {
-            // What it is given is written twice.
             self.flush();
         }
         let is_pending = |id: &&Id| self.pending.iter().any(|(pending, _)| pending == *id);
@@ -231,32 +231,28 @@ impl Writer<'_> {
         if !ids.ends_with(&nested) {
             self.flush();
         }
-        let expression = match (&item.what, written) {
-            (What::Step(step), _) if is_arithmetic(step) => self.arithmetic(step),
-            (_, Some(written)) => {
+        let (results, expression) = match (&item.what, written) {
+            (What::Step(step), _) if is_arithmetic(step) => {
+                (step.results.clone(), self.arithmetic(step))
+            }
+            (What::Step(step), Some(written)) => {
                 let port = self.port;
                 let expression = written.expression(&port.flat, self);
                 let module = match &*self.body.module {
                     "" => "the model".to_owned(),
                     name => format!("the module {name:?}"),
                 };
-                expression.with_context(|| {
+                let expression = expression.with_context(|| {
                     let operator = written.operator();
                     let line = item.source();
                     format!("the operator {operator} of {module}, in the line `{line}`")
-                })?
+                })?;
+                (step.results.clone(), expression)
             }
-            (What::Call(call), None) => self.call(*call)?,
+            (What::Call(call), _) => self.call(*call)?,
             (What::Step(_), None) => return Ok(()),
         };
-        let results = match &item.what {
-            What::Step(step) => step.results.clone(),
-            What::Call(call) => match &self.bodies()[*call].outputs[..] {
-                [one] => Results::One(*one),
-                several => Results::Tuple(several.to_vec()),
-            },
-        };
-        if let Results::One(id) = results {
+        if let Some((id, expression)) = self.only(&results, &expression) {
             let line = &self.body.items[at + 1..end_of_line];
             let in_line = line.iter().any(|item| read_by(item, self.bodies()).contains(&id));
             let is_result = self.is_result(at + 1, id);
@@ -293,47 +289,6 @@ impl Writer<'_> {
         }
     }
 
-    fn call(&mut self, call: usize) -> Result<Expression> {
-        let port = self.port;
-        let body = &port.tree.bodies[call];
-        let class = &port.classes.classes[port.classes.of_body[call]];
-        let inputs = match &body.list {
-            Some(list) => {
-                let parts = list.ids.iter().map(|id| self.read(*id).owned());
-                format!("&[{}]", parts.collect::<Vec<_>>().join(", "))
-            }
-            None => {
-                let inputs = body.inputs.iter().map(|(_, id)| self.read(*id).reference());
-                inputs.collect::<Vec<_>>().join(", ")
-            }
-        };
-        let kind = if body.outputs.len() == 1 { Kind::New } else { Kind::Several };
-        let inputs = if body.depends_on_mode { format!("{inputs}, train") } else { inputs };
-        let inputs = inputs.trim_start_matches(", ");
-        let forward = class.forward(port);
-        if class.is_function() {
-            return Ok(Expression::new(format!("{}({inputs})", snake(&class.name)), kind, true));
-        }
-        let path = self.relative(&body.module);
-        let place = fields::place(self.class, path);
-        let place = place.with_context(|| format!("{} has no module {path}", self.class.name))?;
-        if self.is_optional(call) {
-            let mark = if class.layer.is_none() { "?" } else { "" };
-            let given = self.read_again(body.inputs[0].1).owned();
-            let text = format!(
-                "match &self.{place} {{\nSome({place}) => {place}.{forward}({inputs}){mark},\nNone => {given},\n}}"
-            );
-            return Ok(Expression::new(text, Kind::New, false));
-        }
-        let text = format!("self.{place}.{forward}({inputs})");
-        Ok(Expression::new(text, kind, class.layer.is_none()))
-    }
-
-    /// Returns whether a call is of a module that the class does not always have.
-    fn is_optional(&self, call: usize) -> bool {
-        self.class.has(self.relative(&self.bodies()[call].module)).is_some()
-    }
-
     /// Counts that a value is read.
     pub(super) fn count_read(&mut self, id: Id) {
         if let Some(reads) = self.reads.get_mut(&id) {
@@ -342,7 +297,7 @@ impl Writer<'_> {
     }
 
     /// Returns what a value is that was read already.
-    fn read_again(&mut self, id: Id) -> Expression {
+    pub(super) fn read_again(&mut self, id: Id) -> Expression {
         *self.reads.entry(id).or_default() += 1;
         self.read(id)
     }

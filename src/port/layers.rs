@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::class::{Hole, Number};
 use super::flat::{Argument, Flat, From, Id, Int, Variable};
+use super::recurrent::{Recurrent, Run};
 use super::rust::FLOAT;
 use super::tree::{Body, What};
 
@@ -20,6 +21,7 @@ pub(super) enum Layer {
     },
     Embedding,
     Norm,
+    Recurrent(Recurrent),
 }
 
 impl Layer {
@@ -31,6 +33,9 @@ impl Layer {
         shared: &HashSet<String>,
     ) -> Option<(Layer, Vec<Hole>)> {
         let class = body.class.strip_prefix("torch.nn.modules.")?;
+        if let Some((recurrent, holes)) = Recurrent::of(body, flat, shared) {
+            return Some((Layer::Recurrent(recurrent), holes));
+        }
         let ([item], [(_, input)]) = (&body.items[..], &body.inputs[..]) else { return None };
         let What::Step(step) = &item.what else { return None };
         if step.depends_on_mode() {
@@ -126,7 +131,14 @@ impl Layer {
             Layer::Conv { dimensions, .. } => format!("nn::Conv{dimensions}D"),
             Layer::Embedding => "nn::Embedding".to_owned(),
             Layer::Norm => "nn::LayerNorm".to_owned(),
+            Layer::Recurrent(recurrent) => recurrent.type_name().to_owned(),
         }
+    }
+
+    /// Returns what a call of the layer takes and returns, if that is more than a tensor each.
+    pub(super) fn run(&self, body: &Body) -> Option<(&Recurrent, Run)> {
+        let Layer::Recurrent(recurrent) = self else { return None };
+        Some((recurrent, Run::of(body)?))
     }
 
     /// Returns the call that makes the layer, with the numbers of its holes as Rust.
@@ -169,6 +181,11 @@ impl Layer {
             (Layer::Norm, [width, eps]) => {
                 let config = config("LayerNormConfig", &[("eps", eps, "1e-5")]);
                 format!("nn::layer_norm({path}, vec![{width}], {config})")
+            }
+            (Layer::Recurrent(recurrent), [inputs, hidden, layers, dropout]) => {
+                let (function, changes) = recurrent.made_by(layers, dropout);
+                let config = config("RNNConfig", &changes);
+                format!("nn::{function}({path}, {inputs}, {hidden}, {config})")
             }
             _ => String::new(),
         }

@@ -10,6 +10,7 @@ mod bind;
 mod branch;
 mod buffers;
 mod by_name;
+mod calls;
 mod choices;
 mod class;
 mod constant;
@@ -31,6 +32,7 @@ mod package;
 mod proof;
 mod python;
 mod reader;
+mod recurrent;
 mod runs;
 mod rust;
 mod rustfmt;
@@ -39,6 +41,7 @@ mod shared;
 mod simple;
 mod sizes;
 mod source;
+mod targets;
 mod tree;
 mod variables;
 
@@ -183,6 +186,7 @@ impl Port {
     ) -> Result<Port> {
         fill_with_numbers(&mut flat, &constants);
         flat.drop_unused_dropout();
+        flat.settle_recurrent_modes();
         let (methods, tch) = Methods::of_libtorch(&libtorch_version()?)?;
         let mut inlined = HashSet::new();
         loop {
@@ -238,7 +242,11 @@ impl Port {
         let dimension = step.filter(|step| step.operator == "sym_size.int");
         match dimension.map(|step| &step.arguments[1].1) {
             Some(Argument::Int(0)) => "batch".to_owned(),
-            Some(Argument::Int(dimension)) => format!("size_{}", dimension.unsigned_abs()),
+            Some(Argument::Int(dimension)) => {
+                // The model or one of its modules can have a name for it.
+                let known = self.names.iter().rev().find_map(|names| names.get(&id));
+                known.cloned().unwrap_or_else(|| format!("size_{}", dimension.unsigned_abs()))
+            }
             _ if self.flat.values[id].kind == flat::Kind::Float => "factor".to_owned(),
             _ => "n".to_owned(),
         }

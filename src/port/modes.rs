@@ -322,14 +322,18 @@ fn signatures(union: &Union<'_>) -> HashMap<String, Signature> {
     for (call, signature) in &union.train.signatures {
         let inputs = signature.inputs.iter();
         let inputs = inputs.flat_map(|(name, id)| choices(*id).map(|id| (name.clone(), id)));
-        let outputs = signature.outputs.iter().flat_map(|id| choices(*id)).collect();
+        let outputs = signature.outputs.iter();
+        let outputs =
+            outputs.flat_map(|(place, id)| choices(*id).map(|id| (place.clone(), id))).collect();
         signatures.insert(call.clone(), Signature { inputs: inputs.collect(), outputs });
     }
     for (call, signature) in &union.eval.signatures {
         let of_eval = |id: &Id| union.of_eval.get(id).copied();
         let inputs = signature.inputs.iter();
         let inputs = inputs.filter_map(|(name, id)| Some((name.clone(), of_eval(id)?))).collect();
-        let outputs = signature.outputs.iter().filter_map(of_eval).collect();
+        let outputs = signature.outputs.iter();
+        let outputs =
+            outputs.filter_map(|(place, id)| Some((place.clone(), of_eval(id)?))).collect();
         signatures.insert(format!("{call}{IN_EVAL}"), Signature { inputs, outputs });
     }
     signatures

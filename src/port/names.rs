@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use super::flat::{Argument, Flat, From, Id, Int, Step};
+use super::flat::{Argument, Flat, From, Id, Int, Results, Step};
 use super::identifier::snake;
-use super::python;
+use super::python::{self, Frame};
+use super::targets::Target;
 use super::tree::{Body, Item, Tree, What};
 
 /// Lists the values that an item reads.
@@ -67,13 +68,20 @@ fn split<'a>(
     }
 }
 
-/// Splits items by their lines down to a depth of functions; an item without a line stands alone.
+/// Splits items by their lines down to a depth of functions; an item without a line stands alone. A line that goes on
+/// with the call of a method, such as `.relu()`, is a part of the one before it.
 fn runs(body: &Body, range: Range<usize>, depth: usize) -> Vec<Range<usize>> {
     let place = |at: usize| body.items[at].frames.get(..=depth).filter(|f| f[depth].line != 0);
+    let is_one = |first: &[Frame], next: &[Frame]| {
+        let goes_on = next[depth].source.starts_with('.') && next[depth].file == first[depth].file;
+        next == first || goes_on && next[..depth] == first[..depth]
+    };
     let mut runs = Vec::<Range<usize>>::new();
     for at in range {
         match runs.last_mut() {
-            Some(run) if place(at).is_some() && place(run.start) == place(at) => run.end = at + 1,
+            Some(run) if place(run.start).zip(place(at)).is_some_and(|(a, b)| is_one(a, b)) => {
+                run.end = at + 1;
+            }
             _ => runs.push(at..at + 1),
         }
     }
@@ -147,20 +155,40 @@ fn assigned_by_statements(
     let mut rest = line;
     for statement in statements {
         let Some(called) = python::outermost(statement) else { continue };
-        let Some(at) = rest.clone().find(|at| is_called(tree, body, *at, called)) else { continue };
+        let Some(at) = rest.clone().find(|at| is_called(tree, &body.items[*at], called)) else {
+            continue;
+        };
         rest.start = at + 1;
-        let (names, ids) =
-            (python::assigned(statement), computed_by(&body.items[at], &tree.bodies));
-        if names.len() == ids.len() {
-            found.extend(ids.into_iter().zip(names.iter().map(|name| snake(name))));
-        }
+        let Some(target) = python::assigned(statement) else { continue };
+        let computed = computed_by(&body.items[at], &tree.bodies);
+        found.extend(match (&target, &computed[..]) {
+            (Target::Name(name), [one]) => vec![(*one, snake(name))],
+            _ => of_parts(tree, &body.items[at], &target).unwrap_or_default(),
+        });
     }
     found
 }
 
+/// Finds the names that a target has for the parts of what an item computes, if it is known where they stand in tuples.
+fn of_parts(tree: &Tree, item: &Item, target: &Target) -> Option<Vec<(Id, String)>> {
+    let places = match &item.what {
+        What::Step(step) => match &step.results {
+            Results::One(_) => return None,
+            Results::Tuple(ids) | Results::List(ids) => {
+                ids.iter().enumerate().map(|(at, id)| (at.to_string(), *id)).collect()
+            }
+        },
+        What::Call(call) => tree.bodies[*call].returned.clone(),
+    };
+    let places = places.iter().map(|(place, id)| (place.as_str(), *id)).collect::<Vec<_>>();
+    let is_known = !places.is_empty() && places.iter().all(|(place, _)| !place.is_empty());
+    let names = is_known.then(|| target.of_parts(&places))?;
+    Some(names.into_iter().map(|(id, name)| (id, snake(&name))).collect())
+}
+
 /// Returns whether Python calls what an item computes by a name, such as `fc1` or `relu`.
-fn is_called(tree: &Tree, body: &Body, at: usize, name: &str) -> bool {
-    match &body.items[at].what {
+fn is_called(tree: &Tree, item: &Item, name: &str) -> bool {
+    match &item.what {
         What::Step(step) => step.operator.split('.').next() == Some(name),
         What::Call(call) => tree.bodies[*call].module.rsplit('.').next() == Some(name),
     }
@@ -172,7 +200,8 @@ fn assigned_by(tree: &Tree, body: &Body, line: Range<usize>, source: &str) -> Ve
     if statements.len() > 1 {
         return assigned_by_statements(tree, body, line, &statements);
     }
-    let mut names = python::assigned(source);
+    let Some(target) = python::assigned(source) else { return Vec::new() };
+    let mut names = target.names();
     let items = &body.items[line.clone()];
     let later = body.items[line.end..].iter();
     let of_branch = body.items.iter().filter(|item| item.mode.is_some());
@@ -187,6 +216,20 @@ fn assigned_by(tree: &Tree, body: &Body, line: Range<usize>, source: &str) -> Ve
     let read_later = read_later.chain(body.outputs.iter().copied()).collect::<HashSet<_>>();
     let computed = items.iter().flat_map(|item| computed_by(item, &tree.bodies));
     let live = computed.filter(|id| read_later.contains(id)).collect::<Vec<_>>();
+    if let (Target::Several(_), Some(last)) = (&target, items.last()) {
+        let computed = computed_by(last, &tree.bodies);
+        // An operator can stand in a module or a function that the line calls.
+        let is_outermost = match &last.what {
+            What::Step(_) => {
+                python::outermost(source).is_some_and(|name| is_called(tree, last, name))
+            }
+            What::Call(_) => true,
+        };
+        let parts = of_parts(tree, last, &target).filter(|_| is_outermost);
+        if let Some(parts) = parts.filter(|_| live.iter().all(|id| computed.contains(id))) {
+            return parts;
+        }
+    }
     let last = items.last().map(|item| computed_by(item, &tree.bodies)).unwrap_or_default();
     if names.len() != last.len() {
         names.retain(|name| name != "_");
@@ -202,7 +245,8 @@ fn assigned_by(tree: &Tree, body: &Body, line: Range<usize>, source: &str) -> Ve
         _ if live.len() < names.len() => live,
         _ => return Vec::new(),
     };
-    named.into_iter().zip(names.iter().map(|name| snake(name))).collect()
+    let named = named.into_iter().zip(names);
+    named.filter(|(_, name)| name != "_").map(|(id, name)| (id, snake(&name))).collect()
 }
 
 /// Returns the name that a line of the body has for a value that it is given.

@@ -250,11 +250,18 @@ fn imports(text: &str, others: &[&str]) -> String {
     let words = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect::<Vec<_>>();
     let uses = |word: &str| words.contains(&word);
     let mut lines = String::new();
-    let of_nn = ["Linear", "Conv1D", "Conv2D", "Conv3D", "Embedding", "LayerNorm"];
-    let has_layer = of_nn.iter().any(|layer| code.contains(&format!("nn::{layer}")));
-    match (uses("nn"), has_layer && code.contains(".forward(")) {
-        (true, true) => lines += "use tch::nn::{self, Module};\n",
-        (true, false) => lines += "use tch::nn;\n",
+    let layers = ["Linear", "Conv1D", "Conv2D", "Conv3D", "Embedding", "LayerNorm"];
+    let has_layer = layers.iter().any(|layer| code.contains(&format!("nn::{layer}")));
+    let mut of_nn = vec!["self"];
+    of_nn.extend((has_layer && code.contains(".forward(")).then_some("Module"));
+    let calls_recurrent = [".seq(", ".seq_init("].iter().any(|call| code.contains(call));
+    // A class of the same name is the port's own.
+    let is_taken = others.contains(&"RNN") || code.contains("pub struct RNN ");
+    let recurrent = if is_taken { "RNN as _" } else { "RNN" };
+    of_nn.extend(calls_recurrent.then_some(recurrent));
+    match (uses("nn"), &of_nn[..]) {
+        (true, ["self"]) => lines += "use tch::nn;\n",
+        (true, of_nn) => lines += &format!("use tch::nn::{{{}}};\n", of_nn.join(", ")),
         _ => {}
     }
     let from_tch = ["Device", "Kind", "TchError", "Tensor"].into_iter().filter(|word| uses(word));

@@ -1,5 +1,6 @@
 //! What a program says of its Python: lines of source, and the names of arguments and variables in them.
 
+use super::targets::Target;
 use crate::program::nested::Spec;
 
 /// A line of Python in a call's stack.
@@ -84,23 +85,16 @@ pub(super) fn shown(source: &str) -> String {
 
 /// Returns the variables that a line assigns to, such as `q` and `k` of `q, k = self.heads(x)`; none of `return x`, and
 /// none of what is no simple assignment.
-pub(super) fn assigned(source: &str) -> Vec<String> {
-    let Some(at) = assignment(source) else { return Vec::new() };
+pub(super) fn assigned(source: &str) -> Option<Target> {
+    let at = assignment(source)?;
     // A list, a dict or a tuple of values is none of them.
     let right = source[at + 1..].trim_start();
     if right.starts_with(['[', '{']) || !source[..at].contains(',') && parts(right).len() > 1 {
-        return Vec::new();
+        return None;
     }
     let left = source[..at].trim_end_matches(['+', '-', '*', '/', '@', '%', '&', '|', '^']);
     // The last of `a = b = c` is the first.
-    let names = left.trim().trim_matches(['(', ')', '[', ']']).split(',');
-    let name = |part: &str| {
-        let part = part.split(':').next().unwrap_or(part).trim().trim_start_matches('*');
-        let part = part.strip_prefix("self.").unwrap_or(part);
-        is_identifier(part).then(|| part.to_owned())
-    };
-    let names = names.filter(|part| !part.trim().is_empty()).map(name).collect::<Option<Vec<_>>>();
-    names.unwrap_or_default()
+    Target::read(left)
 }
 
 /// Lists the statements of a line.
@@ -217,7 +211,7 @@ fn deeper(c: char) -> i32 {
 }
 
 /// Splits at the commas outside of brackets.
-fn parts(text: &str) -> Vec<&str> {
+pub(super) fn parts(text: &str) -> Vec<&str> {
     let mut depth = 0;
     text.split(|c| {
         depth += deeper(c);
@@ -249,6 +243,15 @@ pub(super) fn operands(source: &str) -> Option<[&str; 2]> {
     let (a, b) =
         [" + ", " - ", " * ", " / ", " @ "].iter().find_map(|sign| right.split_once(sign))?;
     (is_identifier(a) && is_identifier(b)).then_some([a, b])
+}
+
+/// Lists a name for each part of what a call of a module returns, such as `1.0` for `h` in `y, (h, c)`.
+pub(super) fn places(out_spec: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    if let Some(spec) = Spec::read(out_spec) {
+        leaves(&spec, "", &mut names);
+    }
+    names
 }
 
 /// Lists a name for each leaf, such as `results.h`.

@@ -23,7 +23,8 @@ impl Writer<'_> {
             What::Step(_) => None,
         };
         let Some(first) = call(range.start) else { return 0 };
-        if self.bodies()[first].list.is_some() {
+        let is_given = self.run(first).is_some_and(|(_, run)| !run.state.is_empty());
+        if self.bodies()[first].list.is_some() || is_given {
             return 0;
         }
         let index = |call: usize| {
@@ -49,7 +50,9 @@ impl Writer<'_> {
             let is_chain = changed.next().is_some_and(|(_, (_, given))| *given == output)
                 && changed.next().is_none();
             let only_read = self.reads.get(&output) == Some(&1);
-            if index(next) != Some((base, count)) || !is_chain || !only_read {
+            let part = |call: usize| self.run(call)?.1.part(&self.bodies()[call]);
+            let is_same = index(next) == Some((base, count)) && part(next) == part(first);
+            if !is_same || !is_chain || !only_read {
                 break;
             }
             count += 1;
@@ -117,19 +120,19 @@ impl Writer<'_> {
             None => format!("&{name}"),
         });
         let arguments = arguments.chain(first.depends_on_mode.then(|| "train".to_owned()));
-        let arguments = arguments.collect::<Vec<_>>().join(", ");
+        let arguments = arguments.collect::<Vec<_>>();
         let path = self.relative(&first.module);
         let place = fields::place(self.class, path);
         let place = place.with_context(|| format!("{} has no module {path}", self.class.name))?;
         let list = place.split('[').next().unwrap_or(&place).to_owned();
-        let class = &port.classes.classes[port.classes.of_body[calls[0]]];
+        let class = self.class_of(calls[0]);
         let element = match &class.layer {
             Some(_) => "layer".to_owned(),
             None => snake(&class.base).rsplit('_').next().unwrap_or("module").to_owned(),
         };
         let element = if element == name { "module".to_owned() } else { element };
         let mark = if class.layer.is_none() { "?" } else { "" };
-        let forward = class.forward(port);
+        let called = self.called(calls[0], &element, &arguments);
         let made = format!("let {name} = ");
         let made_mutable = self.lines.rfind(&format!("let mut {name} = "));
         match self.lines.rfind(&made).max(made_mutable) {
@@ -141,9 +144,7 @@ impl Writer<'_> {
             }
             _ => self.lines += &format!("let mut {name} = {start_expression};\n"),
         }
-        self.lines += &format!(
-            "for {element} in &self.{list} {{\n{name} = {element}.{forward}({arguments}){mark};\n}}\n"
-        );
+        self.lines += &format!("for {element} in &self.{list} {{\n{name} = {called}{mark};\n}}\n");
         self.locals.insert(output, Expression::new(name, Kind::Place, false));
         Ok(())
     }
@@ -200,7 +201,8 @@ impl Writer<'_> {
         let source = self.body.items[range.start].source();
         let name = python::only_operand(source).map_or("values".to_owned(), snake);
         let name = self.unused(&name);
-        let result = python::assigned(source).pop().map_or("value".to_owned(), |name| snake(&name));
+        let result = python::assigned(source).and_then(|t| t.names().pop());
+        let result = result.map_or("value".to_owned(), |name| snake(&name));
         let result = if result == name { "value".to_owned() } else { result };
         let mode = if calls[0].depends_on_mode { ", train" } else { "" };
         let forward = if calls[0].depends_on_mode { "forward_t" } else { "forward" };

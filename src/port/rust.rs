@@ -31,6 +31,10 @@ pub(super) enum Kind {
     Several,
     /// An array of tensors.
     Array,
+    /// What tch's LSTM returns: the output, and the two parts of its state.
+    OfLstm,
+    /// What tch's GRU returns: the output and its state.
+    OfGru,
 }
 
 impl Expression {

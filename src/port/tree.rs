@@ -20,6 +20,8 @@ pub(super) struct Body {
     pub(super) list: Option<List>,
     pub(super) items: Vec<Item>,
     pub(super) outputs: Vec<Id>,
+    /// All that Python returns of it, by the places in tuples.
+    pub(super) returned: Vec<(String, Id)>,
     /// Whether it computes something else in each mode.
     pub(super) depends_on_mode: bool,
 }
@@ -82,7 +84,8 @@ impl Tree {
         let inputs = read(inputs.collect(), &outputs, &items, &builder.bodies);
         let (module, class, list) = (root.name, root.class, None);
         let depends_on_mode = builder.depends_on_mode(&items);
-        let root = Body { module, class, inputs, list, items, outputs, depends_on_mode };
+        let returned = Vec::new();
+        let root = Body { module, class, inputs, list, items, outputs, returned, depends_on_mode };
         builder.bodies.push(root);
         Tree { bodies: builder.bodies }
     }
@@ -278,7 +281,9 @@ impl Builder<'_> {
         let (name, class) = (module.name.clone(), module.class.clone());
         let list = list_of(&inputs, &items, &self.bodies);
         let depends_on_mode = self.depends_on_mode(&items);
-        let body = Body { module: name, class, inputs, list, items, outputs, depends_on_mode };
+        let returned = signature.map(|of_call| of_call.outputs.clone()).unwrap_or_default();
+        let module = name;
+        let body = Body { module, class, inputs, list, items, outputs, returned, depends_on_mode };
         self.bodies.push(body);
         self.bodies.len() - 1
     }
@@ -297,7 +302,7 @@ impl Builder<'_> {
         let returned = returned.collect::<Vec<_>>();
         let mut outputs = Vec::new();
         let signed = self.signature(module).map(|s| &s.outputs[..]).unwrap_or_default();
-        for id in signed.iter().chain(&returned) {
+        for id in signed.iter().map(|(_, id)| id).chain(&returned) {
             if returned.contains(id) && !outputs.contains(id) {
                 outputs.push(*id);
             }
