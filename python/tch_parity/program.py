@@ -4,12 +4,10 @@ Exporting changes nothing of the run: neither the generator of random numbers, n
 """
 
 import collections
-import contextlib
 import inspect
 import io
 import os
 import re
-import traceback
 import zipfile
 from typing import NamedTuple
 
@@ -20,15 +18,12 @@ from torch.utils import _pytree as pytree
 from . import autocast
 from .beyond import own_functions
 from .kept import Kept
+from .lines import drop_short_functions, lines_of_functions
 from .names import OUTPUT, of_module, plain
 from .unchanged import unchanged
 
 # What the JSON is named in the zip archive of torch.export.save, in the archive's folder.
 MODEL = "/models/model.json"
-# The folder of PyTorch's own code, and the file in it where a module calls its forward.
-TORCH = os.path.dirname(torch.__file__) + os.sep
-CALLS_FORWARD = os.path.join("nn", "modules", "module.py")
-
 # What runs a part of the graph, or marks one.
 RUN = {"wrap_with_set_grad_enabled", "wrap_with_autocast", "_export_tracepoint"}
 
@@ -70,6 +65,7 @@ class Program:
             if part.args[2] and self.autocast is None and autocast.is_within():
                 raise CannotExport("the model switches autocast on where the loop has switched it off")
             autocast.set_cache(part)
+        drop_short_functions(exported)
         self.exported, self.training = exported, model.training
         self.graph = without_folders(serialized(exported, model))
         # As they are now: the loop may write to them.
@@ -143,7 +139,7 @@ def export(model, args, kwargs, dynamic_shapes):
     """The exported program, in which every module's call has its outputs."""
     names = tuple(name for name, _ in model.named_modules() if name)
     options = {"strict": False, "dynamic_shapes": dynamic_shapes}
-    with lines_of_functions():
+    with lines_of_functions(__file__):
         try:
             return torch.export.export(model, args, kwargs, **options, preserve_module_call_signature=names)
         except Exception:  # what some modules return has no name in a program
@@ -151,37 +147,6 @@ def export(model, args, kwargs, dynamic_shapes):
                 return torch.export.export(model, args, kwargs, **options)
             except Exception as error:
                 raise cannot("torch.export", error) from None
-
-
-@contextlib.contextmanager
-def lines_of_functions():
-    """Lets the program name the lines of functions that a forward calls as well, and not of forwards alone."""
-    tracer = torch.fx.proxy.TracerBase
-    usual = getattr(tracer, "_filter_traceback_frames", None)
-    if usual is not None:
-        tracer._filter_traceback_frames = lambda self, frames: traceback.StackSummary.from_list(
-            of_model(frames, {id(frame) for frame in usual(self, frames)})
-        )
-    try:
-        yield
-    finally:
-        if usual is not None:
-            tracer._filter_traceback_frames = usual
-
-
-def of_model(frames, forwards):
-    """The frames of forwards, by their ids, and of the functions that each calls before it calls another module."""
-    # What called the model is no part of it, though it can be named forward as well.
-    called_by = [at for at, frame in enumerate(frames) if frame.filename == __file__]
-    within = False
-    for frame in frames[called_by[-1] + 1 if called_by else 0 :]:
-        if id(frame) in forwards:
-            within = True
-            yield frame
-        elif frame.filename.startswith(TORCH):
-            within = within and not frame.filename.endswith(CALLS_FORWARD)
-        elif within:
-            yield frame
 
 
 def foreign(exported):
