@@ -12,6 +12,7 @@ from torch import nn
 from tch_parity import Recorder, compute_with
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+from ported_recurrent import RNN, Attention, Modes, States  # noqa: E402
 from ported_refused import Branches, Custom, OtherResults  # noqa: E402
 from ported_values import Buffers, Distilled  # noqa: E402
 from three_layer_net import ThreeLayerNet  # noqa: E402
@@ -80,17 +81,6 @@ class AnyLength(nn.Module):
         x = self.drop(self.wte(tokens) + self.wpe(positions)[None])
         mask = torch.ones(length, length).tril()
         return self.block(x, mask).reshape(batch * length, 8)
-
-
-class Recurrent(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.lstm = nn.LSTM(5, 7, num_layers=2, batch_first=True, dropout=0.2)
-        self.out = nn.Linear(7, 3)
-
-    def forward(self, x):
-        h, _ = self.lstm(x)
-        return self.out(h[:, -1])
 
 
 class Residual(nn.Module):
@@ -377,7 +367,9 @@ def main(folder):
     models = {
         "three-layer-net": (ThreeLayerNet(2, 3, 2), lambda: (torch.randn(4, 2, requires_grad=True),), lambda y: square(y[0] - 1)),
         "language": (Language(), lambda: (torch.randint(11, (2, 6)),), square),
-        "recurrent": (Recurrent(), lambda: (torch.randn(2, 4, 5),), square),
+        "states": (States(), lambda: (torch.randn(3, 6, 5), torch.randn(3, 7, 5)), square),
+        "rnn": (RNN(), lambda: (torch.randn(3, 2, 4),), square),
+        "attention": (Attention(), lambda: (torch.randn(3, 5, 8),), square),
         "images": (Images(), lambda: (torch.randn(2, 3, 8, 8),), square),
         "tied-maybe": (TiedMaybe(), lambda: (torch.randn(3, 4),), square),
         "stages": (Stages(), lambda: (torch.randn(3, 4),), square),
@@ -400,6 +392,9 @@ def main(folder):
     any_size = {"tokens": {0: auto, 1: auto}}
     make = lambda: (torch.randint(11, next(sizes)),)  # noqa: E731
     record(folder / "any-size.safetensors", AnyLength(), make, square, both_modes=True, dynamic_shapes=any_size)
+    batches = iter([2, 3, 4])
+    make = lambda: (torch.randn(next(batches), 3, 5),)  # noqa: E731
+    record(folder / "recurrent-modes.safetensors", Modes(), make, square, both_modes=True, dynamic_shapes={"x": {0: auto}})
     model = nn.Sequential(nn.Softplus(), nn.Dropout(0.1), nn.Softmax(-1)).eval()
     with Recorder(folder / "no-parameters.safetensors", model) as rec:
         rec.forward(torch.randn(2, 3))
