@@ -47,7 +47,7 @@ def of_model(frames, forwards, exporting):
             within = True
             yield frame
         elif frame.filename == FUNCTIONAL:
-            if within and not frame.line.startswith(BEGINS_AGAIN):
+            if within and not (frame.line or "").startswith(BEGINS_AGAIN):
                 yield frame
         elif frame.filename.startswith(TORCH):
             within = within and not frame.filename.endswith(CALLS_FORWARD)

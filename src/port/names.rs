@@ -63,7 +63,10 @@ fn split<'a>(
             above.clear();
         } else {
             let sources = above.drain(..).chain([source]).filter(|source| !source.is_empty());
-            lines.push(Line { items: run, sources: sources.collect() });
+            let mut sources = sources.collect::<Vec<_>>();
+            // What a line computes for each part of a list can be a function that stands in it.
+            sources.dedup();
+            lines.push(Line { items: run, sources });
         }
     }
 }

@@ -71,9 +71,13 @@ impl Recurrent {
         if ids.len() != own.len() || !ids.iter().zip(&own).all(is_variable) {
             return None;
         }
-        let [Some(_), Some(input_size)] = own[0].meta.sizes[..] else { return None };
-        let [Some(rows), Some(hidden_size)] = own[1].meta.sizes[..] else { return None };
+        let [Some(_), Some(input_size)] = own.first()?.meta.sizes[..] else { return None };
+        let [Some(rows), Some(hidden_size)] = own.get(1)?.meta.sizes[..] else { return None };
         let run = Run::of(body)?;
+        let parts = recurrent.cell.parts();
+        if run.results.len() != parts + 1 || ![0, parts].contains(&run.state.len()) {
+            return None;
+        }
         let is_returned = body.outputs.iter().all(|id| run.results.contains(id));
         let is_given = body.inputs.iter().all(|(_, id)| *id == run.input || run.state.contains(id));
         let directions = if recurrent.bidirectional { 2 } else { 1 };
@@ -133,7 +137,7 @@ impl Recurrent {
     fn begins_with(&self, step: &Step, input: Id, [first, last]: [i64; 2], flat: &Flat) -> bool {
         let Some(meta) = flat.values[input].meta.as_ref() else { return false };
         if step.operator == "sym_size.int" {
-            return step.arguments[0].1 == Argument::Value(input);
+            return argument(step, "self") == Some(&Argument::Value(input));
         }
         let batch = usize::from(!self.batch_first);
         let is_batch = |int: &Int| match int {
@@ -220,6 +224,14 @@ impl Cell {
         match self {
             Cell::Lstm => 4,
             Cell::Gru => 3,
+        }
+    }
+
+    /// Returns how many tensors a state is.
+    fn parts(self) -> usize {
+        match self {
+            Cell::Lstm => 2,
+            Cell::Gru => 1,
         }
     }
 
