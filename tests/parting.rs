@@ -74,6 +74,8 @@ enum Wrong {
     Scale,
     Detached,
     Cut,
+    Shape,
+    Layer,
     InEvaluation,
     InTheSecondStep,
 }
@@ -112,6 +114,7 @@ impl Net {
         let factor = if self.wrong == Wrong::Factor { 0.75 } else { 0.5 };
         let tanh = h.f_tanh()?;
         let tanh = if self.wrong == Wrong::Detached { tanh.f_detach()? } else { tanh };
+        let tanh = if self.wrong == Wrong::Shape { tanh.f_view([7])? } else { tanh };
         let mut y = h.f_add(&tanh.f_mul_scalar(factor)?)?;
         let scale = match self.wrong {
             Wrong::Scale => y.f_square()?.f_mean(Kind::Float)?,
@@ -126,6 +129,7 @@ impl Net {
         if is_wrong {
             y = y.f_neg()?;
         }
+        let y = if self.wrong == Wrong::Layer { y.f_unsqueeze(-1)? } else { y };
         Ok(self.fc2.forward(&y))
     }
 }
@@ -167,6 +171,22 @@ fn the_operator_that_a_port_does_not_compute_is_named() -> Result<()> {
         let origin = text.lines().find(|line| line.contains("is the first to differ"));
         let origin = origin.unwrap_or_default();
         assert!(origin.starts_with(first) && origin.contains(operator), "{wrong:?}: {text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_port_that_fails_is_told_where_the_program_goes_on() -> Result<()> {
+    let (file, _) = recorded_file("parting_fails", &[RUN, GRADIENTS_ALONE].concat());
+    let case = Case::load(file)?;
+    case.environment.numerics.restart_with()?;
+    for (wrong, operator, why) in [
+        (Wrong::Shape, "look at aten::mul.Tensor", "shape '[7]' is invalid for input of size 30"),
+        // tch's layers panic.
+        (Wrong::Layer, "look at aten::linear in fc2", "mat1 and mat2 shapes cannot be multiplied"),
+    ] {
+        let said = format!("{:#}", report(&case, wrong).unwrap_err());
+        assert!(said.contains(operator) && said.contains(why), "{said}");
     }
     Ok(())
 }

@@ -4,8 +4,9 @@
 //! its bits: the port computes it if any operator of PyTorch returns them, whoever calls that operator.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tch::{Device, Tensor};
 
 use super::described::Described;
@@ -73,6 +74,23 @@ impl Watched {
             false => first_value(program, is_lacking),
         })
     }
+}
+
+/// Says where a port fails, if that is before it computes what an operator of the program does.
+pub(super) fn failed_before(operation: &str) -> String {
+    format!("the port fails before it computes what the program does next: look at {operation}")
+}
+
+/// Runs the `forward` of a port. tch's own layers panic where an operator fails; the error is what they say.
+///
+/// # Errors
+/// Returns the error of `forward`, or what it panics with.
+pub(super) fn caught<T>(forward: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(forward)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("forward");
+        bail!("panicked: {}", text.lines().next().unwrap_or_default())
+    })
 }
 
 /// Returns the first tensor that a port computes otherwise than the recorded run, or that it lacks and [has to

@@ -9,7 +9,7 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
 use super::described::{Call, Described, is_output, name_of_recorded, recorded_name};
-use super::parting::{first_difference, parting};
+use super::parting::{caught, failed_before, first_difference, parting};
 use super::training::{Training, Variables};
 use super::{ProgramReplay, graph, section};
 use crate::case::{Case, Recorder};
@@ -141,16 +141,31 @@ fn replayed(
     vs: &VarStore,
     mut forward: impl FnMut(&Call, &IndexMap<String, Tensor>) -> Result<Returned>,
 ) -> Result<Trace> {
-    let mut trace = taken(case, described, vs, &mut forward, described.steps, None)?;
-    trace.ask_for(described.computed(case)?);
-    if let Some((tensor, step)) = first_difference(&trace, &case.trace) {
+    let mut reached = 0;
+    let steps = described.steps;
+    let all = taken(case, described, vs, &mut forward, steps, &mut reached, None);
+    let mut place = |step: u32, differs: &str| {
         let mut computed = HashSet::new();
-        taken(case, described, vs, &mut forward, step, Some(&mut computed))?;
-        let operation = parting(case, described, step, &tensor, vs.device(), &computed);
-        // The difference is reported also if its place is not found.
-        if let Ok(Some(operation)) = operation {
-            trace.note_parting(tensor, operation);
+        // A port that fails has computed something until then.
+        let _ = taken(case, described, vs, &mut forward, step, &mut 0, Some(&mut computed));
+        // What is wrong is reported also if its place is not found.
+        parting(case, described, step, differs, vs.device(), &computed).ok().flatten()
+    };
+    let mut trace = match all {
+        Ok(trace) => trace,
+        Err(err) if reached > 0 => {
+            return Err(match place(reached, "forward/output") {
+                Some(operation) => err.context(failed_before(&operation)),
+                None => err,
+            });
         }
+        Err(err) => return Err(err),
+    };
+    trace.ask_for(described.computed(case)?);
+    if let Some((tensor, step)) = first_difference(&trace, &case.trace)
+        && let Some(operation) = place(step, &tensor)
+    {
+        trace.note_parting(tensor, operation);
     }
     Ok(trace)
 }
@@ -161,14 +176,15 @@ type Returned = Vec<(&'static str, Tensor)>;
 /// The `forward` of a port, which is given the recorded inputs by their names.
 type Forward<'a> = dyn FnMut(&Call, &IndexMap<String, Tensor>) -> Result<Returned> + 'a;
 
-/// Takes the first steps of a recorded run by a port. `watched` takes the hashes of what operators return in the last of
-/// them.
+/// Takes the first steps of a recorded run by a port. `reached` becomes the number of the latest one, and `watched` takes
+/// the hashes of what operators return in the last of them.
 fn taken(
     case: &Case,
     described: &Described,
     vs: &VarStore,
     forward: &mut Forward<'_>,
     steps: u32,
+    reached: &mut u32,
     mut watched: Option<&mut HashSet<u64>>,
 ) -> Result<Trace> {
     case.load_parameters(vs)?;
@@ -180,11 +196,13 @@ fn taken(
     let recorder = Recorder::new();
     recorder.describe(described.not_computed(case)?, vs.device());
     for step in 1..=steps {
+        *reached = step;
         let mut take = || {
             training.step(case, described, step, &recorder, |call, inputs, hand_over| {
                 let name = |full: &str| full.strip_prefix("input/").unwrap_or(full).to_owned();
                 let inputs = inputs.iter().map(|(full, input)| (name(full), input.shallow_clone()));
-                for (name, output) in &forward(call, &inputs.collect())? {
+                let inputs = inputs.collect();
+                for (name, output) in &caught(|| forward(call, &inputs))? {
                     ensure!(
                         is_output(name),
                         "an output is named {name}, and not output or output[0]"

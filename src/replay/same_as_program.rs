@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use tch::nn::VarStore;
 use tch::{Tensor, no_grad};
 
-use super::parting::{Watched, first_difference};
+use super::parting::{Watched, caught, failed_before, first_difference};
 use crate::compare::{Criterion, Edge, compare};
 use crate::program::Program;
 use crate::report::Report;
@@ -43,24 +43,36 @@ pub fn assert_same_as_program(
     let (expected, backward) = traced(of_program(), || program.run(inputs))?;
     // A gradient that the program does not have is none of the port's.
     let of_port = || if backward.is_ok() { parameters.clone() } else { Vec::new() };
-    let (mut actual, backward_of_port) = traced(of_port(), || forward(inputs))?;
+    let mut by_port = || traced(of_port(), || caught(|| forward(inputs)));
+    let all = by_port();
+    let mut place = |differs: &str| -> Result<Option<String>> {
+        let Some(mut watched) = Watched::new(differs, vs.device()) else { return Ok(None) };
+        set_as_in(program, vs)?;
+        let mut port = HashSet::new();
+        // A port that fails has computed something until then.
+        let _ = watch(&mut |tensor: &Tensor| port.extend(hash_of(tensor)), &mut by_port);
+        let run = || program.run_watched(inputs, &mut |value, tensor| watched.take(value, tensor));
+        traced(of_program(), run).map(drop)?;
+        watched.parting(program, &port)
+    };
+    let (mut actual, backward_of_port) = match all {
+        Ok(all) => all,
+        Err(err) => {
+            return Err(match place("forward/output") {
+                Ok(Some(operation)) => err.context(failed_before(&operation)),
+                _ => err,
+            });
+        }
+    };
     match &backward {
         Ok(()) => backward_of_port?,
         Err(err) => println!("gradients are not compared, since the program has none: {err:#}"),
     }
     actual.ask_for(expected.names().map(str::to_owned).collect());
     if let Some((differs, _)) = first_difference(&actual, &expected)
-        && let Some(mut watched) = Watched::new(&differs, vs.device())
+        && let Ok(Some(operation)) = place(&differs)
     {
-        set_as_in(program, vs)?;
-        let mut port = HashSet::new();
-        let mut take = |tensor: &Tensor| port.extend(hash_of(tensor));
-        watch(&mut take, || traced(of_port(), || forward(inputs)).map(drop))?;
-        let run = || program.run_watched(inputs, &mut |value, tensor| watched.take(value, tensor));
-        traced(of_program(), run).map(drop)?;
-        if let Some(operation) = watched.parting(program, &port)? {
-            actual.note_parting(differs, operation);
-        }
+        actual.note_parting(differs, operation);
     }
     let comparison = compare(&actual, &expected, Criterion::Bitwise);
     let reason = "the port and the program are computed in one process".to_owned();
