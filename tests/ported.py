@@ -13,6 +13,7 @@ from tch_parity import Recorder, compute_with
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 from ported_recurrent import RNN, Attention, Modes, States  # noqa: E402
+from ported_classes import Classes, chain  # noqa: E402
 from ported_refused import Branches, Custom, OtherResults  # noqa: E402
 from ported_values import Buffers, Distilled  # noqa: E402
 from three_layer_net import ThreeLayerNet  # noqa: E402
@@ -385,6 +386,9 @@ def main(folder):
         save_file(state, folder / f"checkpoints/{name}.safetensors")
     for name, (model, make, loss_of) in models.items():
         record(folder / f"{name}.safetensors", model, make, loss_of)
+    record(folder / "classes.safetensors", Classes(), lambda: (torch.randn(3, 4),), square)
+    record(folder / "classes-in-both-modes.safetensors", Classes(), lambda: (torch.randn(3, 4),), square, both_modes=True)
+    record(folder / "chain.safetensors", chain(), lambda: (torch.randn(3, 4),), square)
     record(folder / "both-modes.safetensors", BothModes(), lambda: (torch.randn(4, 6),), square, both_modes=True)
     record(folder / "mode-constants.safetensors", ModeConstants(), lambda: (torch.randn(3, 4),), square, both_modes=True)
     record(folder / "crossing.safetensors", Crossing(), lambda: (torch.randn(3, 4),), square, both_modes=True)

@@ -76,7 +76,7 @@ fn recorded(folder: &Path) -> Vec<PathBuf> {
 fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     let folder = scratch("ported");
     let files = recorded(&folder);
-    assert_eq!(files.len(), 27, "{files:?}");
+    assert_eq!(files.len(), 30, "{files:?}");
     share_build(&folder);
     let workspace = folder.join("workspace");
     fs::create_dir(&workspace).unwrap();
@@ -114,6 +114,43 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     assert!(residual.contains("pub down: Option<nn::Conv2D>,"), "{residual}");
     let images = fs::read_to_string(workspace.join("images/src/images.rs")).unwrap();
     assert!(images.contains("pub layers: Vec<Residual>,"), "{images}");
+
+    // Lists of any length are a `Vec`, whatever their modules are called, and lists of lists one of `Vec`s.
+    let source = |path: &str| fs::read_to_string(workspace.join(path)).unwrap();
+    let classes = source("classes/src/classes.rs");
+    for field in [
+        "stages: Vec<Stage>",
+        "shifted: Vec<Unit>",
+        "layer1: Vec<Widen>",
+        "layer2: Vec<Widen>",
+        "nested: Vec<Vec<Widen>>",
+    ] {
+        assert!(classes.contains(&format!("pub {field},")), "{classes}");
+    }
+    assert!(classes.contains("for widens in &self.nested {"), "{classes}");
+    let stage = source("classes/src/stage.rs");
+    assert!(stage.contains("(0..probabilities_2.len())"), "{stage}");
+    let growing = source("classes/src/growing.rs");
+    let layers = "Joined::new(&p / format!(\"layer{}\", i + 1), in_features + 2 * i)";
+    assert!(growing.contains(layers), "{growing}");
+    let head = source("classes/src/head.rs");
+    assert!(head.contains("(0..9).map(|i| Widen::new(&p / (i + 1), 4, 4)).collect()"), "{head}");
+    let chain = source("chain/src/net.rs");
+    assert!(chain.contains("(0..30).map(|i| Widen::new(&p / i)).collect()"), "{chain}");
+    assert!(growing.contains("num_layers: i64"), "{growing}");
+    // What some modules do and others leave out is an `Option` or a condition, and dropout of nothing has a number.
+    let unit = source("classes-in-both-modes/src/unit.rs");
+    for part in [
+        "pub drop_path: Option<DropPath>,",
+        "pub scale: Option<Tensor>,",
+        "let x = if self.has_roll {",
+        "f_dropout(self.probability, train)?",
+    ] {
+        assert!(unit.contains(part), "{unit}");
+    }
+    // Many numbers have names.
+    let numbers = source("classes/src/numbers.rs");
+    assert!(numbers.contains("pub fn new(config: NumbersConfig) -> Numbers {"), "{numbers}");
 
     // One of which another layer reads a weight is none.
     let tied = fs::read_to_string(workspace.join("tied-maybe/src/tied_maybe.rs")).unwrap();

@@ -19,13 +19,15 @@ pub(super) struct Branch {
     pub(super) end: usize,
     /// The value that it returns, if it is one.
     pub(super) returns: Option<Id>,
+    /// Whether it is that of a mode.
+    of_mode: bool,
 }
 
 impl Writer<'_> {
     /// Returns how many of the items are those of `train()`, those of `eval()` and the choices between their values.
     /// Within a branch there is no other one.
     pub(super) fn items_of_branch(&self, range: Range<usize>) -> usize {
-        if self.branch.is_some() {
+        if self.branch.is_some_and(|branch| branch.of_mode) {
             return 0;
         }
         let items = &self.body.items[range];
@@ -46,15 +48,9 @@ impl Writer<'_> {
         let values = values.collect::<Vec<_>>();
         let sides = values.iter().map(|(sides, _)| (sides[0], sides[1]));
         let (in_train, in_eval) = sides.unzip::<_, _, Vec<_>, Vec<_>>();
-        // What nothing behind the branch reads can be moved out of either side.
-        let mut behind = self.reads.clone();
-        for item in &body.items[range.clone()] {
-            for id in read_by(item, self.bodies()) {
-                behind.entry(id).and_modify(|reads| *reads = reads.saturating_sub(1));
-            }
-        }
-        let train = self.side(range.start..eval, &in_train, &behind)?;
-        let eval = self.side(eval..choices, &in_eval, &behind)?;
+        let behind = self.reads_behind(&range);
+        let train = self.side(range.start..eval, &in_train, &behind, true)?;
+        let eval = self.side(eval..choices, &in_eval, &behind, true)?;
         let text = match (&*train, &*eval) {
             (train, "") => format!("if train {{\n{train}\n}}"),
             ("", eval) => format!("if !train {{\n{eval}\n}}"),
@@ -70,18 +66,30 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes the items of one mode, and the values that stand behind them. `behind` says how often each value is read
+    /// Returns how often each value is read behind items; what nothing reads there can be moved out of either side.
+    pub(super) fn reads_behind(&self, range: &Range<usize>) -> HashMap<Id, usize> {
+        let mut behind = self.reads.clone();
+        for item in &self.body.items[range.clone()] {
+            for id in read_by(item, self.bodies()) {
+                behind.entry(id).and_modify(|reads| *reads = reads.saturating_sub(1));
+            }
+        }
+        behind
+    }
+
+    /// Writes the items of one side, and the values that stand behind them. `behind` says how often each value is read
     /// behind the branch.
-    fn side(
+    pub(super) fn side(
         &mut self,
         range: Range<usize>,
         values: &[Id],
         behind: &HashMap<Id, usize>,
+        of_mode: bool,
     ) -> Result<String> {
         let outer = std::mem::take(&mut self.lines);
         let (locals, lists, branch) = (self.locals.clone(), self.lists.clone(), self.branch);
         let returns = if let [one] = values { Some(*one) } else { None };
-        self.branch = Some(Branch { end: range.end, returns });
+        self.branch = Some(Branch { end: range.end, returns, of_mode });
         self.items(range.clone())?;
         let is_kept = matches!(self.pending[..], [(id, _)] if Some(id) == returns);
         if !is_kept {
@@ -94,12 +102,12 @@ impl Writer<'_> {
             let own = value.kind == Kind::Place && is_last && !value.text.contains(['.', '[']);
             texts.push(if own { value.value() } else { value.owned() });
         }
-        let is_block = self.body.items[range].iter().all(|item| !item.grad);
-        if let ([one], true) = (&texts[..], is_block)
-            && let Some(block) = self.lines.strip_prefix(&format!("let {one} = "))
+        if let [one] = &texts[..]
+            && let at = last_statement(&self.lines)
+            && let Some(value) = self.lines[at..].strip_prefix(&format!("let {one} = "))
         {
             // It needs no name.
-            self.lines = block.trim_end_matches(";\n").to_owned();
+            self.lines = self.lines[..at].to_owned() + value.trim_end_matches(";\n");
             texts.clear();
         }
         self.lines += &match &texts[..] {
@@ -110,6 +118,22 @@ impl Writer<'_> {
         (self.locals, self.lists, self.branch) = (locals, lists, branch);
         Ok(std::mem::replace(&mut self.lines, outer))
     }
+}
+
+/// Returns where the last of the statements begins that are in no block of others.
+fn last_statement(lines: &str) -> usize {
+    let (mut at, mut depth, mut last) = (0, 0, 0);
+    for line in lines.split_inclusive('\n') {
+        if !line.trim_start().starts_with("//") {
+            if depth == 0 {
+                last = at;
+            }
+            let count = |brackets: [char; 3]| line.matches(brackets).count() as i64;
+            depth += count(['(', '[', '{']) - count([')', ']', '}']);
+        }
+        at += line.len();
+    }
+    last
 }
 
 /// Returns the values of `train()` and of `eval()` that an item chooses from, and the one that it is.

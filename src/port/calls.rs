@@ -33,20 +33,17 @@ impl Writer<'_> {
             let text = format!("{}({})", snake(&class.name), self.given(body).join(", "));
             return Ok((results, Expression::new(text, kind, true)));
         }
-        let path = self.relative(&body.module);
-        let place = fields::place(self.class, path);
-        let place = place.with_context(|| format!("{} has no module {path}", self.class.name))?;
+        let place = self.place(self.relative(&body.module))?;
         if self.is_optional(call) {
             let given = self.given(body);
-            let text = self.called(call, &place, &given);
+            let name = place.trim_start_matches("self.");
+            let text = self.called(call, name, &given);
             let mark = if class.layer.is_none() { "?" } else { "" };
             let given = self.read_again(body.inputs[0].1).owned();
-            let text = format!(
-                "match &self.{place} {{\nSome({place}) => {text}{mark},\nNone => {given},\n}}"
-            );
+            let text =
+                format!("match &{place} {{\nSome({name}) => {text}{mark},\nNone => {given},\n}}");
             return Ok((results, Expression::new(text, Kind::New, false)));
         }
-        let place = format!("self.{place}");
         if let Some((recurrent, run)) = class.layer.as_ref().and_then(|layer| layer.run(body)) {
             let input = self.read(run.input).reference();
             let text = match self.whole_state(&run) {
@@ -59,6 +56,13 @@ impl Writer<'_> {
         let given = self.given(body);
         let text = self.called(call, &place, &given);
         Ok((results, Expression::new(text, kind, class.layer.is_none())))
+    }
+
+    /// Returns where a module is, such as `self.h[0]`.
+    fn place(&self, path: &str) -> Result<String> {
+        let place = fields::place(self.class, path);
+        let place = place.with_context(|| format!("{} has no module {path}", self.class.name))?;
+        Ok(self.of_self(&place))
     }
 
     /// Writes what a call is given.
@@ -170,10 +174,5 @@ impl Writer<'_> {
     pub(super) fn is_given_twice(&self, call: usize) -> bool {
         let reads_twice = |(recurrent, run): (&Recurrent, Run)| recurrent.reads_twice(&run);
         self.run(call).is_some_and(reads_twice) || self.is_optional(call)
-    }
-
-    /// Returns whether a call is of a module that the class does not always have.
-    fn is_optional(&self, call: usize) -> bool {
-        self.class.has(self.relative(&self.bodies()[call].module)).is_some()
     }
 }

@@ -3,59 +3,21 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Port;
+use super::class_name::{base_name, unique_name};
+use super::columns::{Numbers, numbers_of};
 use super::fields::{self, RustField};
 use super::flat::{Flat, From};
-use super::identifier::{snake, type_name, unique};
+use super::identifier::{snake, unique};
 use super::layers::Layer;
-use super::optional::{self, Groups};
+use super::number::{Hole, Number, Place};
+use super::optional::{self, Groups, Optional};
 use super::outline::Shape;
+use super::series::Form;
 use super::tree::{Body, Tree, What};
+use super::units::{Loop, Sequence};
 
-/// A number of the source that may differ between the modules of a class.
-#[derive(Clone, Debug)]
-pub(super) struct Hole {
-    /// What it could be called.
-    pub(super) hint: String,
-    pub(super) number: Number,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Number {
-    Int(i64),
-    Float(f64),
-    Bool(bool),
-    /// That of a part which a module does not have.
-    Any,
-}
-
-impl PartialEq for Number {
-    fn eq(&self, other: &Number) -> bool {
-        match (self, other) {
-            (Number::Int(a), Number::Int(b)) => a == b,
-            (Number::Float(a), Number::Float(b)) => a.to_bits() == b.to_bits(),
-            (Number::Bool(a), Number::Bool(b)) => a == b,
-            (Number::Any, _) | (_, Number::Any) => true,
-            _ => false,
-        }
-    }
-}
-
-impl Hole {
-    pub(super) fn int(hint: &str, number: i64) -> Hole {
-        Hole { hint: hint.to_owned(), number: Number::Int(number) }
-    }
-}
-
-/// The place of a number in the source of a class.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Place {
-    /// In an argument of the operator that is the n-th item of `forward`.
-    Forward { item: usize, argument: String, at: usize },
-    /// In a field that `new` makes.
-    New { field: String, at: usize },
-    /// Whether there is a module, in a field that is an `Option`.
-    Has { field: String },
-}
+/// The most numbers that a person tells apart by their order.
+const MAX_NUMBERS: usize = 6;
 
 /// What is one `struct` in Rust, or a layer of tch's.
 pub(super) struct Class {
@@ -68,8 +30,15 @@ pub(super) struct Class {
     pub(super) layer: Option<Layer>,
     /// What `new` takes beside the path.
     pub(super) arguments: Vec<Hole>,
+    /// The name of the struct that has them, if they are too many to be told apart by their order.
+    pub(super) config: Option<String>,
     /// Which of the arguments a number is.
     pub(super) argument_at: HashMap<Place, usize>,
+    /// What the numbers of the modules of each list are.
+    pub(super) lists: HashMap<String, Vec<Form>>,
+    /// What some calls leave out.
+    pub(super) parts: Vec<Optional>,
+    pub(super) loops: Vec<Loop>,
     /// The parts of the module.
     pub(super) fields: Vec<Field>,
     /// The fields of the struct.
@@ -87,9 +56,22 @@ impl Class {
         if port.tree.bodies[self.body].depends_on_mode { "forward_t" } else { "forward" }
     }
 
-    /// Returns which of the arguments says whether there is a module, which is an `Option` then.
+    /// Lists the numbers that `new` takes in a struct, or those that are its arguments.
+    pub(super) fn numbers(&self, in_config: bool) -> impl Iterator<Item = &Hole> {
+        let is_in =
+            move |hole: &&Hole| (self.config.is_some() && hole.number.is_one()) == in_config;
+        self.arguments.iter().filter(is_in)
+    }
+
+    /// Returns which of the arguments says whether a call has a part.
+    pub(super) fn has_part(&self, part: usize) -> Option<usize> {
+        self.argument_at.get(&Place::Has { part }).copied()
+    }
+
+    /// Returns which of the arguments says whether there is a field, which is an `Option` then.
     pub(super) fn has(&self, field: &str) -> Option<usize> {
-        self.argument_at.get(&Place::Has { field: field.to_owned() }).copied()
+        let is_of = |part: &Optional| part.fields.iter().any(|known| known == field);
+        self.parts.iter().position(is_of).and_then(|part| self.has_part(part))
     }
 }
 
@@ -105,6 +87,8 @@ pub(super) struct Field {
 pub(super) enum FieldOf {
     /// A module, by its body.
     Module(usize),
+    /// The modules of a list that a loop calls, by their bodies.
+    List { modules: Sequence, bodies: Vec<usize> },
     /// A parameter or a buffer, by its place in the program's.
     Variable(usize),
 }
@@ -119,7 +103,7 @@ pub(super) struct Classes {
 
 impl Classes {
     /// Finds the classes of all bodies, or the modules whose calls are better written where they are called.
-    pub(super) fn find(tree: &Tree, flat: &Flat) -> Result<Classes, HashSet<String>> {
+    pub(super) fn find(tree: &mut Tree, flat: &Flat) -> Result<Classes, HashSet<String>> {
         let shared = shared(tree, flat);
         let mut found = Classes {
             classes: Vec::new(),
@@ -128,29 +112,76 @@ impl Classes {
         };
         let heights = heights(tree);
         // The model itself has the name that it has in Python.
-        let mut names = HashMap::from([(base_name(tree, tree.bodies.len() - 1), 1)]);
+        let mut names = HashMap::from([(base_name(tree, tree.root), 1)]);
         for height in 0..=heights.iter().copied().max().unwrap_or(0) {
-            let level = (0..tree.bodies.len()).filter(|at| heights[*at] == height);
+            let level = (0..heights.len()).filter(|at| heights[*at] == height);
             let mut groups = Groups::new();
             for at in level {
-                let shape = found.shape(tree, flat, at, &shared, None);
-                let key = (tree.bodies[at].class.clone(), shape.skeleton.clone());
+                let shape = found.shape(tree, flat, at, &shared);
+                let key = (tree.bodies[at].class.clone(), shape.skeleton());
                 groups.entry(key).or_default().push((at, shape));
             }
-            let without = |at, item| found.shape(tree, flat, at, &shared, Some(item));
-            optional::unite(tree, &shared, &mut groups, without);
-            for instances in groups.into_values() {
+            let kind = |tree: &Tree, at: usize| {
+                format!("{} {}", tree.bodies[at].class, base_name(tree, at))
+            };
+            let groups = optional::unite(&mut found, (tree, flat), &shared, groups, kind);
+            for instances in groups {
                 found.add(tree, instances, &mut names);
             }
         }
+        found.complete(tree);
         let inline = found.better_inline(tree);
         if !inline.is_empty() {
             return Err(inline);
         }
+        found.name_configs();
         for at in 0..found.classes.len() {
             found.classes[at].rust_fields = fields::find(&found.classes[at], &found);
         }
         Ok(found)
+    }
+
+    /// Adds bodies that stand for other calls, and one that is of no class yet.
+    pub(super) fn add_calls(&mut self, calls: &[usize]) {
+        for call in calls {
+            self.of_body.push(self.of_body[*call]);
+            self.numbers.push(self.numbers[*call].clone());
+        }
+        self.of_body.push(usize::MAX);
+        self.numbers.push(Vec::new());
+    }
+
+    /// Drops the bodies from a place on.
+    pub(super) fn drop_calls(&mut self, from: usize) {
+        self.of_body.truncate(from);
+        self.numbers.truncate(from);
+    }
+
+    /// Lets bodies that were added, and then larger ones in their place, be what their modules are.
+    fn complete(&mut self, tree: &Tree) {
+        for at in tree.root + 1..tree.bodies.len() {
+            let is_same = |body: &Body| body.module == tree.bodies[at].module;
+            let first = tree.bodies.iter().position(is_same);
+            if let Some(first) = first.filter(|_| self.of_body[at] == usize::MAX) {
+                self.of_body[at] = self.of_body[first];
+                self.numbers[at] = self.numbers[first].clone();
+            }
+        }
+    }
+
+    /// Names the structs of the numbers that are too many for arguments.
+    fn name_configs(&mut self) {
+        let mut taken = self.classes.iter().map(|class| class.name.clone()).collect::<HashSet<_>>();
+        for class in self.classes.iter_mut().filter(|class| class.layer.is_none()) {
+            let numbers = class.arguments.iter().filter(|hole| hole.number.is_one());
+            if numbers.count() > MAX_NUMBERS {
+                let mut name = format!("{}Config", class.name);
+                while !taken.insert(name.clone()) {
+                    name += "Numbers";
+                }
+                class.config = Some(name);
+            }
+        }
     }
 
     /// Adds the class of calls that are the same but for numbers.
@@ -162,36 +193,12 @@ impl Classes {
     ) {
         let Some((first, shape)) = instances.first() else { return };
         let (first, layer) = (*first, shape.layer.clone());
-        let count = shape.holes.len();
-        let column = |at: usize| instances.iter().map(move |(_, shape)| shape.holes[at].1.number);
-        let mut arguments = Vec::<(Hole, Vec<Number>)>::new();
-        let mut argument_at = HashMap::new();
-        for at in 0..count {
-            let numbers = column(at).collect::<Vec<_>>();
-            let (place, hole) = &shape.holes[at];
-            let varies = numbers.iter().any(|number| *number != numbers[0]);
-            if !varies && layer.is_none() {
-                continue;
-            }
-            let known = arguments.iter().position(|(known, of)| {
-                *of == numbers && (layer.is_none() || known.hint == hole.hint)
-            });
-            let argument = known.unwrap_or(arguments.len());
-            if argument == arguments.len() {
-                let first = numbers[0];
-                let known = |number| if let Number::Any = number { first } else { number };
-                arguments.push((hole.clone(), numbers.into_iter().map(known).collect()));
-            } else if layer.is_none()
-                && vagueness(&arguments[argument].0.hint) > vagueness(&hole.hint)
-            {
-                arguments[argument].0.hint.clone_from(&hole.hint);
-            }
-            argument_at.insert(place.clone(), argument);
-        }
+        let Numbers { arguments, argument_at, lists } = numbers_of(&instances);
         let class = self.classes.len();
         for (at, (body, _)) in instances.iter().enumerate() {
             self.of_body[*body] = class;
-            self.numbers[*body] = arguments.iter().map(|(_, numbers)| numbers[at]).collect();
+            self.numbers[*body] =
+                arguments.iter().map(|(_, numbers)| numbers[at].clone()).collect();
         }
         let mut taken = HashSet::new();
         let mut arguments = arguments.into_iter().map(|(hole, _)| hole).collect::<Vec<_>>();
@@ -205,22 +212,32 @@ impl Classes {
         }
         let base = if layer.is_some() { String::new() } else { base_name(tree, first) };
         let name = match layer {
-            _ if first == tree.bodies.len() - 1 => base.clone(),
+            _ if first == tree.root => base.clone(),
             Some(_) => String::new(),
             None => unique_name(&base, &self.classes, &shape.fields, names),
         };
-        let fields = shape.fields.clone();
-        let rust_fields = Vec::new();
-        let class =
-            Class { name, base, body: first, layer, arguments, argument_at, fields, rust_fields };
-        self.classes.push(class);
+        let loops = shape.units.iter().filter_map(|unit| unit.of_loop.clone()).collect();
+        self.classes.push(Class {
+            name,
+            base,
+            body: first,
+            layer,
+            arguments,
+            config: None,
+            argument_at,
+            lists,
+            parts: shape.parts.clone(),
+            loops,
+            fields: shape.fields.clone(),
+            rust_fields: Vec::new(),
+        });
     }
 
     /// Lists the modules that are called in several ways, and the chains of modules of one class.
     fn better_inline(&self, tree: &Tree) -> HashSet<String> {
         let mut inline = HashSet::new();
         let mut seen = HashMap::<&str, usize>::new();
-        for (at, body) in tree.bodies.iter().enumerate() {
+        for (at, body) in tree.bodies[..=tree.root].iter().enumerate() {
             let first = *seen.entry(&body.module).or_insert(at);
             let same =
                 self.of_body[first] == self.of_body[at] && self.numbers[first] == self.numbers[at];
@@ -239,6 +256,7 @@ impl Classes {
         let [(_, input)] = body.inputs[..] else { return false };
         let mut value = input;
         let mut classes = HashSet::new();
+        let mut is_numbered = true;
         for item in &body.items {
             let What::Call(call) = item.what else { return false };
             let called = &tree.bodies[call];
@@ -250,20 +268,16 @@ impl Classes {
             }
             value = *output;
             classes.insert(self.of_body[call]);
+            is_numbered &= called.module.ends_with(|c: char| c.is_ascii_digit());
         }
+        let is_block = |class: &usize| {
+            let class = &self.classes[*class];
+            is_numbered && class.layer.is_none() && !class.is_function()
+        };
         body.class.ends_with(".container.Sequential")
-            && body.items.len() > 1
+            && (body.items.len() > 1 || classes.iter().all(is_block))
             && classes.len() == 1
             && body.outputs == [value]
-    }
-}
-
-/// Returns how little a name says of a number.
-fn vagueness(hint: &str) -> u8 {
-    match hint {
-        "size" | "shape" | "dim" => 2,
-        "features" | "rows" | "columns" => 1,
-        _ => 0,
     }
 }
 
@@ -326,47 +340,4 @@ fn shared(tree: &Tree, flat: &Flat) -> HashSet<String> {
         }
     }
     shared
-}
-
-/// Returns the name of a class in Python, and of an `nn.Sequential` that of its field.
-fn base_name(tree: &Tree, body: usize) -> String {
-    let last = |body: &Body| body.class.rsplit('.').next().unwrap_or(&body.class).to_owned();
-    let body = &tree.bodies[body];
-    let class = last(body);
-    let field = body.module.rsplit('.').find(|part| part.parse::<u32>().is_err());
-    match (&*class, field) {
-        ("Sequential" | "ModuleList" | "ModuleDict", Some(field)) if !field.is_empty() => {
-            let base = type_name(field);
-            let is_class = tree.bodies.iter().any(|other| type_name(&last(other)) == base);
-            if is_class { format!("{base}Sequential") } else { base }
-        }
-        ("Sequential", _) => "Net".to_owned(),
-        _ => type_name(&class),
-    }
-}
-
-/// Returns a name that no other class has. A second class of a name says which part it has and the first does not.
-fn unique_name(
-    base: &str,
-    classes: &[Class],
-    fields: &[Field],
-    names: &mut HashMap<String, usize>,
-) -> String {
-    let first = classes.iter().find(|class| class.name == base);
-    if let Some(first) = first {
-        let has = |fields: &[Field], path: &str| fields.iter().any(|field| field.path == path);
-        let new = fields.iter().find(|field| !has(&first.fields, &field.path));
-        let is_word =
-            |field: &&Field| field.path.parse::<u32>().is_err() && !field.path.contains('.');
-        if let Some(new) = new.filter(is_word) {
-            let name = format!("{base}With{}", type_name(&new.path));
-            if !names.contains_key(&name) {
-                names.insert(name.clone(), 1);
-                return name;
-            }
-        }
-    }
-    let count = names.entry(base.to_owned()).or_insert(0);
-    *count += 1;
-    if *count == 1 { base.to_owned() } else { format!("{base}{count}") }
 }

@@ -100,7 +100,8 @@ pub(super) struct Step {
 pub(super) const CHOICE: &str = "mode.choice";
 
 /// The operators that return what they are given where they are told that nothing trains.
-const DROPOUT: [&str; 4] = ["dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout"];
+pub(super) const DROPOUT: [&str; 4] =
+    ["dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout"];
 
 impl Step {
     pub(super) fn is_choice(&self) -> bool {

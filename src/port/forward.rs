@@ -18,6 +18,7 @@ use super::operator::{Scope, Written};
 use super::python;
 use super::rust::{Expression, Kind};
 use super::tree::{Body, What};
+use super::units::LoopKind;
 
 /// The longest expression that is written within another one.
 const MAX_NESTED: usize = 100;
@@ -53,6 +54,8 @@ pub(super) fn forward(port: &Port, class: &Class) -> Result<Forward> {
         item: 0,
         device: None,
         branch: None,
+        open_parts: Vec::new(),
+        opened: Vec::new(),
         numbers: std::cell::RefCell::new(HashSet::new()),
         needs_call: false,
     };
@@ -98,6 +101,10 @@ pub(super) struct Writer<'a> {
     pub(super) device: Option<String>,
     /// The branch of a mode that is being written.
     pub(super) branch: Option<Branch>,
+    /// The parts that are being written and that some calls leave out.
+    pub(super) open_parts: Vec<usize>,
+    /// The fields that are an `Option`, and what their values are within these parts.
+    pub(super) opened: Vec<(String, String)>,
     pub(super) numbers: std::cell::RefCell<HashSet<usize>>,
     pub(super) needs_call: bool,
 }
@@ -129,6 +136,11 @@ impl Writer<'_> {
     pub(super) fn items(&mut self, range: Range<usize>) -> Result<()> {
         let mut at = range.start;
         while at < range.end {
+            if let Some(part) = self.part_at(at) {
+                self.write_part(part)?;
+                at = self.class.parts[part].items.end;
+                continue;
+            }
             let branch = self.items_of_branch(at..range.end);
             if branch > 0 {
                 self.write_branch(at..at + branch)?;
@@ -137,7 +149,9 @@ impl Writer<'_> {
             }
             let grad = self.body.items[at].grad;
             let is_same = |other: &usize| {
-                self.body.items[*other].grad == grad && self.items_of_branch(*other..range.end) == 0
+                self.body.items[*other].grad == grad
+                    && self.items_of_branch(*other..range.end) == 0
+                    && self.part_at(*other).is_none()
             };
             let end = at + (at..range.end).take_while(is_same).count();
             if grad || self.is_called_without_grad() {
@@ -161,17 +175,14 @@ impl Writer<'_> {
             self.begins = (before, inserted);
             let mut at = group.start;
             while at < group.end {
-                let grown = self.grown(at..group.end);
-                if grown > 1 {
+                let loops = self.loops_at(at..group.end);
+                if let (Some(first), Some(last)) = (loops.first(), loops.last()) {
                     self.item = at;
-                    self.write_growing(at..at + grown)?;
-                    at += grown;
-                    continue;
-                }
-                let looped = self.looped(at..group.end);
-                if looped > 1 {
-                    self.write_loop(at..at + looped)?;
-                    at += looped;
+                    at = last.items.end;
+                    match first.kind {
+                        LoopKind::Chain(argument) => self.write_loop(&loops, argument)?,
+                        LoopKind::Growing => self.write_growing(first)?,
+                    }
                     continue;
                 }
                 let sizes = self.sizes_of_one(at..group.end);
@@ -303,11 +314,7 @@ impl Writer<'_> {
     }
 
     pub(super) fn relative<'b>(&self, name: &'b str) -> &'b str {
-        if self.body.module.is_empty() {
-            return name;
-        }
-        let within = name.strip_prefix(&*self.body.module);
-        within.and_then(|rest| rest.strip_prefix('.')).unwrap_or(name)
+        self.body.relative(name).unwrap_or(name)
     }
 
     /// Writes what `forward` returns.

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::class::{Hole, Number};
 use super::flat::{Argument, Flat, From, Id, Int, Variable};
+use super::number::{Hole, Number};
 use super::recurrent::{Recurrent, Run};
 use super::rust::FLOAT;
 use super::tree::{Body, What};

@@ -13,7 +13,10 @@ mod by_name;
 mod calls;
 mod choices;
 mod class;
+mod class_name;
+mod columns;
 mod constant;
+mod constructor;
 mod defaults;
 mod example;
 mod fields;
@@ -25,10 +28,12 @@ mod methods;
 mod modes;
 mod names;
 mod no_grad;
+mod number;
 mod operator;
 mod optional;
 mod outline;
 mod package;
+mod part;
 mod proof;
 mod python;
 mod reader;
@@ -37,13 +42,17 @@ mod runs;
 mod rust;
 mod rustfmt;
 mod scope;
+mod series;
 mod shared;
 mod simple;
 mod sizes;
 mod source;
+mod superset;
 mod targets;
 mod tree;
+mod units;
 mod variables;
+mod without;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -190,9 +199,10 @@ impl Port {
         let (methods, tch) = Methods::of_libtorch(&libtorch_version()?)?;
         let mut inlined = HashSet::new();
         loop {
-            let tree = Tree::build(&flat, &inlined);
-            match Classes::find(&tree, &flat) {
+            let mut tree = Tree::build(&flat, &inlined);
+            match Classes::find(&mut tree, &flat) {
                 Ok(classes) => {
+                    tree.pass_mode_on(&classes.of_body);
                     let names = tree.bodies.iter().map(|body| names::assigned(&tree, body));
                     let names = names.collect();
                     let example_sizes = Vec::new();
@@ -225,7 +235,7 @@ impl Port {
 
     /// Returns the class of the whole model.
     fn root(&self) -> &Class {
-        let last = self.tree.bodies.len() - 1;
+        let last = self.tree.root;
         &self.classes.classes[self.classes.of_body[last]]
     }
 

@@ -2,137 +2,200 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
+use std::ops::Range;
 
-use super::class::{Classes, Field, FieldOf, Hole, Number, Place};
-use super::flat::{Argument, Flat, From, Id, Int, Results};
+use super::class::{Classes, Field, FieldOf};
+use super::flat::{Argument, DROPOUT, Flat, From, Id, Int, Results};
 use super::layers::Layer;
-use super::optional;
-use super::tree::{Tree, What};
+use super::number::{Hole, Number, Place};
+use super::optional::Optional;
+use super::series::count_hint;
+use super::tree::{Body, Tree, What};
+use super::units::{self, Loop, LoopKind};
 
 /// The code of a call with its numbers taken out.
 pub(super) struct Shape {
-    pub(super) skeleton: String,
+    pub(super) units: Vec<Unit>,
+    pub(super) inputs: Vec<Id>,
+    pub(super) outputs: Vec<Id>,
     pub(super) holes: Vec<(Place, Hole)>,
     pub(super) fields: Vec<Field>,
+    /// What each of the fields is.
+    pub(super) declared: Vec<String>,
     pub(super) layer: Option<Layer>,
+    /// What some calls of the class leave out.
+    pub(super) parts: Vec<Optional>,
+}
+
+/// An item of a body, or a loop.
+pub(super) struct Unit {
+    pub(super) items: Range<usize>,
+    /// The loop that it is.
+    pub(super) of_loop: Option<Loop>,
+    /// Its code without its values.
+    pub(super) text: String,
+    pub(super) reads: Vec<Id>,
+    pub(super) results: Vec<Id>,
+    /// The paths of the modules and the variables that it uses.
+    pub(super) uses: Vec<String>,
+    /// Whether it calls modules.
+    pub(super) is_call: bool,
+    /// Whether it is computed in one mode alone, or is a choice between the modes.
+    pub(super) is_of_mode: bool,
+}
+
+impl Unit {
+    /// Returns whether it is a dropout, which is as if it were not there with a probability of 0.
+    pub(super) fn is_dropout(&self) -> bool {
+        DROPOUT.contains(&self.operator().as_str()) && self.reads.len() == 1
+    }
+
+    /// Returns a name for what it does, such as that of its operator.
+    pub(super) fn operator(&self) -> String {
+        let operator = self.text.split(' ').nth(2).unwrap_or_default();
+        operator.split('.').next().unwrap_or_default().trim_end_matches(['_', ':']).to_owned()
+    }
+}
+
+impl Shape {
+    /// Returns the whole code.
+    pub(super) fn skeleton(&self) -> String {
+        if let Some(layer) = &self.layer {
+            return format!("{layer:?}");
+        }
+        let mut local = HashMap::new();
+        let define = |ids: &[Id], unit: usize, local: &mut HashMap<Id, String>| {
+            for (at, id) in ids.iter().enumerate() {
+                local.entry(*id).or_insert_with(|| format!(" {unit}.{at}"));
+            }
+        };
+        define(&self.inputs, 0, &mut local);
+        let read = |ids: &[Id], local: &HashMap<Id, String>| {
+            ids.iter().map(|id| local.get(id).cloned().unwrap_or_default()).collect::<String>()
+        };
+        let mut text = String::new();
+        for (at, unit) in self.units.iter().enumerate() {
+            text += &format!("\n{} of{}", unit.text, read(&unit.reads, &local));
+            define(&unit.results, at + 1, &mut local);
+        }
+        text += &format!("\nreturns{}", read(&self.outputs, &local));
+        self.declared.iter().fold(text, |text, declared| text + "\n" + declared)
+    }
 }
 
 impl Classes {
-    /// Works out the code of a body. A module that is called in the item `without` is left out, as if it returned what
-    /// it is given.
+    /// Works out the code of a body. `shared` has the variables that other calls read as well.
     pub(super) fn shape(
         &self,
         tree: &Tree,
         flat: &Flat,
         at: usize,
         shared: &HashSet<String>,
-        without: Option<usize>,
     ) -> Shape {
         let body = &tree.bodies[at];
-        let left_out = without.and_then(|item| optional::optional(tree, body, item));
+        let mut shape = Shape {
+            units: Vec::new(),
+            inputs: Vec::new(),
+            outputs: body.outputs.clone(),
+            holes: Vec::new(),
+            fields: Vec::new(),
+            declared: Vec::new(),
+            layer: None,
+            parts: Vec::new(),
+        };
         if let Some((layer, holes)) = Layer::of(body, flat, shared) {
-            let place = |at| Place::New { field: String::new(), at };
+            let place = |at| Place::New { field: String::new(), at, part: 0 };
             let holes = holes.into_iter().enumerate();
-            let holes = holes.map(|(at, hole)| (place(at), hole)).collect();
-            let skeleton = format!("{layer:?}");
-            return Shape { skeleton, holes, fields: Vec::new(), layer: Some(layer) };
+            shape.holes = holes.map(|(at, hole)| (place(at), hole)).collect();
+            shape.layer = Some(layer);
+            return shape;
         }
+        let loops = units::loops(tree, body, |call| {
+            let class = self.of_body[call];
+            let of_class = &self.classes[class];
+            let run = of_class.layer.as_ref().and_then(|layer| layer.run(&tree.bodies[call]));
+            // A state is another variable for each call.
+            let is_given = run.as_ref().is_some_and(|(_, run)| !run.state.is_empty());
+            let part = run.and_then(|(_, run)| run.part(&tree.bodies[call]));
+            (!of_class.is_function() && !is_given).then_some((class, part))
+        });
+        // Lists of several lengths are the same code.
+        let lists = body.list.iter().map(|list| list.ids.clone()).collect();
+        let inputs = body.inputs.iter().filter(|_| body.list.is_none());
+        shape.inputs = inputs.map(|(_, id)| *id).collect();
         let mut outline = Outline {
             flat,
-            within: body.prefix(),
-            local: HashMap::new(),
-            list: None,
-            defined: 0,
-            text: String::new(),
+            body,
+            known: shape.inputs.iter().copied().collect(),
+            lists,
             holes: Vec::new(),
         };
-        // Lists of several lengths are the same code.
-        outline.list = body.list.as_ref().map(|list| &list.ids[..]);
-        for (_, id) in body.inputs.iter().filter(|_| body.list.is_none()) {
-            outline.define(*id);
+        let mut next = 0;
+        while next < body.items.len() {
+            let of_loop = loops.iter().find(|one| one.items.start == next).cloned();
+            let end = of_loop.as_ref().map_or(next + 1, |one| one.items.end);
+            let unit = outline.unit(self, tree, body, next..end, of_loop);
+            next = end;
+            shape.units.push(unit);
         }
-        for (n, item) in body.items.iter().enumerate() {
-            if let (Some((_, given, returned)), true) = (&left_out, without == Some(n)) {
-                if let Some(local) = outline.local.get(given).copied() {
-                    outline.local.insert(*returned, local);
-                }
-                continue;
+        shape.holes = outline.holes;
+        shape.fields = parts(tree, flat, at, &loops);
+        for field in &shape.fields {
+            let (declared, holes) = self.declared(flat, field);
+            shape.declared.push(declared);
+            shape.holes.extend(holes);
+        }
+        shape
+    }
+
+    /// Returns what a field is, and the numbers that make it.
+    fn declared(&self, flat: &Flat, field: &Field) -> (String, Vec<(Place, Hole)>) {
+        let path = &field.path;
+        let place = |at| Place::New { field: path.clone(), at, part: 0 };
+        match &field.what {
+            FieldOf::Module(body) => {
+                let class = self.of_body[*body];
+                let arguments = self.classes[class].arguments.iter().zip(&self.numbers[*body]);
+                let holes = arguments.enumerate().map(|(at, (hole, number))| {
+                    (place(at), Hole { hint: hole.hint.clone(), number: number.clone() })
+                });
+                (format!("{path}: {class}"), holes.collect())
             }
-            let _ = write!(outline.text, "\n{} {:?} ", item.grad, item.mode);
-            match &item.what {
-                What::Step(step) => {
-                    outline.text += &step.operator;
-                    for (name, argument) in &step.arguments {
-                        outline.argument(n, name, argument);
-                    }
-                    for id in step.results.ids() {
-                        outline.define(id);
-                    }
-                    let _ = write!(outline.text, " -> {}", kind_of(&step.results));
+            FieldOf::List { modules, bodies } => {
+                let class = self.of_body[bodies[0]];
+                let count = Hole::int(&count_hint(&modules.stem), bodies.len() as i64);
+                let mut holes = vec![(Place::Count { field: path.clone() }, count)];
+                for (at, hole) in self.classes[class].arguments.iter().enumerate() {
+                    let numbers = bodies.iter().map(|body| self.numbers[*body][at].clone());
+                    let number = Number::Series(numbers.collect());
+                    holes.push((place(at), Hole { hint: hole.hint.clone(), number }));
                 }
-                What::Call(call) => {
-                    let called = &tree.bodies[*call];
-                    let path = called.module.strip_prefix(&outline.within).unwrap_or("");
-                    let _ = write!(outline.text, "{path}: {}", self.of_body[*call]);
-                    for (_, id) in &called.inputs {
-                        outline.value(*id);
-                    }
-                    for id in &called.outputs {
-                        outline.define(*id);
-                    }
-                }
+                (format!("{path}: list of {class}"), holes)
             }
-        }
-        outline.text += "\nreturns";
-        for id in &body.outputs {
-            outline.value(*id);
-        }
-        let mut fields = parts(tree, flat, at);
-        if let Some((path, ..)) = &left_out {
-            fields.retain(|field| field.path != *path);
-        }
-        for Field { path, what } in &fields {
-            match what {
-                FieldOf::Module(body) => {
-                    let class = &self.classes[self.of_body[*body]];
-                    let _ = write!(outline.text, "\n{path}: {}", self.of_body[*body]);
-                    for (at, (hole, number)) in
-                        class.arguments.iter().zip(&self.numbers[*body]).enumerate()
-                    {
-                        let place = Place::New { field: path.clone(), at };
-                        outline
-                            .holes
-                            .push((place, Hole { hint: hole.hint.clone(), number: *number }));
-                    }
-                }
-                FieldOf::Variable(variable) => {
-                    let variable = &flat.variables[*variable];
-                    let meta = &variable.meta;
-                    let _ = write!(
-                        outline.text,
-                        "\n{path}: {} {} {} {} {} {:?}",
-                        meta.dtype,
-                        meta.sizes.len(),
-                        variable.is_parameter,
-                        variable.requires_grad,
-                        variable.persistent,
-                        variable.value
-                    );
-                    for (at, size) in meta.sizes.iter().enumerate() {
-                        let place = Place::New { field: path.clone(), at };
-                        let hint = match (meta.sizes.len(), at) {
-                            (1, _) => "features",
-                            (2, 0) => "rows",
-                            (2, _) => "columns",
-                            _ => "size",
-                        };
-                        let hole = Hole::int(hint, size.unwrap_or(0));
-                        outline.holes.push((place, hole));
-                    }
-                }
+            FieldOf::Variable(variable) => {
+                let variable = &flat.variables[*variable];
+                let meta = &variable.meta;
+                let declared = format!(
+                    "{path}: {} {} {} {} {} {:?}",
+                    meta.dtype,
+                    meta.sizes.len(),
+                    variable.is_parameter,
+                    variable.requires_grad,
+                    variable.persistent,
+                    variable.value
+                );
+                let holes = meta.sizes.iter().enumerate().map(|(at, size)| {
+                    let hint = match (meta.sizes.len(), at) {
+                        (1, _) => "features",
+                        (2, 0) => "rows",
+                        (2, _) => "columns",
+                        _ => "size",
+                    };
+                    (place(at), Hole::int(hint, size.unwrap_or(0)))
+                });
+                (declared, holes.collect())
             }
         }
-        Shape { skeleton: outline.text, holes: outline.holes, fields, layer: None }
     }
 }
 
@@ -144,110 +207,189 @@ fn kind_of(results: &Results) -> &'static str {
     }
 }
 
-/// The text of a body, in which values have local names and numbers are holes.
+/// What the units of a body are written with.
 struct Outline<'a> {
     flat: &'a Flat,
-    within: String,
-    local: HashMap<Id, usize>,
-    /// The parts of the argument that is a list.
-    list: Option<&'a [Id]>,
-    defined: usize,
-    text: String,
+    body: &'a Body,
+    /// The values that the body is given or computes.
+    known: HashSet<Id>,
+    /// The lists of values that are variables as a whole.
+    lists: Vec<Vec<Id>>,
     holes: Vec<(Place, Hole)>,
 }
 
 impl Outline<'_> {
-    fn define(&mut self, id: Id) {
-        if !self.local.contains_key(&id) {
-            self.local.insert(id, self.defined);
-            self.defined += 1;
+    fn unit(
+        &mut self,
+        classes: &Classes,
+        tree: &Tree,
+        body: &Body,
+        items: Range<usize>,
+        of_loop: Option<Loop>,
+    ) -> Unit {
+        let item = &body.items[items.start];
+        let text = format!("{} {:?} ", item.grad, item.mode);
+        let results = units::results(tree, body, &items);
+        let (reads, uses) = (Vec::new(), Vec::new());
+        let is_choice = matches!(&item.what, What::Step(step) if step.is_choice());
+        let is_of_mode = item.mode.is_some() || is_choice;
+        let is_call = matches!(item.what, What::Call(_));
+        let mut unit =
+            Unit { items: items.clone(), of_loop, text, reads, results, uses, is_call, is_of_mode };
+        match &item.what {
+            What::Step(step) => {
+                unit.text += &step.operator;
+                for (name, argument) in &step.arguments {
+                    self.argument(&mut unit, name, argument);
+                }
+                unit.text += " -> ";
+                unit.text += kind_of(&step.results);
+            }
+            What::Call(call) => {
+                let called = &tree.bodies[*call];
+                let path = body.relative(&called.module).unwrap_or("");
+                unit.uses.push(path.to_owned());
+                let _ = write!(unit.text, "{path}: {}", classes.of_body[*call]);
+                let kind = unit.of_loop.as_ref().map(|one| one.kind);
+                let _ = write!(unit.text, " {kind:?}");
+                self.given(&mut unit, called);
+            }
+        }
+        match unit.of_loop.as_ref().map(|one| one.kind) {
+            Some(LoopKind::Chain(_)) => unit.results = unit.results.split_off(items.len() - 1),
+            Some(LoopKind::Growing) => {
+                if let What::Call(last) = body.items[items.end - 1].what {
+                    let list = tree.bodies[last].list.iter().flat_map(|list| list.ids.clone());
+                    self.lists.push(list.chain(tree.bodies[last].outputs.clone()).collect());
+                }
+            }
+            None => {}
+        }
+        self.known.extend(&unit.results);
+        unit
+    }
+
+    /// Writes what a call is given.
+    fn given(&self, unit: &mut Unit, called: &Body) {
+        match &called.list {
+            Some(list) => self.list(unit, &list.ids.iter().copied().map(Some).collect::<Vec<_>>()),
+            None => called.inputs.iter().for_each(|(_, id)| self.value(unit, *id)),
         }
     }
 
-    fn value(&mut self, id: Id) {
-        let _ = match (self.local.get(&id), &self.flat.values[id].from) {
-            (Some(local), _) => write!(self.text, " v{local}"),
-            (None, From::Variable(name)) => {
-                write!(self.text, " self.{}", name.strip_prefix(&self.within).unwrap_or(name))
+    fn value(&self, unit: &mut Unit, id: Id) {
+        let _ = match &self.flat.values[id].from {
+            _ if self.known.contains(&id) => {
+                unit.reads.push(id);
+                write!(unit.text, " v")
             }
-            (None, from) => write!(self.text, " {from:?}"),
+            From::Variable(name) => {
+                let path = self.body.relative(name).unwrap_or(name);
+                unit.uses.push(path.to_owned());
+                write!(unit.text, " self.{path}")
+            }
+            from => write!(unit.text, " {from:?}"),
         };
     }
 
-    fn hole(&mut self, item: usize, argument: &str, at: usize, number: Number) {
-        self.text.push_str(" _");
-        let place = Place::Forward { item, argument: argument.to_owned(), at };
-        self.holes.push((place, Hole { hint: argument.to_owned(), number }));
+    fn list(&self, unit: &mut Unit, list: &[Option<Id>]) {
+        let ids = list.iter().flatten().copied().collect::<Vec<_>>();
+        if let Some(at) = self.lists.iter().position(|known| *known == ids) {
+            let _ = write!(unit.text, " list {at}");
+            return;
+        }
+        for id in list {
+            match id {
+                Some(id) => self.value(unit, *id),
+                None => unit.text.push_str(" None"),
+            }
+        }
     }
 
-    fn argument(&mut self, item: usize, name: &str, argument: &Argument) {
-        let _ = write!(self.text, " {name}=");
+    fn hole(&mut self, unit: &mut Unit, argument: &str, at: usize, number: Number) {
+        unit.text.push_str(" _");
+        let (item, argument) = (unit.items.start, argument.to_owned());
+        let hint = argument.clone();
+        self.holes.push((Place::Forward { item, argument, at }, Hole { hint, number }));
+    }
+
+    fn argument(&mut self, unit: &mut Unit, name: &str, argument: &Argument) {
+        let _ = write!(unit.text, " {name}=");
         match argument {
-            Argument::Value(id) => self.value(*id),
-            Argument::List(_) if self.list.is_some_and(|list| argument.ids() == list) => {
-                self.text.push_str(" list");
-            }
-            Argument::List(list) => {
-                for id in list {
-                    match id {
-                        Some(id) => self.value(*id),
-                        None => self.text.push_str(" None"),
-                    }
-                }
-            }
+            Argument::Value(id) => self.value(unit, *id),
+            Argument::List(list) => self.list(unit, list),
             Argument::ByMode(sides) => {
-                self.text.push_str(" by mode");
-                self.single(item, name, 0, &sides.0);
-                self.single(item, name, 1, &sides.1);
+                unit.text.push_str(" by mode");
+                self.single(unit, name, 0, &sides.0);
+                self.single(unit, name, 1, &sides.1);
             }
             Argument::Ints(ints) => {
                 for (at, int) in ints.iter().enumerate() {
                     match int {
-                        Int::Known(int) => self.hole(item, name, at, Number::Int(*int)),
-                        Int::Value(id) => self.value(*id),
+                        Int::Known(int) => self.hole(unit, name, at, Number::Int(*int)),
+                        Int::Value(id) => self.value(unit, *id),
                     }
                 }
             }
-            other => self.single(item, name, 0, other),
+            other => self.single(unit, name, 0, other),
         }
     }
 
-    fn single(&mut self, item: usize, name: &str, at: usize, argument: &Argument) {
+    fn single(&mut self, unit: &mut Unit, name: &str, at: usize, argument: &Argument) {
         match argument {
-            Argument::Int(int) => self.hole(item, name, at, Number::Int(*int)),
-            Argument::Float(float) => self.hole(item, name, at, Number::Float(*float)),
+            Argument::Int(int) => self.hole(unit, name, at, Number::Int(*int)),
+            Argument::Float(float) => self.hole(unit, name, at, Number::Float(*float)),
             other => {
-                let _ = write!(self.text, "{other:?}");
+                let _ = write!(unit.text, "{other:?}");
             }
         }
     }
 }
 
-/// Lists the parts of a body's module: the modules that it calls, and the variables that are in none of them.
-fn parts(tree: &Tree, flat: &Flat, at: usize) -> Vec<Field> {
+/// Lists the parts of a body's module: the modules that it calls, those of a loop as one, and the variables that are in
+/// none of them.
+fn parts(tree: &Tree, flat: &Flat, at: usize, loops: &[Loop]) -> Vec<Field> {
     let body = &tree.bodies[at];
-    let within = body.prefix();
     let mut fields = Vec::<(usize, Field)>::new();
-    for item in &body.items {
-        let What::Call(call) = item.what else { continue };
-        let module = &tree.bodies[call].module;
+    let call = |at: usize| match body.items[at].what {
+        What::Call(call) => Some(call),
+        What::Step(_) => None,
+    };
+    let mut seen = HashSet::new();
+    let calls = (0..body.items.len()).filter_map(|at| Some((at, call(at)?)));
+    // What a loop calls is a list, wherever else it is called.
+    let (in_loops, others) =
+        calls.partition::<Vec<_>, _>(|(at, _)| loops.iter().any(|one| one.items.contains(at)));
+    for (at, call_of_item) in in_loops.into_iter().chain(others) {
+        let module = &tree.bodies[call_of_item].module;
+        let path = body.relative(module).unwrap_or(module).to_owned();
+        if seen.contains(&path) {
+            continue;
+        }
         let inside = format!("{module}.");
         let first = flat.variables.iter().position(|v| v.name.starts_with(&inside));
-        let path = module.strip_prefix(&within).unwrap_or(module).to_owned();
-        if !fields.iter().any(|(_, field)| field.path == path) {
-            let field = Field { path, what: FieldOf::Module(call) };
-            fields.push((first.unwrap_or(flat.variables.len()), field));
-        }
+        let of_loop = loops.iter().find(|one| one.items.start == at);
+        let what = match of_loop {
+            Some(one) => {
+                let bodies = one.items.clone().filter_map(call).collect::<Vec<_>>();
+                seen.extend((0..bodies.len()).map(|at| one.modules.path(at)));
+                FieldOf::List { modules: one.modules.clone(), bodies }
+            }
+            None => FieldOf::Module(call_of_item),
+        };
+        seen.insert(path.clone());
+        fields.push((first.unwrap_or(flat.variables.len()), Field { path, what }));
     }
-    let is_in = |name: &str, fields: &[(usize, Field)]| {
-        fields.iter().any(|(_, field)| {
-            name.strip_prefix(&field.path).is_some_and(|rest| rest.starts_with('.'))
-        })
+    let is_in = |name: &str| {
+        let mut parents = name.match_indices('.').map(|(at, _)| &name[..at]);
+        parents.any(|parent| seen.contains(parent))
     };
     let mut own = Vec::new();
     for (at, variable) in flat.variables.iter().enumerate() {
-        let path = variable.name.strip_prefix(&within);
-        if let Some(path) = path.filter(|path| !is_in(path, &fields)) {
+        let path = body.relative(&variable.name);
+        let is_known =
+            |path: &str| own.iter().any(|(_, field): &(usize, Field)| field.path == path);
+        if let Some(path) = path.filter(|path| !is_in(path) && !is_known(path)) {
             own.push((at, Field { path: path.to_owned(), what: FieldOf::Variable(at) }));
         }
     }

@@ -141,17 +141,20 @@ impl Port {
             lib += "mod operator;\n";
         }
         lib.push('\n');
-        for Source { file, name, .. } in sources {
-            lib += &format!("pub use {file}::{name};\n");
+        for Source { file, name, config, .. } in sources {
+            lib += &match config {
+                Some(config) => format!("pub use {file}::{{{name}, {config}}};\n"),
+                None => format!("pub use {file}::{name};\n"),
+            };
         }
         if needs_call {
             lib += "pub use operator::{operator, operators};\n";
         }
         let mut files = vec![("src/lib.rs".to_owned(), lib)];
-        let names = sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>();
         for source in sources {
-            let others = names.iter().copied().filter(|name| *name != source.name);
-            let mut others = others.collect::<Vec<_>>();
+            let others = sources.iter().filter(|other| other.name != source.name);
+            let others = others.flat_map(|other| [Some(&other.name), other.config.as_ref()]);
+            let mut others = others.flatten().map(String::as_str).collect::<Vec<_>>();
             if needs_call {
                 others.extend(["operator", "operators"]);
             }
@@ -195,7 +198,7 @@ impl Port {
         };
         let about = self.about_root().replace("///\n", "\n").replace("/// ", "");
         let (tch, libtorch) = (self.tch, libtorch_version()?);
-        let inputs = &self.tree.bodies[self.tree.bodies.len() - 1].inputs;
+        let inputs = &self.tree.bodies[self.tree.root].inputs;
         let given = inputs.iter().map(|(name, _)| format!("&{}", snake(name)));
         let forward = self.root().forward(self);
         let given = given.chain((forward == "forward_t").then(|| "false".to_owned()));

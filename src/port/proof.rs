@@ -67,7 +67,7 @@ impl Port {
     pub(super) fn test(&self, name: &str, proof: &Proof) -> Result<String> {
         let model = &self.root().name;
         let library = name.replace('-', "_");
-        let body = &self.tree.bodies[self.tree.bodies.len() - 1];
+        let body = &self.tree.bodies[self.tree.root];
         let places =
             body.inputs.iter().map(|(_, id)| self.flat.inputs.iter().position(|i| i == id));
         let places =

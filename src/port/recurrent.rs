@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::class::{Hole, Number};
 use super::flat::{Argument, Flat, From, Id, Int, Step, Variable};
+use super::number::{Hole, Number};
 use super::rust::{FLOAT, Kind};
 use super::tree::{Body, What};
 

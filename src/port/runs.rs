@@ -7,72 +7,72 @@ use anyhow::{Context, Result};
 
 use super::fields;
 use super::flat;
-use super::flat::Id;
 use super::forward::Writer;
 use super::identifier::snake;
 use super::operator::Scope;
 use super::python;
 use super::rust::{Expression, Kind};
+use super::series::plural;
 use super::tree::What;
+use super::units::{Loop, LoopKind};
 
 impl Writer<'_> {
-    /// Returns how many of the items are one chain of calls of the modules of a list.
-    pub(super) fn looped(&self, range: Range<usize>) -> usize {
-        let call = |at: usize| match self.body.items[at].what {
-            What::Call(call) => Some(call),
-            What::Step(_) => None,
+    /// Returns the loop that begins with the first of the items, with those of the other lists of a list of lists behind
+    /// it, if they are one chain.
+    pub(super) fn loops_at(&self, range: Range<usize>) -> Vec<Loop> {
+        let loops = &self.class.loops;
+        let Some(at) = loops.iter().position(|one| one.items.start == range.start) else {
+            return Vec::new();
         };
-        let Some(first) = call(range.start) else { return 0 };
-        let is_given = self.run(first).is_some_and(|(_, run)| !run.state.is_empty());
-        if self.bodies()[first].list.is_some() || is_given {
-            return 0;
+        let first = &loops[at];
+        if first.items.end > range.end {
+            return Vec::new();
         }
-        let index = |call: usize| {
-            let (base, index) = self.bodies()[call].module.rsplit_once('.')?;
-            Some((base, index.parse::<usize>().ok()?))
-        };
-        let Some((base, 0)) = index(first) else { return 0 };
-        let path = self.relative(&self.bodies()[first].module);
-        let list = self
-            .class
-            .rust_fields
-            .iter()
-            .find(|field| field.is_list && field.parts[0].path == path);
-        let Some(list) = list else { return 0 };
-        let mut count = 1;
-        let mut before = first;
-        for at in range.start + 1..range.end {
-            let Some(next) = call(at) else { break };
-            let (one, two) = (&self.bodies()[before], &self.bodies()[next]);
-            let [output] = one.outputs[..] else { break };
-            let chained = one.inputs.iter().zip(&two.inputs);
-            let mut changed = chained.filter(|((_, a), (_, b))| a != b);
-            let is_chain = changed.next().is_some_and(|(_, (_, given))| *given == output)
-                && changed.next().is_none();
-            let only_read = self.reads.get(&output) == Some(&1);
-            let part = |call: usize| self.run(call)?.1.part(&self.bodies()[call]);
-            let is_same = index(next) == Some((base, count)) && part(next) == part(first);
-            if !is_same || !is_chain || !only_read {
-                break;
-            }
-            count += 1;
-            before = next;
-        }
-        if count == list.parts.len() { count } else { 0 }
+        let path = first.modules.path(0);
+        let lists = self.class.rust_fields.iter().find(|field| field.parts[0].path == path);
+        let count = lists.map_or(1, |lists| if lists.is_list { lists.parts.len() } else { 1 });
+        let of_lists = loops[at..].iter().take(count).collect::<Vec<_>>();
+        let is_chain = of_lists.len() == count
+            && of_lists.windows(2).all(|pair| self.is_chain(pair[0], pair[1]))
+            && of_lists.iter().all(|one| one.items.end <= range.end);
+        let count = if is_chain { count } else { 1 };
+        loops[at..at + count].to_vec()
     }
 
-    /// Writes the calls of the modules of a list as a loop.
-    pub(super) fn write_loop(&mut self, range: Range<usize>) -> Result<()> {
+    /// Returns whether a loop goes on with what another one returned.
+    fn is_chain(&self, one: &Loop, next: &Loop) -> bool {
+        let call = |at: usize| match self.body.items[at].what {
+            What::Call(call) => Some(&self.bodies()[call]),
+            What::Step(_) => None,
+        };
+        let (Some(last), Some(first)) = (call(one.items.end - 1), call(next.items.start)) else {
+            return false;
+        };
+        let LoopKind::Chain(argument) = one.kind else { return false };
+        let inputs = last.inputs.iter().zip(&first.inputs).enumerate();
+        let mut given = inputs.filter(|(at, ((_, a), (_, b)))| *at != argument && a != b);
+        // How a single call goes on is not known.
+        let is_next = one.kind == next.kind || next.items.len() == 1 || one.items.len() == 1;
+        let output = last.outputs[0];
+        is_next
+            && one.items.end == next.items.start
+            && first.inputs[argument].1 == output
+            && given.next().is_none()
+            && self.reads.get(&output) == Some(&1)
+    }
+
+    /// Writes the calls of the modules of lists as a loop. Each takes what the one before it returned as an argument,
+    /// the place of which is given.
+    pub(super) fn write_loop(&mut self, loops: &[Loop], at: usize) -> Result<()> {
         let port = self.port;
+        let range = loops[0].items.start..loops[loops.len() - 1].items.end;
         let calls = self.body.items[range].iter().filter_map(|item| match item.what {
             What::Call(call) => Some(call),
             What::Step(_) => None,
         });
         let calls = calls.collect::<Vec<_>>();
-        let (first, second) = (&port.tree.bodies[calls[0]], &port.tree.bodies[calls[1]]);
+        let first = &port.tree.bodies[calls[0]];
         let last = &port.tree.bodies[calls[calls.len() - 1]];
-        let inputs = first.inputs.iter().zip(&second.inputs);
-        let at = inputs.clone().position(|((_, a), (_, b))| a != b).unwrap_or(0);
         let start = first.inputs[at].1;
         let output = last.outputs[0];
         let wanted = self.wanted.get(&output).cloned();
@@ -121,10 +121,6 @@ impl Writer<'_> {
         });
         let arguments = arguments.chain(first.depends_on_mode.then(|| "train".to_owned()));
         let arguments = arguments.collect::<Vec<_>>();
-        let path = self.relative(&first.module);
-        let place = fields::place(self.class, path);
-        let place = place.with_context(|| format!("{} has no module {path}", self.class.name))?;
-        let list = place.split('[').next().unwrap_or(&place).to_owned();
         let class = self.class_of(calls[0]);
         let element = match &class.layer {
             Some(_) => "layer".to_owned(),
@@ -144,39 +140,37 @@ impl Writer<'_> {
             }
             _ => self.lines += &format!("let mut {name} = {start_expression};\n"),
         }
-        self.lines += &format!("for {element} in &self.{list} {{\n{name} = {called}{mark};\n}}\n");
+        let list = self.list_of(loops)?;
+        let call = format!("{name} = {called}{mark};");
+        let elements = plural(&element);
+        let elements = if elements == element { "modules".to_owned() } else { elements };
+        self.lines += &match loops.len() {
+            1 => format!("for {element} in &{list} {{\n{call}\n}}\n"),
+            _ => format!(
+                "for {elements} in &{list} {{\nfor {element} in {elements} {{\n{call}\n}}\n}}\n"
+            ),
+        };
         self.locals.insert(output, Expression::new(name, Kind::Place, false));
         Ok(())
     }
 
-    /// Returns how many of the items are calls of modules of one class, of which each takes a list of what the ones
-    /// before it returned; the whole list is read behind them.
-    pub(super) fn grown(&self, range: Range<usize>) -> usize {
-        let classes = &self.port.classes;
-        let mut list = Vec::<Id>::new();
-        let mut first = None;
-        let mut count = 0;
-        for at in range {
-            let What::Call(call) = self.body.items[at].what else { break };
-            let called = &self.bodies()[call];
-            let (Some(taken), [output]) = (&called.list, &called.outputs[..]) else { break };
-            let class = classes.of_body[call];
-            if classes.classes[class].is_function()
-                || *first.get_or_insert(class) != class
-                || count > 0 && taken.ids != list
-            {
-                break;
-            }
-            list = [&taken.ids[..], &[*output]].concat();
-            count += 1;
+    /// Returns where the modules of a loop are, or those of several loops.
+    fn list_of(&self, loops: &[Loop]) -> Result<String> {
+        let path = loops[0].modules.path(0);
+        let place = fields::place(self.class, &path);
+        let place = place.with_context(|| format!("{} has no module {path}", self.class.name))?;
+        let mut list = &*place;
+        for _ in 0..loops.len().min(2) {
+            list = list.rsplit_once('[').map_or(list, |(list, _)| list);
         }
-        count
+        Ok(self.of_self(list))
     }
 
     /// Writes calls that each take a list of what the ones before returned as a loop.
-    pub(super) fn write_growing(&mut self, range: Range<usize>) -> Result<()> {
+    pub(super) fn write_growing(&mut self, one: &Loop) -> Result<()> {
         self.flush();
         let port = self.port;
+        let range = one.items.clone();
         let calls = self.body.items[range.clone()].iter().filter_map(|item| match item.what {
             What::Call(call) => Some(&port.tree.bodies[call]),
             What::Step(_) => None,
@@ -184,14 +178,6 @@ impl Writer<'_> {
         let calls = calls.collect::<Vec<_>>();
         let mut whole = calls[0].list.as_ref().map(|list| list.ids.clone()).unwrap_or_default();
         let start = whole.iter().map(|id| self.read(*id).owned()).collect::<Vec<_>>().join(", ");
-        let mut modules = Vec::new();
-        for called in &calls {
-            let path = self.relative(&called.module);
-            let place = fields::place(self.class, path);
-            let place =
-                place.with_context(|| format!("{} has no module {path}", self.class.name))?;
-            modules.push(format!("&self.{place}"));
-        }
         for called in &calls[1..] {
             for (_, id) in &called.inputs {
                 self.count_read(*id);
@@ -206,10 +192,10 @@ impl Writer<'_> {
         let result = if result == name { "value".to_owned() } else { result };
         let mode = if calls[0].depends_on_mode { ", train" } else { "" };
         let forward = if calls[0].depends_on_mode { "forward_t" } else { "forward" };
+        let list = self.list_of(std::slice::from_ref(one))?;
         self.lines += &format!(
-            "let mut {name} = vec![{start}];\nfor module in [{}] {{\nlet {result} = module.{forward}(&{name}{mode})?;\n\
-             {name}.push({result});\n}}\n",
-            modules.join(", ")
+            "let mut {name} = vec![{start}];\nfor module in &{list} {{\n\
+             let {result} = module.{forward}(&{name}{mode})?;\n{name}.push({result});\n}}\n"
         );
         for (at, id) in whole.iter().enumerate() {
             let part = format!("{name}[{at}]");

@@ -1,10 +1,10 @@
 //! What the arguments of operators are in the `forward` that is being written.
 
-use super::class::Place;
 use super::fields;
 use super::flat::{From, Id};
 use super::forward::Writer;
 use super::identifier::snake;
+use super::number::Place;
 use super::operator::Scope;
 use super::rust::{Expression, Kind};
 
@@ -22,7 +22,10 @@ impl Scope for Writer<'_> {
                 let path = self.relative(name);
                 let place = fields::variable(self.class, &self.port.classes, path);
                 let place = place.unwrap_or_else(|| snake(path));
-                Expression::new(format!("self.{place}"), Kind::Place, false)
+                let text = self.of_self(&place);
+                let is_opened = self.opened.iter().any(|(_, name)| *name == text);
+                let kind = if is_opened { Kind::Reference } else { Kind::Place };
+                Expression::new(text, kind, false)
             }
             From::Constant(name) => match self.port.constants.get(name) {
                 Some(constant) => Expression::new(constant.expression.clone(), Kind::New, true),

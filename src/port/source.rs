@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 
-use super::class::{Class, FieldOf, Hole, Number, Place};
+use super::class::{Class, FieldOf};
+use super::constructor::number_type;
 use super::fields::RustField;
 use super::flat;
 use super::forward::{Forward, forward};
 use super::identifier::{file_name, snake};
-use super::rust::{float, has_near_constant};
-use super::variables::zeros;
+use super::number::Hole;
+use super::rust::has_near_constant;
 use super::{Mode, Port};
 
 /// The most arguments that clippy takes without a word.
@@ -25,6 +26,8 @@ const FILES: [&str; 4] = ["lib", "main", "mod", "operator"];
 pub(super) struct Source {
     /// The name of the struct, or of the function.
     pub(super) name: String,
+    /// The name of the struct of its numbers.
+    pub(super) config: Option<String>,
     /// The name of its file, without `.rs`.
     pub(super) file: String,
     pub(super) text: String,
@@ -54,7 +57,8 @@ impl Port {
                 file += "_module";
             }
             files.push(file.clone());
-            Ok(Source { name, file, text: text?, needs_call: forward.needs_call })
+            let (config, needs_call) = (class.config.clone(), forward.needs_call);
+            Ok(Source { name, config, file, text: text?, needs_call })
         });
         sources.collect()
     }
@@ -102,7 +106,8 @@ impl Port {
         let fields = &class.rust_fields;
         let mut numbers = forward.numbers.iter().copied().collect::<Vec<_>>();
         numbers.sort_unstable();
-        let mut text = self.about(class);
+        let mut text = config(class);
+        text += &self.about(class);
         if is_root {
             text += &self.about_root();
         }
@@ -113,7 +118,7 @@ impl Port {
         }
         for number in &numbers {
             let hole = &class.arguments[*number];
-            text += &format!("pub {}: {},\n", hole.hint, number_type(hole));
+            text += &format!("pub {},\n", declared(hole));
         }
         text += &format!("}}\n\nimpl {name} {{\n");
         let path = match (fields.is_empty(), is_root) {
@@ -123,14 +128,17 @@ impl Port {
             (true, false) => None,
         };
         let mut arguments = path.into_iter().collect::<Vec<_>>();
-        arguments.extend(
-            class.arguments.iter().map(|hole| format!("{}: {}", hole.hint, number_type(hole))),
-        );
+        arguments.extend(class.config.iter().map(|config| format!("config: {config}")));
+        arguments.extend(class.numbers(false).map(declared));
         if arguments.len() > MAX_ARGUMENTS {
             text += "#[allow(clippy::too_many_arguments)]\n";
         }
         let before_new = text.len();
         text += &format!("pub fn new({}) -> {name} {{\n", arguments.join(", "));
+        if let Some(config) = &class.config {
+            let names = class.numbers(true).map(|hole| hole.hint.clone()).collect::<Vec<_>>();
+            text += &format!("let {config} {{ {} }} = config;\n", names.join(", "));
+        }
         let values = fields.iter().map(|field| self.constructor(class, field));
         let mut values = values.collect::<Result<Vec<_>>>()?;
         text += &shared_configs(&mut values);
@@ -183,7 +191,7 @@ impl Port {
                 "///\n/// It was exported for these sizes, and numbers in its code can follow from them: {fixed}.\n"
             ),
         };
-        let depends_on_mode = self.tree.bodies[self.tree.bodies.len() - 1].depends_on_mode;
+        let depends_on_mode = self.tree.bodies[self.tree.root].depends_on_mode;
         let mode = match self.mode {
             Mode::Both if depends_on_mode => {
                 "///\n/// It was exported in `train()` and in `eval()`, and `forward_t` is told which of them.\n"
@@ -206,12 +214,17 @@ impl Port {
     }
 
     fn type_of(&self, class: &Class, field: &RustField) -> String {
-        let of_one = match field.parts[0].what {
-            FieldOf::Variable(_) => "Tensor".to_owned(),
-            FieldOf::Module(body) => {
+        let first = &field.parts[0];
+        let of_one = match first.body() {
+            None => "Tensor".to_owned(),
+            Some(body) => {
                 let class = &self.classes.classes[self.classes.of_body[body]];
                 class.layer.as_ref().map_or_else(|| class.name.clone(), |layer| layer.type_name())
             }
+        };
+        let of_one = match first.what {
+            FieldOf::List { .. } => format!("Vec<{of_one}>"),
+            _ => of_one,
         };
         match field.is_list {
             true => format!("Vec<{of_one}>"),
@@ -219,92 +232,20 @@ impl Port {
             false => of_one,
         }
     }
+}
 
-    fn constructor(&self, class: &Class, field: &RustField) -> Result<String> {
-        if let ([one], false) = (&field.parts[..], field.is_list) {
-            let made = self.part(class, &one.path, &one.what, None)?;
-            return Ok(match class.has(&one.path) {
-                Some(has) => format!("{}.then(|| {made})", class.arguments[has].hint),
-                None => made,
-            });
-        }
-        let of = |index: Option<&str>, part: usize| {
-            let part = &field.parts[part];
-            self.part(class, &part.path, &part.what, index)
-        };
-        let first = of(Some("i"), 0)?;
-        let count = field.parts.len();
-        let all_same = (1..count).map(|part| of(Some("i"), part));
-        if all_same.collect::<Result<Vec<_>>>()?.iter().all(|text| *text == first) {
-            return Ok(format!("(0..{count}).map(|i| {first}).collect()"));
-        }
-        let parts = (0..count).map(|part| of(None, part)).collect::<Result<Vec<_>>>()?;
-        Ok(format!("vec![{}]", parts.join(", ")))
-    }
+/// Writes the struct of the numbers of a class that has too many for arguments.
+fn config(class: &Class) -> String {
+    let Some(config) = &class.config else { return String::new() };
+    let fields = class.numbers(true).map(|hole| format!("pub {},\n", declared(hole)));
+    let fields = fields.collect::<String>();
+    let about =
+        format!("/// The numbers of a [`{}`].\n#[derive(Clone, Copy, Debug)]\n", class.name);
+    format!("{about}pub struct {config} {{\n{fields}}}\n\n")
+}
 
-    /// Writes what makes a part of a module. `index` stands for the number at the end of its path.
-    fn part(
-        &self,
-        class: &Class,
-        path: &str,
-        what: &FieldOf,
-        index: Option<&str>,
-    ) -> Result<String> {
-        let number = |at: usize, number: Number| {
-            let place = Place::New { field: path.to_owned(), at };
-            match class.argument_at.get(&place) {
-                Some(argument) => class.arguments[*argument].hint.clone(),
-                None => literal(number),
-            }
-        };
-        let place = |path: &str| {
-            let (path, last) = match index {
-                Some(index) => (path.rsplit_once('.').map_or("", |(base, _)| base), Some(index)),
-                None => (path, None),
-            };
-            let parts = path.split('.').map(|part| match part.parse::<u32>() {
-                Ok(number) => format!(" / {number}"),
-                Err(_) => format!(" / {part:?}"),
-            });
-            let last = last.map(|index| format!(" / {index}"));
-            format!("&p{}{}", parts.collect::<String>(), last.unwrap_or_default())
-        };
-        match what {
-            FieldOf::Module(body) => {
-                let of = &self.classes.classes[self.classes.of_body[*body]];
-                let numbers = self.classes.numbers[*body].iter().enumerate();
-                let numbers = numbers.map(|(at, of)| number(at, *of)).collect::<Vec<_>>();
-                let path = place(path);
-                if let Some(layer) = &of.layer {
-                    return Ok(layer.constructor(&path, &numbers));
-                }
-                let has_path = !of.rust_fields.is_empty();
-                let path = has_path.then_some(path);
-                let given = path.into_iter().chain(numbers).collect::<Vec<_>>().join(", ");
-                Ok(format!("{}::new({given})", of.name))
-            }
-            FieldOf::Variable(at) => {
-                let variable = &self.flat.variables[*at];
-                let sizes = variable.meta.sizes.iter().enumerate();
-                let sizes = sizes.map(|(at, size)| number(at, Number::Int(size.unwrap_or(0))));
-                let full = path;
-                let (path, name) = match path.rsplit_once('.') {
-                    Some((path, name)) => (format!("({})", place(path)), name),
-                    None => ("p".to_owned(), path),
-                };
-                let sizes = sizes.collect::<Vec<_>>().join(", ");
-                let value = self.value_of(class, full);
-                let value = value.map(|value| format!("{value}.to_device(p.device())"));
-                // What no checkpoint has would be missing in one that a `VarStore` loads.
-                match (value, variable.persistent) {
-                    (Some(value), true) => Ok(format!("{path}.add({name:?}, {value}, false)")),
-                    (Some(value), false) => Ok(value),
-                    (None, true) => self.variable(variable, &path, name, &sizes, class),
-                    (None, false) => zeros(variable, &sizes),
-                }
-            }
-        }
-    }
+fn declared(hole: &Hole) -> String {
+    format!("{}: {}", hole.hint, number_type(&hole.number))
 }
 
 /// Gives names to the configurations that several layers have, and returns the lines that make them.
@@ -338,22 +279,4 @@ fn shared_configs(values: &mut [String]) -> String {
 /// Returns what clippy has to accept of a `forward`.
 fn allows(forward: &Forward) -> &'static str {
     if has_near_constant(&forward.body) { NEAR_CONSTANT } else { "" }
-}
-
-fn literal(number: Number) -> String {
-    match number {
-        Number::Int(int) => int.to_string(),
-        Number::Float(value) => float(value),
-        Number::Bool(value) => value.to_string(),
-        Number::Any => String::new(),
-    }
-}
-
-fn number_type(hole: &Hole) -> &'static str {
-    match hole.number {
-        Number::Int(_) => "i64",
-        Number::Float(_) => "f64",
-        Number::Bool(_) => "bool",
-        Number::Any => "",
-    }
 }

@@ -24,6 +24,8 @@ pub(super) struct Body {
     pub(super) returned: Vec<(String, Id)>,
     /// Whether it computes something else in each mode.
     pub(super) depends_on_mode: bool,
+    /// Other modules of its class, parts of which it has as well: no call of the program does all that it does.
+    pub(super) also: Vec<String>,
 }
 
 /// An argument that is a list of tensors.
@@ -37,9 +39,19 @@ impl Body {
     pub(super) fn prefix(&self) -> String {
         if self.module.is_empty() { String::new() } else { format!("{}.", self.module) }
     }
+
+    /// Returns a name from its module on, or from another one of which it has parts.
+    pub(super) fn relative<'n>(&self, name: &'n str) -> Option<&'n str> {
+        if self.module.is_empty() {
+            return Some(name);
+        }
+        let within = |module: &String| name.strip_prefix(module.as_str())?.strip_prefix('.');
+        [&self.module].into_iter().chain(&self.also).find_map(within)
+    }
 }
 
 /// An operator or a call, and the lines of Python that it comes from.
+#[derive(Clone)]
 pub(super) struct Item {
     pub(super) what: What,
     /// The line of `forward`, and those of the functions that it calls, one in the other.
@@ -56,15 +68,43 @@ impl Item {
     }
 }
 
+#[derive(Clone)]
 pub(super) enum What {
     Step(Step),
     /// A call of a module, by its place in [`Tree::bodies`].
     Call(usize),
 }
 
-/// All bodies; a body stands after those that it calls, and the root last.
+/// All bodies; a body stands after those that it calls, and the root after all that the program calls.
 pub(super) struct Tree {
     pub(super) bodies: Vec<Body>,
+    pub(super) root: usize,
+}
+
+impl Tree {
+    /// Lets every call of a class be told the mode if one of them depends on it, and what calls it. `class_of` has the
+    /// class of each body.
+    pub(super) fn pass_mode_on(&mut self, class_of: &[usize]) {
+        loop {
+            let depends = self.bodies.iter().zip(class_of).filter(|(body, _)| body.depends_on_mode);
+            let depends = depends.map(|(_, class)| *class).collect::<HashSet<_>>();
+            let is_told = |at: usize| {
+                let calls = self.bodies[at].items.iter().filter_map(|item| match item.what {
+                    What::Call(call) => Some(call),
+                    What::Step(_) => None,
+                });
+                calls.chain([at]).any(|call| depends.contains(&class_of[call]))
+            };
+            let told = (0..self.bodies.len()).filter(|at| is_told(*at)).collect::<Vec<_>>();
+            let before = self.bodies.iter().filter(|body| body.depends_on_mode).count();
+            for at in &told {
+                self.bodies[*at].depends_on_mode = true;
+            }
+            if told.len() == before {
+                return;
+            }
+        }
+    }
 }
 
 /// The largest number of operators of a module without parameters that is written where it is called.
@@ -84,10 +124,11 @@ impl Tree {
         let inputs = read(inputs.collect(), &outputs, &items, &builder.bodies);
         let (module, class, list) = (root.name, root.class, None);
         let depends_on_mode = builder.depends_on_mode(&items);
-        let returned = Vec::new();
-        let root = Body { module, class, inputs, list, items, outputs, returned, depends_on_mode };
+        let (returned, also) = (Vec::new(), Vec::new());
+        let root =
+            Body { module, class, inputs, list, items, outputs, returned, depends_on_mode, also };
         builder.bodies.push(root);
-        Tree { bodies: builder.bodies }
+        Tree { root: builder.bodies.len() - 1, bodies: builder.bodies }
     }
 }
 
@@ -282,8 +323,9 @@ impl Builder<'_> {
         let list = list_of(&inputs, &items, &self.bodies);
         let depends_on_mode = self.depends_on_mode(&items);
         let returned = signature.map(|of_call| of_call.outputs.clone()).unwrap_or_default();
-        let module = name;
-        let body = Body { module, class, inputs, list, items, outputs, returned, depends_on_mode };
+        let (module, also) = (name, Vec::new());
+        let body =
+            Body { module, class, inputs, list, items, outputs, returned, depends_on_mode, also };
         self.bodies.push(body);
         self.bodies.len() - 1
     }

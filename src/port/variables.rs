@@ -14,7 +14,8 @@ impl Port {
         let is_of_class = |of: usize| std::ptr::eq(&self.classes.classes[of], class);
         let names = bodies.filter(|(_, of)| is_of_class(**of));
         let names = names.map(|(body, _)| format!("{}{path}", body.prefix()));
-        let mut values = names.map(|name| self.buffers.get(&name));
+        let exists = |name: &String| self.flat.variables.iter().any(|known| known.name == *name);
+        let mut values = names.filter(exists).map(|name| self.buffers.get(&name));
         let first = values.next()??;
         let is_same = values.all(|value| value.is_some_and(|value| value == first));
         is_same.then(|| first.value())
