@@ -1,5 +1,6 @@
 """What a recorder is given, checked before anything runs. It knows optimizers, and no case."""
 
+import inspect
 import os
 
 import torch
@@ -28,8 +29,13 @@ def check_choices(on_error, keep, loss):
         raise TypeError(f"loss is {loss!r}, and has to be a function: loss(output, target)")
 
 
-def check_shapes(dynamic_shapes):
-    """Raises an error unless torch.export can be asked for these sizes."""
+def check_shapes(dynamic_shapes, model):
+    """Raises an error unless torch.export can be asked for these sizes of the model's arguments."""
+    parameters = inspect.signature(model.forward).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    unknown = [name for name in dynamic_shapes if name not in parameters] if isinstance(dynamic_shapes, dict) else []
+    if unknown and not takes_any:
+        raise ValueError(f"dynamic_shapes has {unknown[0]!r}, and forward takes {', '.join(parameters)}")
     if not isinstance(dynamic_shapes, (dict, tuple, list, type(None))):
         raise TypeError(f"dynamic_shapes is {dynamic_shapes!r}, and has to be a dict by the argument, as torch.export.export takes it")
 

@@ -138,7 +138,7 @@ class Signature(NamedTuple):
 def export(model, args, kwargs, dynamic_shapes):
     """The exported program, in which every module's call has its outputs."""
     names = tuple(name for name, _ in model.named_modules() if name)
-    options = {"strict": False, "dynamic_shapes": dynamic_shapes}
+    options = {"strict": False, "dynamic_shapes": shapes_of_call(model, args, kwargs, dynamic_shapes)}
     with lines_of_functions(__file__):
         try:
             return torch.export.export(model, args, kwargs, **options, preserve_module_call_signature=names)
@@ -147,6 +147,14 @@ def export(model, args, kwargs, dynamic_shapes):
                 return torch.export.export(model, args, kwargs, **options)
             except Exception as error:
                 raise cannot("torch.export", error) from None
+
+
+def shapes_of_call(model, args, kwargs, dynamic_shapes):
+    """The open sizes by the arguments of a call, all of which torch.export asks for: those of one without any are None."""
+    if not isinstance(dynamic_shapes, dict):
+        return dynamic_shapes
+    signature = inspect.signature(model.forward)
+    return {name: dynamic_shapes.get(name) for name in signature.bind(*args, **kwargs).arguments}
 
 
 def foreign(exported):

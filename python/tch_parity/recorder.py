@@ -43,7 +43,8 @@ class Recorder:
     program    whether torch.export is asked for the model's program at its first call
     keep       "values" keeps every tensor, "digests" the SHA-256 and a summary of those that a replay only computes
     operators  whether the digest of what each operator of the program returns is recorded: the program is run once more
-    dynamic_shapes  the sizes that the program leaves open, as torch.export.export takes them, for a port that takes any
+    dynamic_shapes  the sizes that the program leaves open, as torch.export.export takes them, for a port that takes any;
+                    a dict of those of each call's arguments, in which arguments without any may be missing
     initial    a safetensors file with the model's initial parameters and buffers, which the case then refers to
 
     What cannot be recorded is printed to stderr, and listed in the file's `run` under "not_recorded".
@@ -54,8 +55,8 @@ class Recorder:
         self.path, self.model, self.loss_function, self.on_error = path, model, loss, on_error
         check_file(path, initial)
         check_choices(on_error, keep, loss)
-        check_shapes(dynamic_shapes)
         self.device = check_model(model)
+        check_shapes(dynamic_shapes, model)
         self.optimizers = optimizers(optimizer)
         only, skip = ([patterns] if isinstance(patterns, str) else patterns for patterns in (only, skip))
 

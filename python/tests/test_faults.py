@@ -382,6 +382,26 @@ class Faults(unittest.TestCase):
         _, run, _ = self.record(model, loop, optimizer=optimizer)
         self.assertIn("program", run)
 
+    def test_open_sizes_are_those_of_the_arguments_that_a_call_has(self):
+        class Masked(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc = nn.Linear(3, 2)
+
+            def forward(self, x, mask=None, scale=1.0):
+                return self.fc(x * scale if mask is None else x * mask)
+
+        def loop(rec):
+            for size in 2, 3:
+                rec.forward(torch.ones(size, 3), mask=torch.ones(size, 3), scale=2.0)
+            for size in 4, 5:
+                rec.forward(torch.ones(size, 3))
+
+        sizes = {name: {0: torch.export.Dim.AUTO} for name in ("x", "mask")}
+        _, run, _ = self.record(Masked(), loop, dynamic_shapes=sizes)
+        self.assertEqual([call for call in run.get("not_recorded", []) if "program" in call], [])
+        self.assertEqual(run["program"]["calls"], {"1": [0], "2": [0], "3": [1], "4": [1]})
+
     def test_what_depends_on_the_values_of_a_tensor(self):
         class Deciding(nn.Module):
             def forward(self, x):
@@ -1090,6 +1110,7 @@ class Faults(unittest.TestCase):
         one, schedule = torch.ones(()), torch.optim.lr_scheduler.StepLR(optimizer, 1)
         for error, says, what in (
             (TypeError, "model is a list, and has to be a torch.nn.Module", lambda: Recorder(self.path, [model])),
+            (ValueError, "dynamic_shapes has 'y', and forward takes input", lambda: Recorder(self.path, model, dynamic_shapes={"y": None})),
             (TypeError, "dynamic_shapes is 3", lambda: Recorder(self.path, model, dynamic_shapes=3)),
             (TypeError, "path is None, and has to be the name", lambda: Recorder(None, model)),
             (ValueError, "the name of the file is empty", lambda: Recorder("", model)),
