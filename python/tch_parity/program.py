@@ -37,7 +37,8 @@ class Program:
 
     graph      the JSON that torch.export.save writes, as bytes
     constants  the tensors that are neither parameters nor buffers, by name
-    names      the recorded names of the inputs of the call that it was exported at, by id
+    given      the arguments that it was exported with
+    names      the recorded names of the tensors among them, by id
     training   whether the model was in train() then
     settings   the attributes of its modules then
     autocast   the state of autocast then
@@ -47,7 +48,7 @@ class Program:
     def __init__(self, model, args, kwargs, dynamic_shapes=None, settings=None):
         self.settings, self.kept = settings, Kept(model)
         with unchanged(model) as drawn, own_functions() as functions, autocast.uncached() as uncached:
-            exported = export(model, args, kwargs, dynamic_shapes)
+            exported, self.given = exported_apart(model, args, kwargs, dynamic_shapes)
         if drawn:
             raise CannotExport(f"the model draws random numbers from {drawn[0]}, and not from torch's generator")
         if functions:
@@ -108,7 +109,7 @@ class Program:
             for name, argument in zip(names, arguments):
                 if name is not None and type(argument).__name__ == "TensorArgument":
                     values[f"forward/{name}"] = [call, argument.name]
-        self.exported = None  # it holds the inputs
+        self.exported = self.given = None  # they hold the inputs
         inputs = [self.names.get(leaf) for leaf in self.inputs]
         described = {"inputs": inputs, "tied": self.tied, "training": self.training, "values": values}
         if self.autocast is not None:
@@ -122,6 +123,7 @@ def signature(model, args, kwargs, settings):
     """What decides the graph: calls of one signature have one program."""
     leaves, structure = pytree.tree_flatten((args, kwargs))
     about = [(tuple(leaf.shape), leaf.dtype) if isinstance(leaf, torch.Tensor) else plain(leaf) for leaf in leaves]
+    about += repeated(leaves)
     modes = [module.training for module in model.modules()]
     casts = autocast.state(), autocast.is_within(), torch.is_autocast_cache_enabled()
     frozen = tuple(not p.requires_grad for p in model.parameters())
@@ -147,6 +149,45 @@ def export(model, args, kwargs, dynamic_shapes):
                 return torch.export.export(model, args, kwargs, **options)
             except Exception as error:
                 raise cannot("torch.export", error) from None
+
+
+def exported_apart(model, args, kwargs, dynamic_shapes):
+    """The exported program and the arguments that it was exported with.
+
+    A tensor that is several arguments, such as inputs that are their own labels, is one of them in a program. So it is
+    exported with a copy for each, if the program then has the same operators: attention asks whether its query is its key.
+    """
+    exported = export(model, args, kwargs, dynamic_shapes)
+    leaves, structure = pytree.tree_flatten((args, kwargs))
+    several = repeated(leaves)
+    if not several or any(leaves[at].requires_grad for at, _ in several) or writes_to_inputs(exported):
+        return exported, (args, kwargs)
+    for at, _ in several:
+        leaves[at] = leaves[at].clone()
+    apart = pytree.tree_unflatten(leaves, structure)
+    other = export(model, *apart, dynamic_shapes)
+    return (other, apart) if operators(other) == operators(exported) else (exported, (args, kwargs))
+
+
+def repeated(leaves):
+    """The places of tensors that stand before them as well, each with the first of its places."""
+    first = {}
+    places = [(at, first.setdefault(id(leaf), at)) for at, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+    return [(at, before) for at, before in places if at != before]
+
+
+def operators(exported):
+    return [str(node.target) for node in exported.graph.nodes if node.op == "call_function"]
+
+
+def writes_to_inputs(exported):
+    """Whether an operator writes to an argument of the program itself."""
+    for node in exported.graph.nodes:
+        if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
+            written = node.args[0] if node.args else None
+            if isinstance(written, torch.fx.Node) and written.name in exported.graph_signature.user_inputs:
+                return True
+    return False
 
 
 def shapes_of_call(model, args, kwargs, dynamic_shapes):

@@ -412,7 +412,7 @@ class Recorder:
         self.programs.find(self.steps, args, kwargs, self._stepped_now())
         fresh = self.programs.fresh
         if fresh is not None:
-            for name, value in named:
+            for (name, _), (_, value) in zip(named, arguments(self.model, *fresh.given)):
                 fresh.names.update({id(leaf): f"input/{path}" for path, leaf in parts(name, value)})
         for name, value in named:
             self._input(name if number == 1 else f"{name}@{number}", value)

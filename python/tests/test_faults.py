@@ -402,6 +402,33 @@ class Faults(unittest.TestCase):
         self.assertEqual([call for call in run.get("not_recorded", []) if "program" in call], [])
         self.assertEqual(run["program"]["calls"], {"1": [0], "2": [0], "3": [1], "4": [1]})
 
+    def test_a_tensor_that_is_two_arguments_is_two_inputs(self):
+        class Pair(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc = nn.Linear(3, 2)
+
+            def forward(self, left, right):
+                return self.fc(left) - right.sum()
+
+        def loop(rec):
+            x, y = torch.ones(4, 3), torch.zeros(4, 3)
+            rec.forward(x, x)
+            rec.forward(x, y)
+
+        _, run, _ = self.record(Pair(), loop)
+        self.assertEqual(run["program"]["inputs"], ["input/left", "input/right"])
+        self.assertNotIn("more", run["program"])
+
+    def test_attention_to_itself_has_a_program_of_its_own(self):
+        def loop(rec):
+            x, y = torch.randn(4, 2, 8), torch.randn(4, 2, 8)
+            rec.forward(x, x, x)
+            rec.forward(x, y, y)
+
+        _, run, _ = self.record(nn.MultiheadAttention(8, 2), loop)
+        self.assertEqual(run["program"]["calls"], {"1": [0], "2": [1]})
+
     def test_what_depends_on_the_values_of_a_tensor(self):
         class Deciding(nn.Module):
             def forward(self, x):
