@@ -279,6 +279,9 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     // What no checkpoint has is no variable, and what it has has PyTorch's values.
     let causal = source("buffers/src/causal.rs");
     assert!(causal.contains("seen: Tensor::from_slice(&[1f32]).view([]).to_device"), "{causal}");
+    // What one operator makes is neither a list of numbers nor a file.
+    assert!(causal.contains("positions: Tensor::arange(100, (Kind::Int64"), "{causal}");
+    assert!(causal.contains("f64::NEG_INFINITY") && causal.contains(".f_triu(1)?"), "{causal}");
     assert!(causal.contains(r#"bias: p.add("#) && causal.contains(".bin\")"), "{causal}");
     let rotary = source("buffers/src/rotary.rs");
     assert!(rotary.contains("Kind::ComplexFloat") && !rotary.contains("unread"), "{rotary}");

@@ -28,9 +28,12 @@ class Causal(nn.Module):
         self.register_buffer("bias", torch.tril(torch.ones(6, 6)).view(1, 6, 6))
         self.register_buffer("pe", torch.randn(1, 20, 4))
         self.register_buffer("seen", torch.tensor(1.0), persistent=False)
+        self.register_buffer("positions", torch.arange(100).view(1, 100), persistent=False)
+        self.mask = torch.full((10, 10), float("-inf")).triu(1)  # no buffer
 
     def forward(self, x):
         self.seen += 1
+        x = x + 0.01 * self.positions[:, :6, None] + self.mask[5:, :1].exp()[0]
         scores = (x @ x.transpose(1, 2)).masked_fill(self.bias == 0, float("-inf")).softmax(-1)
         return self.fc(scores @ x + self.pe[:, :6]) * self.seen
 

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use super::identifier::file_name;
+use super::pattern;
 use super::rust::{FLOAT, float, named};
 
 /// The largest constant that is written into the source of a crate.
@@ -62,6 +63,10 @@ impl Constant {
             let single = if is_one { Some(f32::try_from(tensor)?) } else { None };
             let expression = expression.clone();
             return Ok(Constant { expression, file: None, literal, single });
+        }
+        if let Some(expression) = pattern::expression(tensor) {
+            let literal = Some(expression.clone());
+            return Ok(Constant { expression, file: None, literal, single: None });
         }
         let tensor = tensor.f_detach()?.f_resolve_conj()?.f_resolve_neg()?;
         let tensor = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;

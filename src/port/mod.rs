@@ -34,6 +34,7 @@ mod optional;
 mod outline;
 mod package;
 mod part;
+mod pattern;
 mod proof;
 mod python;
 mod reader;
