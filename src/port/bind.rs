@@ -31,7 +31,12 @@ impl Writer<'_> {
                 _ => {
                     let own = names::in_body(&self.port.tree, self.body, &self.port.flat, *id);
                     let own = own.filter(|_| name.is_empty()).map(|name| snake(&name));
-                    let known = own.or_else(|| self.port.name_anywhere(*id));
+                    let of_model = || {
+                        let is_input = self.port.flat.inputs.contains(id);
+                        let name = is_input.then(|| self.port.flat.input_name(*id))?;
+                        Some(snake(name)).filter(|name| !name.is_empty())
+                    };
+                    let known = own.or_else(|| self.port.name_anywhere(*id)).or_else(of_model);
                     let part = || (!name.is_empty()).then(|| snake(name));
                     known.or_else(part).unwrap_or_else(|| self.usual_name())
                 }

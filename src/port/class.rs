@@ -39,7 +39,7 @@ pub(super) struct Class {
     /// What some calls leave out.
     pub(super) parts: Vec<Optional>,
     pub(super) loops: Vec<Loop>,
-    /// The parts of the module.
+    /// The parts of the module that are no functions.
     pub(super) fields: Vec<Field>,
     /// The fields of the struct.
     pub(super) rust_fields: Vec<RustField>,
@@ -217,6 +217,12 @@ impl Classes {
             None => unique_name(&base, &self.classes, &shape.fields, names),
         };
         let loops = shape.units.iter().filter_map(|unit| unit.of_loop.clone()).collect();
+        // What is called first is known first.
+        let is_function = |field: &&Field| {
+            let class = field.body().map(|body| &self.classes[self.of_body[body]]);
+            class.is_some_and(Class::is_function)
+        };
+        let fields = shape.fields.iter().filter(|field| !is_function(field)).cloned().collect();
         self.classes.push(Class {
             name,
             base,
@@ -228,7 +234,7 @@ impl Classes {
             lists,
             parts: shape.parts.clone(),
             loops,
-            fields: shape.fields.clone(),
+            fields,
             rust_fields: Vec::new(),
         });
     }

@@ -49,7 +49,7 @@ pub(super) fn find(class: &Class, classes: &Classes) -> Vec<RustField> {
     let mut names = class.arguments.iter().map(|hole| hole.hint.clone()).collect::<HashSet<_>>();
     let mut seen = HashSet::new();
     for field in &class.fields {
-        if seen.contains(&field.path) || is_function(field, classes) {
+        if seen.contains(&field.path) {
             continue;
         }
         let list = list_of(field, class, classes);
@@ -86,12 +86,6 @@ fn base_of(field: &Field, path: &str, classes: &Classes) -> String {
         }
         _ => snake(path),
     }
-}
-
-/// Returns whether a part is a module without anything of its own, which is a function in Rust.
-fn is_function(field: &Field, classes: &Classes) -> bool {
-    let class = field.body().map(|body| &classes.classes[classes.of_body[body]]);
-    class.is_some_and(Class::is_function)
 }
 
 /// Returns the parts that a `Vec` holds with this one: `h.0`, `h.1` and so on of one class.

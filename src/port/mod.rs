@@ -22,6 +22,7 @@ mod example;
 mod fields;
 mod flat;
 mod forward;
+mod functions;
 mod identifier;
 mod layers;
 mod methods;

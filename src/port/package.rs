@@ -6,12 +6,12 @@ use std::{env, fs};
 use anyhow::{Context, Result, anyhow, ensure};
 use tempfile::TempDir;
 
-use super::Port;
 use super::flat::Variable;
 use super::identifier::{is_keyword, snake};
 use super::proof::Proof;
 use super::rustfmt::formatted;
 use super::source::Source;
+use super::{Mode, Port};
 use crate::torch::{libtorch_folder, libtorch_version};
 
 /// The crates that a port and its test use, and those that are always there.
@@ -204,15 +204,30 @@ impl Port {
         let given = given.chain((forward == "forward_t").then(|| "false".to_owned()));
         let given = given.collect::<Vec<_>>();
         let given = given.join(", ");
+        let alone = match self.mode {
+            Mode::Train => {
+                " **It computes as in `train()`, also within `no_grad`.** Record an evaluation in the same case, and `port` \
+                 writes `forward_t(…, train)`."
+            }
+            _ => "",
+        };
+        let output = match &self.results()[..] {
+            [one] => one.clone(),
+            several => format!("({})", several.join(", ")),
+        };
         Ok(format!(
             "# {name}\n\n`{model}` of PyTorch in Rust, with tch {tch} and libtorch {libtorch}. `tch-parity port` wrote it.\n{about}\n\
-             ```rust\nlet mut vs = VarStore::new(Device::Cpu);\nlet model = {library}::{model}::new(vs.root());\n\
-             vs.load(\"model.safetensors\")?;\nlet output = model.{forward}({given})?;\n```\n\n\
+             ```rust\nuse tch::nn::VarStore;\nuse tch::{{Device, no_grad}};\n\n\
+             let mut vs = VarStore::new(Device::Cpu);\nlet model = {library}::{model}::new(vs.root());\n\
+             vs.load(\"model.safetensors\")?;\nlet {output} = no_grad(|| model.{forward}({given}))?;\n```\n\n\
+             `forward` returns PyTorch's errors, but tch's own layers, such as `nn::Linear`, panic on a wrong shape. The \
+             initial values of `new` are not PyTorch's: load a checkpoint before you train.{alone}\n\n\
              The checkpoint is a safetensors file. Python writes it, tied parameters under each of their names:\n\n\
              ```python\nstate = {{name: value.clone() for name, value in model.state_dict().items()}}\n\
              safetensors.torch.save_file(state, \"model.safetensors\")\n```\n\n\
              `cargo test` {with} and compares every result, to the bit.\n\
-             `.cargo/config.toml` says where libtorch is.\n"
+             `.cargo/config.toml` says where libtorch is, and `Cargo.toml` where tch-parity is: change both on another \
+             machine.\n"
         ))
     }
 }

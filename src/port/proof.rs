@@ -150,7 +150,7 @@ impl Port {
     }
 
     /// Names what `forward` returns.
-    fn results(&self) -> Vec<String> {
+    pub(super) fn results(&self) -> Vec<String> {
         let count = self.flat.outputs.len();
         let names = &self.flat.output_names;
         if names.len() == count {

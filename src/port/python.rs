@@ -8,6 +8,8 @@ use crate::program::nested::Spec;
 pub(super) struct Frame {
     pub(super) file: String,
     pub(super) line: u32,
+    /// The name of the function that the line is in.
+    pub(super) function: String,
     pub(super) source: String,
 }
 
@@ -26,9 +28,10 @@ pub(super) fn frames(trace: &str) -> Vec<Vec<Frame>> {
         let (file, rest) = place.split_once("\", line ").unwrap_or((place, ""));
         let (number, function) = rest.split_once(", in ").unwrap_or((rest, "forward"));
         let line = number.parse().unwrap_or(0);
-        let frame = Frame { file: file.to_owned(), line, source: String::new() };
+        let function = function.to_owned();
+        let frame = Frame { file: file.to_owned(), line, function, source: String::new() };
         match forwards.last_mut() {
-            Some(frames) if function != "forward" => frames.push(frame),
+            Some(frames) if frame.function != "forward" => frames.push(frame),
             _ => forwards.push(vec![frame]),
         }
     }

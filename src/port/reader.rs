@@ -104,6 +104,7 @@ impl Flat {
         flat.unite_sizes();
         flat.unite_shared_modules();
         flat.drop_dead();
+        flat.find_functions();
         Ok(flat)
     }
 
@@ -257,6 +258,12 @@ impl Reader {
             _ if is_list => Results::List(ids),
             _ => Results::Tuple(ids),
         };
+        // Whether cuDNN may be used is a setting of the recording's, which decides nothing on a CPU.
+        for (name, argument) in &mut arguments {
+            if name == "cudnn_enabled" || name == "cudnn_enable" {
+                *argument = Argument::Bool(true);
+            }
+        }
         let modules = modules(metadata);
         let frames = metadata.get("stack_trace").map(|trace| frames(trace)).unwrap_or_default();
         let step = Step { operator, arguments, results, modules, frames, grad, mode: None };
