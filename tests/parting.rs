@@ -27,15 +27,20 @@ class Net(nn.Module):
         self.fc1 = nn.Linear(4, 6)
         self.norm = nn.LayerNorm(6)
         self.fc2 = nn.Linear(6, 3)
+        self.gain = nn.Parameter(torch.ones(1))
+        self.register_buffer("calls", torch.zeros(()))
 
     def forward(self, x):
+        self.calls += 1
         h = self.norm(self.fc1(x))
         h = nn.functional.dropout(h, 0.5, self.training)
         y = h + 0.5 * torch.tanh(h)
         with torch.no_grad():
             scale = y.abs().mean()
         y = y * scale
-        return self.fc2(y)
+        y = y / y.abs().max().clamp_min(1e-9)
+        y[:, 1] += 0.25
+        return self.fc2(y), y * self.gain
 
 compute_with("portable")
 torch.manual_seed(0)
@@ -48,7 +53,7 @@ with Recorder("case.safetensors", net, optimizer=optimizer) as rec:
     for _ in range(2):
         with rec.watch():
             optimizer.zero_grad()
-            net(torch.randn(5, 4)).square().mean().backward()
+            sum(output.square().mean() for output in net(torch.randn(5, 4))).backward()
             optimizer.step()
     net.eval()
     rec.forward(torch.randn(5, 4))
@@ -60,7 +65,7 @@ torch.export.save(program, "net.pt2")
 const GRADIENTS_ALONE: &str = r#"
 with Recorder("case.safetensors", net) as rec:
     with rec.watch():
-        net(torch.randn(5, 4)).square().mean().backward()
+        sum(output.square().mean() for output in net(torch.randn(5, 4))).backward()
     net.eval()
     rec.forward(torch.randn(5, 4))
 "#;
@@ -76,6 +81,11 @@ enum Wrong {
     Cut,
     Shape,
     Layer,
+    Clamped,
+    InPlace,
+    Calls,
+    Gain,
+    Swapped,
     InEvaluation,
     InTheSecondStep,
 }
@@ -84,6 +94,8 @@ struct Net {
     fc1: nn::Linear,
     norm: nn::LayerNorm,
     fc2: nn::Linear,
+    gain: Tensor,
+    calls: Tensor,
     wrong: Wrong,
 }
 
@@ -98,11 +110,15 @@ impl Net {
                 nn::LayerNormConfig { eps, ..Default::default() },
             ),
             fc2: nn::linear(&p / "fc2", 6, 3, Default::default()),
+            gain: p.ones("gain", &[1]),
+            calls: p.zeros_no_train("calls", &[]),
             wrong,
         }
     }
 
-    fn forward_t(&self, x: &Tensor, train: bool, step: usize) -> Result<Tensor> {
+    fn forward_t(&self, x: &Tensor, train: bool, step: usize) -> Result<[Tensor; 2]> {
+        let calls = if self.wrong == Wrong::Calls { 2 } else { 1 };
+        let _ = self.calls.shallow_clone().f_add_scalar_(calls)?;
         // Not the operators of the program: `linear` is a product and a sum.
         let x = x.f_matmul(&self.fc1.ws.tr())?;
         let x = match &self.fc1.bs {
@@ -121,6 +137,10 @@ impl Net {
             _ => y.f_abs()?.f_mean(Kind::Float)?,
         };
         y = y.f_mul(&scale.f_detach()?)?;
+        let least = if self.wrong == Wrong::Clamped { 100. } else { 1e-9 };
+        y = y.f_div(&y.f_abs()?.f_max()?.f_clamp_min(least)?)?;
+        let added = if self.wrong == Wrong::InPlace { 0.5 } else { 0.25 };
+        let _ = y.f_select(1, 1)?.f_add_scalar_(added)?;
         let is_wrong = match self.wrong {
             Wrong::InEvaluation => !train,
             Wrong::InTheSecondStep => step == 2,
@@ -130,7 +150,12 @@ impl Net {
             y = y.f_neg()?;
         }
         let y = if self.wrong == Wrong::Layer { y.f_unsqueeze(-1)? } else { y };
-        Ok(self.fc2.forward(&y))
+        let gained = match self.wrong {
+            Wrong::Gain => y.f_mul(&self.gain.f_detach()?)?,
+            _ => y.f_mul(&self.gain)?,
+        };
+        let outputs = [self.fc2.forward(&y), gained];
+        Ok(outputs)
     }
 }
 
@@ -146,7 +171,13 @@ fn report(case: &Case, wrong: Wrong) -> Result<Report> {
         calls += 1;
         // A port that differs takes its steps twice.
         let step = (calls - 1) % 3 + 1;
-        Ok(vec![("output", net.forward_t(&inputs["x"], train, step)?)])
+        let [first, second] = net.forward_t(&inputs["x"], train, step)?;
+        // The shapes differ, and the first is that of a part of the second.
+        let first = match wrong {
+            Wrong::Swapped => second.f_narrow(1, 0, 3)?,
+            _ => first,
+        };
+        Ok(vec![("output[0]", first), ("output[1]", second)])
     })?;
     Parity::default().report(&trace, case)
 }
@@ -158,12 +189,17 @@ fn the_operator_that_a_port_does_not_compute_is_named() -> Result<()> {
     case.environment.numerics.restart_with()?;
     assert!(report(&case, Wrong::Nothing)?.comparison.passes());
     for (wrong, first, operator) in [
-        (Wrong::Eps, "forward/output", "aten::layer_norm in norm"),
-        (Wrong::Factor, "forward/output", "aten::mul.Tensor"),
-        (Wrong::Scale, "forward/output", "aten::abs"),
+        (Wrong::Eps, "forward/output[0]", "aten::layer_norm in norm"),
+        (Wrong::Factor, "forward/output[0]", "aten::mul.Tensor"),
+        (Wrong::Scale, "forward/output[0]", "aten::abs"),
+        (Wrong::Clamped, "forward/output[0]", "aten::div.Tensor"),
+        (Wrong::InPlace, "forward/output[0]", "aten::add_.Tensor"),
+        (Wrong::Swapped, "forward/output[0]", "what the port returns"),
+        (Wrong::Calls, "step/1/calls", "aten::copy_"),
+        (Wrong::Gain, "grad/gain", "the backward of aten::mul.Tensor"),
         (Wrong::Detached, "grad/norm.weight", "the backward of aten::mul.Tensor"),
-        (Wrong::InTheSecondStep, "step/2/forward/output", "aten::linear in fc2"),
-        (Wrong::InEvaluation, "step/3/forward/output", "aten::linear in fc2"),
+        (Wrong::InTheSecondStep, "step/2/forward/output[0]", "aten::linear in fc2"),
+        (Wrong::InEvaluation, "step/3/forward/output[0]", "aten::linear in fc2"),
     ] {
         let report = report(&case, wrong)?;
         assert!(!report.comparison.passes(), "{wrong:?}");
@@ -203,7 +239,7 @@ fn a_port_of_a_program_is_told_the_operator_as_well() -> Result<()> {
         let x = Tensor::f_ones([5, 4], (Kind::Float, Device::Cpu))?;
         let assertion = || {
             assert_same_as_program(&program, &vs, &[x], |inputs| {
-                Ok(vec![net.forward_t(&inputs[0], true, 1)?])
+                Ok(net.forward_t(&inputs[0], true, 1)?.into())
             })
         };
         match catch_unwind(AssertUnwindSafe(assertion)) {
@@ -214,6 +250,7 @@ fn a_port_of_a_program_is_told_the_operator_as_well() -> Result<()> {
     assert_eq!(said(Wrong::Nothing)?, "");
     for (wrong, operator) in [
         (Wrong::Factor, "look at aten::mul.Tensor: "),
+        (Wrong::Calls, "step/1/calls is the first to differ; look at aten::copy_"),
         (Wrong::Cut, "look at the backward of aten::layer_norm in norm"),
     ] {
         let text = said(wrong)?;

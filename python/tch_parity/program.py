@@ -28,6 +28,13 @@ MODEL = "/models/model.json"
 RUN = {"wrap_with_set_grad_enabled", "wrap_with_autocast", "_export_tracepoint"}
 
 
+# What to do where PyTorch's own Python asks for the values of a tensor, by the file.
+OF_VALUES = {
+    "torch/nn/modules/transformer.py": "give tgt_is_causal, or is_causal, and nn.Transformer does not look at the mask",
+    "torch/distributions/": "with validate_args=False no distribution checks its arguments",
+}
+
+
 class CannotExport(Exception):
     """torch.export refuses the model; the message is its reason, in one line."""
 
@@ -221,8 +228,8 @@ def cannot(function, error):
     at = re.search(r'The following call raised this error:\s+File "([^"]+)", line (\d+), in .*\n\s*(.*)', str(error))
     where = f" ({os.path.basename(at[1])}:{at[2]}: {at[3]})" if at else ""
     if type(error).__name__ == "GuardOnDataDependentSymNode":
-        hint = "nn.Transformer decides nothing with is_causal=True, and torch.distributions nothing with validate_args=False"
-        return CannotExport(f"{function}: what the model computes depends on the values of a tensor{where}: {hint}")
+        hint = next((f": {hint}" for file, hint in OF_VALUES.items() if at and file in at[1]), "")
+        return CannotExport(f"{function}: what the model computes depends on the values of a tensor{where}{hint}")
     why = next((line.strip(" -") for line in lines[1:] if line.startswith("  - ")), None)  # which size is not open
     first = why or (lines[0] if lines else "")
     return CannotExport(f"{function}: {type(error).__name__}: {first}{where}")

@@ -25,7 +25,7 @@ impl Port {
         let first = self.part(class, &field.parts[0], Some("i"))?;
         let count = field.parts.len();
         let all_same = field.parts.iter().map(|part| self.part(class, part, Some("i")));
-        if all_same.collect::<Result<Vec<_>>>()?.iter().all(|text| *text == first) {
+        if count > 1 && all_same.collect::<Result<Vec<_>>>()?.iter().all(|text| *text == first) {
             return Ok(format!("(0..{count}).map(|i| {first}).collect()"));
         }
         let parts = field.parts.iter().map(|part| self.part(class, part, None));

@@ -14,6 +14,18 @@ pub(crate) struct Computed {
     pub(crate) from: Vec<String>,
 }
 
+impl Computed {
+    /// Returns whether it is the storage of the first value that is taken, as a view is.
+    pub(crate) fn is_alias(&self) -> bool {
+        self.operator.rsplit_once(" -> ").is_some_and(|(_, to)| to.starts_with("Tensor(a"))
+    }
+
+    /// Returns whether it is written to the storage of the first value that is taken.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.operator.rsplit_once(" -> ").is_some_and(|(_, to)| to.starts_with("Tensor(a!)"))
+    }
+}
+
 impl Program {
     /// Returns whether an operator computes the value of that name.
     pub(crate) fn computes(&self, value: &str) -> bool {

@@ -9,16 +9,41 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use anyhow::{Context, Result, bail};
 use tch::{Device, Tensor};
 
-use super::described::Described;
+use super::described::{Described, recorded_name};
 use super::running::Running;
 use crate::case::{Case, Recorder};
 use crate::compare::{Criterion, compare};
-use crate::program::{Precision, Program};
+use crate::program::{Computed, Precision, Program};
 use crate::torch::{Gradient, Output, hash_of};
 use crate::trace::{Trace, split_step};
 
+/// The hashes of what operators return to a port.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Those of its forward pass.
+    forward: HashSet<u64>,
+    /// Those of what follows: a backward pass can compute what a forward pass lacks.
+    after: HashSet<u64>,
+    is_forward: bool,
+}
+
+impl Seen {
+    /// Takes what an operator returns.
+    pub(super) fn take(&mut self, tensor: &Tensor) {
+        let seen = if self.is_forward { &mut self.forward } else { &mut self.after };
+        seen.extend(hash_of(tensor));
+    }
+
+    /// Says that a forward pass begins or ends.
+    pub(super) fn enter(&mut self, is_forward: bool) {
+        self.is_forward = is_forward;
+    }
+}
+
 /// What a program computes, by the names of the values in its graph.
 pub(super) struct Watched {
+    /// The tensor by which the two part.
+    differs: String,
     /// Whether the two part in the backward pass.
     in_backward: bool,
     /// The hashes of the values, or of their gradients.
@@ -33,10 +58,12 @@ impl Watched {
     /// does not see the backward pass on this device.
     pub(super) fn new(differs: &str, device: Device) -> Option<Watched> {
         let name = split_step(differs).map_or(differs, |(_, name)| name);
-        let in_backward = name.starts_with("grad/") && device == Device::Cpu;
-        let is_forward = name.starts_with("forward/");
+        let in_backward = name.starts_with("grad/");
+        let is_seen = !in_backward || device == Device::Cpu;
+        let is_known = ["grad/", "forward/", "step/"].iter().any(|of| differs.contains(of));
         let (hashes, outputs) = Default::default();
-        (in_backward || is_forward).then_some(Watched { in_backward, hashes, outputs })
+        let differs = differs.to_owned();
+        (is_seen && is_known).then_some(Watched { differs, in_backward, hashes, outputs })
     }
 
     /// Takes a value as an operator returns it.
@@ -53,27 +80,40 @@ impl Watched {
     }
 
     /// Returns in words which operator of the program computes the first value that a port did not compute, or whose
-    /// backward computes the first such gradient. `port` has the hashes of what operators returned to the port.
+    /// backward computes the first such gradient; that of a buffer is the last that takes it.
     ///
     /// # Errors
     /// Returns libtorch's errors.
-    pub(super) fn parting(
-        mut self,
-        program: &Program,
-        port: &HashSet<u64>,
-    ) -> Result<Option<String>> {
+    pub(super) fn parting(mut self, program: &Program, port: &Seen) -> Result<Option<String>> {
         for (value, output) in &self.outputs {
             if let Gradient::Known(gradient) = output.gradient()? {
                 self.hashes.extend(hash_of(&gradient).map(|hash| (value.clone(), hash)));
             }
         }
+        let of_port = if self.in_backward { &port.after } else { &port.forward };
         let is_lacking =
-            |value: &str| self.hashes.get(value).is_some_and(|hash| !port.contains(hash));
-        Ok(match self.in_backward {
-            true => first_gradient(program, is_lacking),
-            false => first_value(program, is_lacking),
+            |value: &str| self.hashes.get(value).is_some_and(|hash| !of_port.contains(hash));
+        let name = split_step(&self.differs).map_or(&*self.differs, |(_, name)| name);
+        let is_it = |own: &str| recorded_name(own) == name.strip_prefix("grad/").unwrap_or(name);
+        Ok(if self.in_backward {
+            let first = first_gradient(program, is_lacking);
+            first.or_else(|| program.backward_to_parameters(is_it))
+        } else if name.starts_with("forward/") {
+            first_value(program, is_lacking)
+        } else {
+            let mut buffers = program.last_of_buffers().into_iter();
+            buffers.find(|(own, _)| is_it(own)).map(|(_, computed)| computed.operator)
         })
     }
+}
+
+/// What is said where an output differs, and the port computes all that the program does.
+const RETURNS: &str = "what the port returns: it computes every value that the program does";
+
+/// Says what to look at where a tensor differs, if no operator is known to compute something else.
+pub(super) fn or_returned(operation: Option<String>, differs: &str) -> Option<String> {
+    let name = split_step(differs).map_or(differs, |(_, name)| name);
+    operation.or_else(|| name.starts_with("forward/").then(|| RETURNS.to_owned()))
 }
 
 /// Says where a port fails, if that is before it computes what an operator of the program does.
@@ -89,7 +129,9 @@ pub(super) fn caught<T>(forward: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(forward)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("forward");
-        bail!("panicked: {}", text.lines().next().unwrap_or_default())
+        // What tch says goes on with PyTorch's C++ backtrace, in which lines end with an escape.
+        let line = text.lines().next().and_then(|line| line.split("\\n").next());
+        bail!("panicked: {}", line.unwrap_or_default())
     })
 }
 
@@ -123,7 +165,7 @@ pub(super) fn parting(
     step: u32,
     differs: &str,
     device: Device,
-    port: &HashSet<u64>,
+    port: &Seen,
 ) -> Result<Option<String>> {
     let Some(mut watched) = Watched::new(differs, device) else { return Ok(None) };
     let all = |program: &Program| program.computed_values().into_iter().collect();
@@ -143,16 +185,30 @@ pub(super) fn parting(
 /// port lacks all between the two as well: what it has after it is computed in another way, to the same bits.
 fn first_value(program: &Program, is_lacking: impl Fn(&str) -> bool) -> Option<String> {
     let mut leads = program.returned_values().into_iter().collect::<HashSet<_>>();
+    // What is written to a storage is in what is read of it afterwards.
+    let mut read = leads.iter().map(|value| storage(program, value)).collect::<HashSet<_>>();
     let mut first = None;
     for value in program.computed_values().iter().rev() {
-        if !leads.contains(value) || !is_lacking(value) {
+        let computed = program.computed(value)?;
+        let is_read = computed.is_in_place() && read.contains(&storage(program, value));
+        if !is_lacking(value) || !leads.contains(value) && !is_read {
             continue;
         }
-        let computed = program.computed(value)?;
+        read.extend(computed.from.iter().map(|value| storage(program, value)));
         leads.extend(computed.from);
         first = Some(computed.operator);
     }
     first
+}
+
+/// Returns the value whose storage a value is.
+fn storage(program: &Program, value: &str) -> String {
+    let mut value = value.to_owned();
+    while let Some(computed) = program.computed(&value).filter(Computed::is_alias) {
+        let Some(of) = computed.from.into_iter().next() else { break };
+        value = of;
+    }
+    value
 }
 
 /// Returns the operators whose backward computes the first gradient that the port lacks and that of a parameter or an

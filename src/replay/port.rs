@@ -1,6 +1,6 @@
 //! The proof of a port of a recorded run: it takes the recorded steps.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -9,13 +9,13 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
 use super::described::{Call, Described, is_output, name_of_recorded, recorded_name};
-use super::parting::{caught, failed_before, first_difference, parting};
+use super::parting::{Seen, caught, failed_before, first_difference, or_returned, parting};
 use super::training::{Training, Variables};
 use super::{ProgramReplay, graph, section};
 use crate::case::{Case, Recorder};
 use crate::port::{Exported, Port, Proof};
 use crate::program::Precision;
-use crate::torch::{hash_of, watch};
+use crate::torch::watch;
 use crate::trace::Trace;
 
 impl ProgramReplay {
@@ -110,7 +110,8 @@ pub fn replay_port(
 
 /// What is said of steps that no port can take.
 const ONE_CALL_A_STEP: &str = "a port takes steps of one call of the model each, in one mode, with inputs of one size: \
-    record such steps, or leave the sizes open by Recorder(..., dynamic_shapes=...)";
+    record such steps, or leave the sizes open by Recorder(..., dynamic_shapes=...), where torch.export can: it fixes the \
+    length that a recurrent layer takes";
 
 /// Returns whether each step calls the model once, and all call one program.
 fn is_one_call_a_step(described: &Described) -> bool {
@@ -145,11 +146,11 @@ fn replayed(
     let steps = described.steps;
     let all = taken(case, described, vs, &mut forward, steps, &mut reached, None);
     let mut place = |step: u32, differs: &str| {
-        let mut computed = HashSet::new();
+        let computed = RefCell::default();
         // A port that fails has computed something until then.
-        let _ = taken(case, described, vs, &mut forward, step, &mut 0, Some(&mut computed));
+        let _ = taken(case, described, vs, &mut forward, step, &mut 0, Some(&computed));
         // What is wrong is reported also if its place is not found.
-        parting(case, described, step, differs, vs.device(), &computed).ok().flatten()
+        parting(case, described, step, differs, vs.device(), &computed.into_inner()).ok().flatten()
     };
     let mut trace = match all {
         Ok(trace) => trace,
@@ -163,7 +164,7 @@ fn replayed(
     };
     trace.ask_for(described.computed(case)?);
     if let Some((tensor, step)) = first_difference(&trace, &case.trace)
-        && let Some(operation) = place(step, &tensor)
+        && let Some(operation) = or_returned(place(step, &tensor), &tensor)
     {
         trace.note_parting(tensor, operation);
     }
@@ -177,7 +178,7 @@ type Returned = Vec<(&'static str, Tensor)>;
 type Forward<'a> = dyn FnMut(&Call, &IndexMap<String, Tensor>) -> Result<Returned> + 'a;
 
 /// Takes the first steps of a recorded run by a port. `reached` becomes the number of the latest one, and `watched` takes
-/// the hashes of what operators return in the last of them.
+/// what operators return in the last of them.
 fn taken(
     case: &Case,
     described: &Described,
@@ -185,7 +186,7 @@ fn taken(
     forward: &mut Forward<'_>,
     steps: u32,
     reached: &mut u32,
-    mut watched: Option<&mut HashSet<u64>>,
+    watched: Option<&RefCell<Seen>>,
 ) -> Result<Trace> {
     case.load_parameters(vs)?;
     let parameters = case.named_parameters(vs);
@@ -197,12 +198,17 @@ fn taken(
     recorder.describe(described.not_computed(case)?, vs.device());
     for step in 1..=steps {
         *reached = step;
+        let watched = watched.filter(|_| step == steps);
+        let enter = |is_forward| watched.map(|seen| seen.borrow_mut().enter(is_forward));
         let mut take = || {
             training.step(case, described, step, &recorder, |call, inputs, hand_over| {
                 let name = |full: &str| full.strip_prefix("input/").unwrap_or(full).to_owned();
                 let inputs = inputs.iter().map(|(full, input)| (name(full), input.shallow_clone()));
                 let inputs = inputs.collect();
-                for (name, output) in &caught(|| forward(call, &inputs))? {
+                enter(true);
+                let returned = caught(|| forward(call, &inputs));
+                enter(false);
+                for (name, output) in &returned? {
                     ensure!(
                         is_output(name),
                         "an output is named {name}, and not output or output[0]"
@@ -212,8 +218,8 @@ fn taken(
                 Ok(())
             })
         };
-        let taken = match watched.as_deref_mut().filter(|_| step == steps) {
-            Some(hashes) => watch(&mut |tensor| hashes.extend(hash_of(tensor)), take),
+        let taken = match watched {
+            Some(seen) => watch(&mut |tensor| seen.borrow_mut().take(tensor), take),
             None => take(),
         };
         taken.with_context(|| format!("step {step}"))?;

@@ -1,17 +1,17 @@
 //! The proof of a port of a `.pt2` file: it computes what the program does.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
 
 use anyhow::{Context, Result, ensure};
 use indexmap::IndexMap;
 use tch::nn::VarStore;
 use tch::{Tensor, no_grad};
 
-use super::parting::{Watched, caught, failed_before, first_difference};
+use super::parting::{Seen, Watched, caught, failed_before, first_difference, or_returned};
 use crate::compare::{Criterion, Edge, compare};
 use crate::program::Program;
 use crate::report::Report;
-use crate::torch::{backward, clear_grad, hash_of, watch};
+use crate::torch::{backward, clear_grad, watch};
 use crate::trace::Trace;
 
 /// Asserts in a test that a port computes what a program does: the outputs and the gradients of every parameter have the
@@ -40,20 +40,30 @@ pub fn assert_same_as_program(
     let of_program =
         || program.parameters().map(|(name, value)| (name.to_owned(), value)).collect();
     set_as_in(program, vs)?;
-    let (expected, backward) = traced(of_program(), || program.run(inputs))?;
+    let (mut expected, backward) = traced(of_program(), || program.run(inputs))?;
+    for (name, value) in program.buffers() {
+        expected.push(format!("step/1/{name}"), value)?;
+    }
     // A gradient that the program does not have is none of the port's.
     let of_port = || if backward.is_ok() { parameters.clone() } else { Vec::new() };
-    let mut by_port = || traced(of_port(), || caught(|| forward(inputs)));
+    let seen = RefCell::<Seen>::default();
+    let mut by_port = || {
+        traced(of_port(), || {
+            seen.borrow_mut().enter(true);
+            let outputs = caught(|| forward(inputs));
+            seen.borrow_mut().enter(false);
+            outputs
+        })
+    };
     let all = by_port();
     let mut place = |differs: &str| -> Result<Option<String>> {
         let Some(mut watched) = Watched::new(differs, vs.device()) else { return Ok(None) };
         set_as_in(program, vs)?;
-        let mut port = HashSet::new();
         // A port that fails has computed something until then.
-        let _ = watch(&mut |tensor: &Tensor| port.extend(hash_of(tensor)), &mut by_port);
+        let _ = watch(&mut |tensor: &Tensor| seen.borrow_mut().take(tensor), &mut by_port);
         let run = || program.run_watched(inputs, &mut |value, tensor| watched.take(value, tensor));
         traced(of_program(), run).map(drop)?;
-        watched.parting(program, &port)
+        watched.parting(program, &seen.borrow())
     };
     let (mut actual, backward_of_port) = match all {
         Ok(all) => all,
@@ -68,9 +78,14 @@ pub fn assert_same_as_program(
         Ok(()) => backward_of_port?,
         Err(err) => println!("gradients are not compared, since the program has none: {err:#}"),
     }
+    for (name, _) in program.buffers() {
+        if let Some(variable) = vs.variables().get(name) {
+            actual.push(format!("step/1/{name}"), variable)?;
+        }
+    }
     actual.ask_for(expected.names().map(str::to_owned).collect());
     if let Some((differs, _)) = first_difference(&actual, &expected)
-        && let Ok(Some(operation)) = place(&differs)
+        && let Some(operation) = or_returned(place(&differs).unwrap_or_default(), &differs)
     {
         actual.note_parting(differs, operation);
     }
