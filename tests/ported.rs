@@ -105,10 +105,12 @@ fn ports_are_built_without_a_warning_and_proved_to_the_bit() {
     let loaded = text.matches("test a_checkpoint_of_pytorch_is_loaded ... ok").count();
     assert_eq!(loaded, 2, "{text}");
 
-    // The lines of a function that a forward calls have names for values as well.
-    let attention = fs::read_to_string(workspace.join("language/src/block.rs")).unwrap();
-    assert!(attention.contains("// y = attend(q, k, v, mask)"), "{attention}");
-    assert!(attention.contains("let scores = "), "{attention}");
+    // A function that a forward calls is a function, and its lines have names for values as well.
+    let block = fs::read_to_string(workspace.join("language/src/block.rs")).unwrap();
+    assert!(block.contains("let y = attend(&k, &q, mask, &v)?;"), "{block}");
+    let attend = fs::read_to_string(workspace.join("language/src/attend.rs")).unwrap();
+    assert!(attend.contains("pub fn attend(k: &Tensor, q: &Tensor, mask: &Tensor"), "{attend}");
+    assert!(attend.contains("let scores = "), "{attend}");
     // A module that some of the blocks have is an `Option` of all.
     let residual = fs::read_to_string(workspace.join("images/src/residual.rs")).unwrap();
     assert!(residual.contains("pub down: Option<nn::Conv2D>,"), "{residual}");
