@@ -59,7 +59,12 @@ impl Flat {
         // A line that comes again is that of a loop, or of another call in one line.
         let lines = self.steps[range.clone()].iter().filter_map(|step| frame(step, depth));
         let is_in_order = lines.map(|frame| frame.line).is_sorted();
-        let is_function = is_identifier(function) && is_whole && is_in_order;
+        // A module that does nothing but to call a function is that function.
+        let is_within = |step: &Step| step.modules.starts_with(&first.modules);
+        let before = at.checked_sub(1).and_then(|before| self.steps.get(before));
+        let is_part =
+            before.is_some_and(is_within) || self.steps.get(range.end).is_some_and(is_within);
+        let is_function = is_identifier(function) && is_whole && is_in_order && is_part;
         let is_written = is_function && count >= MIN_OPERATORS && self.takes_values(range.clone());
         is_written.then_some(range)
     }
