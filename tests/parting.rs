@@ -6,6 +6,7 @@
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
@@ -162,6 +163,14 @@ impl Net {
 /// Is held by the test that computes: new parameters draw random numbers, as a recorded dropout does.
 static GENERATOR: Mutex<()> = Mutex::new(());
 
+/// Records a run, and computes from here on as it did. Returns the case and its file.
+fn recorded(name: &str, run: &str) -> Result<(Case, PathBuf)> {
+    let (file, _) = recorded_file(name, &[RUN, run].concat());
+    let case = Case::load(&file)?;
+    case.environment.numerics.restart_with()?;
+    Ok((case, file))
+}
+
 fn report(case: &Case, wrong: Wrong) -> Result<Report> {
     let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     let vs = VarStore::new(Device::Cpu);
@@ -184,9 +193,7 @@ fn report(case: &Case, wrong: Wrong) -> Result<Report> {
 
 #[test]
 fn the_operator_that_a_port_does_not_compute_is_named() -> Result<()> {
-    let (file, _) = recorded_file("parting", &[RUN, TWO_STEPS_AND_AN_EVALUATION].concat());
-    let case = Case::load(file)?;
-    case.environment.numerics.restart_with()?;
+    let (case, _) = recorded("parting", TWO_STEPS_AND_AN_EVALUATION)?;
     assert!(report(&case, Wrong::Nothing)?.comparison.passes());
     for (wrong, first, operator) in [
         (Wrong::Eps, "forward/output[0]", "aten::layer_norm in norm"),
@@ -213,9 +220,7 @@ fn the_operator_that_a_port_does_not_compute_is_named() -> Result<()> {
 
 #[test]
 fn a_port_that_fails_is_told_where_the_program_goes_on() -> Result<()> {
-    let (file, _) = recorded_file("parting_fails", &[RUN, GRADIENTS_ALONE].concat());
-    let case = Case::load(file)?;
-    case.environment.numerics.restart_with()?;
+    let (case, _) = recorded("parting_fails", GRADIENTS_ALONE)?;
     for (wrong, operator, why) in [
         (Wrong::Shape, "look at aten::mul.Tensor", "shape '[7]' is invalid for input of size 30"),
         // tch's layers panic.
@@ -229,8 +234,7 @@ fn a_port_that_fails_is_told_where_the_program_goes_on() -> Result<()> {
 
 #[test]
 fn a_port_of_a_program_is_told_the_operator_as_well() -> Result<()> {
-    let (file, _) = recorded_file("parting_program", &[RUN, TWO_STEPS_AND_AN_EVALUATION].concat());
-    Case::load(&file)?.environment.numerics.restart_with()?;
+    let (_, file) = recorded("parting_program", TWO_STEPS_AND_AN_EVALUATION)?;
     let program = Program::load(file.with_file_name("net.pt2"))?;
     let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     let said = |wrong| {
@@ -261,9 +265,7 @@ fn a_port_of_a_program_is_told_the_operator_as_well() -> Result<()> {
 
 #[test]
 fn a_gradient_that_a_port_does_not_compute_fails_it() -> Result<()> {
-    let (file, _) = recorded_file("parting_gradients", &[RUN, GRADIENTS_ALONE].concat());
-    let case = Case::load(file)?;
-    case.environment.numerics.restart_with()?;
+    let (case, _) = recorded("parting_gradients", GRADIENTS_ALONE)?;
     assert!(report(&case, Wrong::Nothing)?.comparison.passes());
     let text = report(&case, Wrong::Cut)?.text();
     assert!(text.contains("grad/fc1.weight is the first to differ (it is missing"), "{text}");

@@ -23,8 +23,8 @@ impl Flat {
         let mut at = 0;
         while at < self.steps.len() {
             let depths = self.steps[at].frames.last().map_or(0, Vec::len);
-            let calls = (1..depths).filter_map(|depth| Some((depth, self.call(at, depth)?)));
-            let Some((depth, range)) = calls.into_iter().next() else {
+            let called = (1..depths).find_map(|depth| Some((depth, self.call(at, depth)?)));
+            let Some((depth, range)) = called else {
                 at += 1;
                 continue;
             };

@@ -18,7 +18,7 @@ pub(super) fn expression(tensor: &Tensor) -> Option<String> {
     if ![Bool, Uint8, Int8, Int16, Int, Int64, Half, BFloat16, Float, Double].contains(&kind) {
         return None;
     }
-    [same(tensor), steps(tensor), triangle(tensor)].into_iter().flatten().next()
+    same(tensor).or_else(|| steps(tensor)).or_else(|| triangle(tensor))
 }
 
 /// Returns the text if it stands for the same tensor.

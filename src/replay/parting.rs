@@ -54,8 +54,8 @@ pub(super) struct Watched {
 
 impl Watched {
     /// Starts to watch what leads to the tensor by which a port is known to part from the program. Returns `None` if
-    /// that is neither an output of the model nor a gradient, or if it is a gradient and [`watch`](crate::torch::watch)
-    /// does not see the backward pass on this device.
+    /// that is no output, no gradient and nothing that a step leaves, such as a buffer, or if it is a gradient and
+    /// [`watch`](crate::torch::watch) does not see the backward pass on this device.
     pub(super) fn new(differs: &str, device: Device) -> Option<Watched> {
         let name = split_step(differs).map_or(differs, |(_, name)| name);
         let in_backward = name.starts_with("grad/");

@@ -58,10 +58,7 @@ impl Trace {
     /// Returns the errors of [`push`](Self::push).
     pub(crate) fn push_digest_of(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
         let (dtype, shape, bytes) = described(name, tensor)?;
-        let mut data = Vec::new();
-        data.try_reserve_exact(bytes)?;
-        data.resize(bytes, 0);
-        copy_bytes(tensor, &mut data)?;
+        let data = bytes_of(tensor, bytes)?;
         self.push_digest(name, Digest::of(&TensorView::new(dtype, shape, &data)?))
     }
 }
@@ -70,14 +67,19 @@ impl Trace {
 /// It is the same within one process alone.
 pub(crate) fn hash_of(tensor: &Tensor) -> Option<u64> {
     ensure_dense(tensor).ok()?;
-    let bytes = size_in_bytes(tensor).ok()?;
-    let mut data = Vec::new();
-    data.try_reserve_exact(bytes).ok()?;
-    data.resize(bytes, 0);
-    copy_bytes(tensor, &mut data).ok()?;
+    let data = bytes_of(tensor, size_in_bytes(tensor).ok()?).ok()?;
     let mut hasher = DefaultHasher::new();
     data.hash(&mut hasher);
     Some(hasher.finish())
+}
+
+/// Returns a copy of the elements of a dense tensor, row by row, which are `size` bytes.
+fn bytes_of(tensor: &Tensor, size: usize) -> Result<Vec<u8>> {
+    let mut data = Vec::new();
+    data.try_reserve_exact(size)?;
+    data.resize(size, 0);
+    copy_bytes(tensor, &mut data)?;
+    Ok(data)
 }
 
 /// Returns the dtype, the shape and the number of bytes that a trace would have of a tensor.
